@@ -1,0 +1,78 @@
+"""Any pretrained classifier teaches any other, and the student loses nothing it knows.
+
+```python
+import crossteach
+
+data = crossteach.load_data("glyphs")
+student, teacher = crossteach.load_model("demo:convnet"), crossteach.load_model("demo:mixer")
+result = crossteach.transfer(student, [teacher], data, out="run")
+result.student, result.summary["transfer_delta"]
+```
+
+Importing the package loads no torch; a name does, when it is first used. No module bears the name of a public
+function (`transfer` lives in `transferring.py`): importing a module binds its name here, and would hide the function.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import TransferConfig as TransferConfig
+    from .config import with_settings as with_settings
+    from .data import load_data as load_data
+    from .errors import CrossteachError as CrossteachError
+    from .knowledge import Change as Change
+    from .knowledge import Flips as Flips
+    from .knowledge import flips as flips
+    from .methods import METHODS as METHODS
+    from .models import load_model as load_model
+    from .prediction import predict as predict
+    from .scouting import Scouting as Scouting
+    from .scouting import scout as scout
+    from .store import Store as Store
+    from .transferring import TransferResult as TransferResult
+    from .transferring import transfer as transfer
+    from .types import Classifier as Classifier
+    from .types import Predictions as Predictions
+    from .types import Preprocess as Preprocess
+    from .types import Split as Split
+    from .types import Splits as Splits
+    from .types import TrainableClassifier as TrainableClassifier
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "TransferConfig": "config",
+    "with_settings": "config",
+    "load_data": "data",
+    "CrossteachError": "errors",
+    "Change": "knowledge",
+    "Flips": "knowledge",
+    "flips": "knowledge",
+    "METHODS": "methods",
+    "load_model": "models",
+    "predict": "prediction",
+    "Scouting": "scouting",
+    "scout": "scouting",
+    "Store": "store",
+    "TransferResult": "transferring",
+    "transfer": "transferring",
+    "Classifier": "types",
+    "Predictions": "types",
+    "Preprocess": "types",
+    "Split": "types",
+    "Splits": "types",
+    "TrainableClassifier": "types",
+}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'crossteach' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

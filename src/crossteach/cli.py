@@ -1,0 +1,301 @@
+"""The command line: parse, call, print. The only room that knows typer and rich."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import ConfigError, CrossteachError
+
+if TYPE_CHECKING:
+    from .models import TorchClassifier
+    from .types import Progress, Splits
+
+app = typer.Typer(
+    name="crossteach",
+    help="Any pretrained classifier teaches any other, and the student loses nothing it knows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+ModelSpec = Annotated[str, typer.Option(help="Model spec, as in timm:resnet18 or py:zoo.py:small@small.safetensors.")]
+DataSpec = Annotated[str, typer.Option(help="Data spec: glyphs, npz:FILE, folder:PATH, idx:FOLDER, sklearn:digits.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder for stored answers of models.")]
+Seed = Annotated[int, typer.Option(help="Of the order of samples and of the views.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run of another configuration.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+@app.command(epilog="Example:  crossteach demo --out my-demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the run folders.")] = Path("crossteach-demo"),
+    as_json: Json = False,
+    store: StoreFolder = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Scout four pretrained models, teach one from a weaker and from a stronger one, and show the proof."""
+    from .demo.script import run_demo
+
+    with _progress(quiet or as_json) as report:
+        outcome = run_demo(out, _store(store), seed, _device(device), overwrite, report)
+    if as_json:
+        _print_json(outcome)
+        return
+    _show_scout(outcome["scout"])
+    _show_transfers(outcome["transfers"])
+    console = _console()
+    console.print(f"\nRun folders: {out}/  (each holds summary.json, samples.parquet and the student)")
+    console.print("The same on your own models and data:")
+    console.print(
+        "  crossteach transfer --student py:my_models.py:student@student.safetensors \\\n"
+        "    --teacher py:my_models.py:teacher@teacher.safetensors --data npz:my_data.npz --out my-run",
+        highlight=False,
+    )
+
+
+@app.command(epilog="Example:  crossteach scout demo:convnet demo:mixer --data glyphs --out my-scout")
+def scout(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL MODEL [...]", help="Model specs, two or more.")],
+    data: DataSpec,
+    out: Annotated[Path, typer.Option(help="Folder for scout.json.")],
+    as_json: Json = False,
+    store: StoreFolder = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare models: who is right where the others are wrong, and what any combination could reach."""
+    from .scouting import open_scout
+
+    with _progress(quiet or as_json) as report:
+        summary = open_scout(
+            lambda: ([_load_model(spec, device) for spec in models], _load_data(data)),
+            {"command": "scout", "models": models, "data": data, "seed": seed},
+            out,
+            _store(store),
+            overwrite,
+            report,
+        )
+    if as_json:
+        _print_json(summary)
+    else:
+        _show_scout(summary)
+        _console().print(f"\nWritten to {out / 'scout.json'}")
+
+
+@app.command(
+    epilog="Example:  crossteach transfer --student demo:convnet --teacher demo:mixer --data glyphs --out my-run"
+)
+def transfer(
+    student: ModelSpec,
+    data: DataSpec,
+    out: Annotated[Path, typer.Option(help="Run folder; the same command resumes a half-done one.")],
+    teacher: Annotated[list[str] | None, typer.Option(help="Model spec; give it several times for several.")] = None,
+    method: Annotated[str, typer.Option(help="A name below, or auto: the default for this data.")] = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as in optim.lr=0.01.")
+    ] = None,
+    max_loss: Annotated[float | None, typer.Option(metavar="POINTS", help="Loss the gate may not exclude.")] = None,
+    time_budget: Annotated[float | None, typer.Option(metavar="MINUTES", help="Fewer epochs, as many as fit.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Go on though the student answers like chance.")] = False,
+    as_json: Json = False,
+    store: StoreFolder = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Teach a student what its teachers know and it does not; keep it as it was where that does not help.
+
+    Methods: kl, xe-kl, xe-kl+mcl, kl+dp, kl+dp-unsupervised, xe+dp; controls: self, xe, self+labels.
+    """
+    from .config import TransferConfig, with_settings
+    from .transferring import transfer as run_transfer
+
+    given = [f"method={method}", f"seed={seed}", *(settings or [])]
+    given += [f"gate.max_loss={max_loss}"] if max_loss is not None else []
+    given += [f"time_budget={time_budget}"] if time_budget is not None else []
+    given += ["force=true"] if force else []
+    config = with_settings(TransferConfig(), given)
+    with _progress(quiet or as_json) as report:
+        result = run_transfer(
+            _load_model(student, device),
+            [_load_model(spec, device) for spec in teacher or []],
+            _load_data(data),
+            out,
+            config,
+            _store(store),
+            overwrite,
+            report,
+        )
+    if as_json:
+        _print_json(result.summary)
+        return
+    _show_transfers([result.summary])
+    for note in result.notes:
+        _console().print(f"Note: {note}.", highlight=False)
+    _console().print(f"\nThe student is in {out / 'student'}; crossteach opens it as run:{out}")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device must be auto, cpu or a device of this machine, not {name!r} ({reason})") from None
+    return name
+
+
+def _load_model(spec: str, device: str) -> "TorchClassifier":
+    from .models import load_model
+
+    return load_model(spec).to(_device(device))
+
+
+def _load_data(spec: str) -> "Splits":
+    from .data import load_data
+
+    return load_data(spec)
+
+
+def _store(folder: Path | None) -> Any:
+    from .store import Store
+
+    return Store(folder)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def _print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator["Progress"]:
+    """Show bars with rate and time left on standard error; nothing when it is no terminal or quiet is asked."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TextColumn("{task.completed:>7.0f}/{task.total:.0f}"),
+        TextColumn("{task.speed:,.0f}/s", justify="right"),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total, visible=done < total)
+
+        yield report
+
+
+def _show_scout(summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    models = summary["models"]
+    table = Table(title="Positive flips: % of test samples that the column has right and the row wrong")
+    for heading in ("student", "family", "parameters", "accuracy"):
+        table.add_column(heading, justify="left" if heading in ("student", "family") else "right")
+    for model in models:
+        table.add_column(model["name"], justify="right")
+    for row, model in enumerate(models):
+        cells = [
+            f"{flips:.2f}" if row != column else "·" for column, flips in enumerate(summary["positive_flips"][row])
+        ]
+        table.add_row(model["name"], model["family"], f"{model['params']:,}", f"{model['accuracy']:.2f}%", *cells)
+    console = _console()
+    console.print(table)
+    top = summary["ceilings"]
+    console.print(
+        f"All together: mean probability {top['mean_probability']:.2f}%, most confident {top['most_confident']:.2f}%, "
+        f"any of them right {top['oracle']:.2f}%",
+        highlight=False,
+    )
+
+
+def _show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(title="Transfer: test accuracy of the student as it is returned, in %, differences in points")
+    headings = ("student", "teacher", "method", "before", "after", "delta (95%)", "gain", "loss", "transfer rate")
+    for heading in (*headings, "end of training", "verdict"):
+        table.add_column(heading, justify="left" if heading in ("student", "teacher", "method", "verdict") else "right")
+    for s in summaries:
+        low, high = s["interval"]
+        rate = s["transfer_rate"]
+        verdict = s["gate"]["verdict"].replace("_", " ")
+        table.add_row(
+            s["student"],
+            ", ".join(s["teachers"]) or "none",
+            s["method"],
+            f"{s['accuracy_before']:.2f}",
+            f"{s['accuracy_after']:.2f}",
+            f"{s['transfer_delta']:+.2f} ({low:+.2f} to {high:+.2f})",
+            f"{s['knowledge_gain']:.2f}",
+            f"{s['knowledge_loss']:.2f}",
+            "·" if rate is None else f"{rate:.1f}",
+            f"{s['ungated_transfer_delta']:+.2f}",
+            verdict + (f" at {s['gate']['alpha']:g}" if verdict == "accepted" else ""),
+        )
+    _console().print(table)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit 0 done, 1 the user's input or data, 2 usage, 130 interrupted."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    signal.signal(signal.SIGTERM, _terminate)
+    command: Callable[..., Any] = typer.main.get_command(app)
+    try:
+        command(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except CrossteachError as error:
+        _complain(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _complain("interrupted; the same command goes on where it stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write("crossteach: " + " ".join(message.split()) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Images that fit in memory: `npz:`, `idx:`, `sklearn:digits` and the embedded `glyphs`."""
+
+import gzip
+import hashlib
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import DataError, MissingExtraError, SpecError
+from ..pixels import crop_and_resize, resize
+from ..specs import Spec
+from ..types import Size, SplitName, Splits
+from .assemble import OPTIONS, RawSplit, assemble
+
+GLYPHS = Path(__file__).parent.parent / "demo" / "glyphs.npz"
+
+
+class ArrayInputs:
+    """Images of one size, held as uint8 or as floats in [0, 1], channels first."""
+
+    def __init__(self, images: np.ndarray, what: str) -> None:
+        """Take images [N, H, W] or [N, H, W, c].
+
+        Args:
+            images: uint8, or floats in [0, 1].
+            what: Names them in messages.
+
+        Raises:
+            DataError: If their shape, type or values are not those of images.
+        """
+        if images.ndim == 3:
+            images = images[..., None]
+        if images.ndim != 4 or images.shape[-1] not in (1, 3):
+            raise DataError(f"{what} must be images [N, H, W] or [N, H, W, 1 or 3], not {list(images.shape)}")
+        if images.dtype != np.uint8:
+            if not np.issubdtype(images.dtype, np.floating):
+                raise DataError(f"{what} must be uint8, or floats in [0, 1], not {images.dtype}")
+            if not np.isfinite(images).all():
+                bad = int((~np.isfinite(images)).reshape(len(images), -1).any(1).sum())
+                raise DataError(f"{what} has NaN or infinite pixels in {bad} of {len(images)} images; remove these")
+            if images.size and (images.min() < 0 or images.max() > 1):
+                raise DataError(f"{what} has floats from {images.min():g} to {images.max():g}; they must be in [0, 1]")
+            images = images.astype(np.float32)
+        self._images = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        self.channels = images.shape[-1]
+        self.size: Size | None = (images.shape[1], images.shape[2])
+        header = f"{images.dtype}{list(images.shape)}".encode()
+        self.fingerprint = hashlib.blake2b(header + np.ascontiguousarray(images).data, digest_size=16).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def aspect(self, rows: Int[np.ndarray, " n"]) -> Float[Tensor, " n"]:
+        """Width over height of each image."""
+        return torch.full((len(rows),), self._images.shape[3] / self._images.shape[2])
+
+    def read(
+        self, rows: Int[np.ndarray, " n"], size: Size | None, boxes: Float[Tensor, "n 4"] | None
+    ) -> Float[Tensor, "n c h w"]:
+        """Read images as floats in [0, 1]; see `Inputs.read`."""
+        images = self._images[torch.from_numpy(np.asarray(rows, np.int64))]
+        images = images.float() / 255 if images.dtype == torch.uint8 else images
+        target = size or (images.shape[2], images.shape[3])
+        return resize(images, target) if boxes is None else crop_and_resize(images, boxes, target)
+
+
+def default_augmentation(inputs: ArrayInputs) -> str:
+    """Small warps for what is grey or under 64 px (flips ruin digits and letters), crops and flips above."""
+    assert inputs.size is not None
+    return "warp" if inputs.channels == 1 or min(inputs.size) < 64 else "crop"
+
+
+def load_npz(spec: Spec, path: Path | None = None) -> Splits:
+    """Open `npz:FILE` with the keys `x_train y_train x_val y_val x_test y_test class_names group_train …`.
+
+    Raises:
+        DataError: If the file is missing, is no npz, is cut short, or its arrays do not fit.
+    """
+    spec.refuse_unknown(OPTIONS)
+    path = path or Path(spec.rest)
+    if not path.is_file():
+        raise DataError(f"no file {path} for {spec.text!r}; expected an .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is a single array, not an .npz archive with x_train, y_train, …")
+            arrays = {key: archive[key] for key in archive.files}
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+        raise DataError(f"{path} is not a whole .npz archive ({error}); write it again with numpy.savez") from error
+    for key in ("x_train", "x_test", "y_test"):
+        if key not in arrays:
+            raise DataError(f"{path} has no array {key!r}; it has {', '.join(sorted(arrays)) or 'none'}")
+    return splits_from_arrays(spec, arrays)
+
+
+def splits_from_arrays(spec: Spec, arrays: dict[str, np.ndarray]) -> Splits:
+    """Build splits from arrays under the keys of `npz:`."""
+    raw: dict[SplitName, RawSplit] = {}
+    parts: tuple[tuple[SplitName, str], ...] = (("train", "train"), ("selection", "val"), ("test", "test"))
+    for name, key in parts:
+        if f"x_{key}" in arrays:
+            inputs = ArrayInputs(arrays[f"x_{key}"], f"x_{key} of {spec.text!r}")
+            labels = arrays.get(f"y_{key}")
+            if labels is not None and not np.issubdtype(labels.dtype, np.integer):
+                raise DataError(f"y_{key} of {spec.text!r} must hold class ids (integers), not {labels.dtype}")
+            raw[name] = RawSplit(inputs, labels, arrays.get(f"group_{key}"))
+    if "class_names" in arrays:
+        classes = [str(name) for name in arrays["class_names"]]
+    else:
+        known = [part.labels.max() for part in raw.values() if part.labels is not None and len(part.labels)]
+        classes = [str(i) for i in range(int(max(known, default=0)) + 1)]
+    first = raw["train"].inputs
+    assert isinstance(first, ArrayInputs)
+    return assemble(spec, classes, raw, default_augmentation(first))
+
+
+def load_glyphs(spec: Spec) -> Splits:
+    """Open the embedded `glyphs`: 100 characters in free fonts, 32x32 grey, split by type family."""
+    return load_npz(spec, GLYPHS)
+
+
+def load_sklearn(spec: Spec) -> Splits:
+    """Open `sklearn:digits`: 1,797 digits of 8x8 pixels, cut 60/20/20."""
+    spec.refuse_unknown(OPTIONS)
+    if spec.rest != "digits":
+        raise SpecError(f"{spec.text!r}: of scikit-learn's data only sklearn:digits holds images")
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MissingExtraError("sklearn:digits needs scikit-learn; pip install 'crossteach[sklearn]'") from None
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    labels = digits.target.astype(np.int64)
+    order = np.random.default_rng(0).permutation(len(images))
+    ends = {"train": (0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
+    arrays = {"class_names": np.array([str(i) for i in range(10)])}
+    for key, (start, end) in ends.items():
+        index = order[round(start * len(order)) : round(end * len(order))]
+        arrays[f"x_{key}"], arrays[f"y_{key}"] = images[index], labels[index]
+    return splits_from_arrays(spec, arrays)
+
+
+def load_idx(spec: Spec) -> Splits:
+    """Open `idx:FOLDER`: the four files of the MNIST family, .gz or not, class names from `classes.txt` if there."""
+    spec.refuse_unknown(OPTIONS)
+    folder = Path(spec.rest)
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder} for {spec.text!r}; expected one with train-images-idx3-ubyte.gz")
+    arrays = {}
+    for key, stem in (("train", "train"), ("test", "t10k")):
+        arrays[f"x_{key}"] = _read_idx(folder, f"{stem}-images-idx3-ubyte", 3)
+        arrays[f"y_{key}"] = _read_idx(folder, f"{stem}-labels-idx1-ubyte", 1).astype(np.int64)
+    names = folder / "classes.txt"
+    if names.is_file():
+        arrays["class_names"] = np.array(names.read_text(encoding="utf-8").splitlines())
+    return splits_from_arrays(spec, arrays)
+
+
+def _read_idx(folder: Path, stem: str, axes: int) -> np.ndarray:
+    """Read one idx file: two zero bytes, type 8 (uint8), the number of axes, their lengths, the values."""
+    path = next((p for p in (folder / f"{stem}.gz", folder / stem) if p.is_file()), None)
+    if path is None:
+        raise DataError(f"{folder} has neither {stem}.gz nor {stem}")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is not a whole gzip file ({error})") from error
+    if len(content) < 4 + 4 * axes or content[:4] != bytes((0, 0, 8, axes)):
+        raise DataError(f"{path} is not an idx file of uint8 values with {axes} axes; it starts {content[:4]!r}")
+    shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes)
+    if values.size != int(np.prod(shape)):
+        raise DataError(f"{path} promises {list(shape)} values but holds {values.size}; it is cut short")
+    return values.reshape(shape)

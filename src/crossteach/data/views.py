@@ -1,0 +1,212 @@
+"""Seeded views: one augmentation of one sample, the same in any process, order or batch.
+
+A view's random numbers come from a counter-based generator keyed by (seed, sample id, view number): nothing is
+drawn from a shared stream, so nothing depends on what was drawn before.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt64
+from torch import Tensor
+
+from ..errors import ConfigError, DataError
+from ..pixels import central_boxes, resize, warp
+from ..types import Preprocess, Size, Split
+
+VERSION = 1
+"""Of the code below; part of the store's key. Raise it when a view's pixels change."""
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(counter: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
+    """Scramble 64-bit counters (the SplitMix64 finaliser: Steele, Lea and Flood, OOPSLA 2014)."""
+    counter = (counter ^ (counter >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    counter = (counter ^ (counter >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(counter ^ (counter >> np.uint64(31)))
+
+
+def uniforms(
+    seed: int, ids: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"], draws: int
+) -> Float[Tensor, "n draws"]:
+    """Draw `draws` uniform numbers in [0, 1) for each (seed, sample id, view number), the same on any machine."""
+    with np.errstate(over="ignore"):
+        key = _mix(np.full(len(ids), seed, np.uint64) + GOLDEN)
+        key = _mix(key ^ (ids.astype(np.uint64) * GOLDEN))
+        key = _mix(key + numbers.astype(np.uint64) * GOLDEN)
+        table = _mix(key[:, None] + np.arange(1, draws + 1, dtype=np.uint64) * GOLDEN)
+    return torch.from_numpy((table >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24))
+
+
+Pixels = Callable[[Float[Tensor, "n c h w"], Float[Tensor, "n draws"]], Float[Tensor, "n c h w"]]
+Boxes = Callable[[Float[Tensor, " n"], Float[Tensor, "n draws"]], Float[Tensor, "n 4"]]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How random numbers become a view: a crop box first, taken while decoding, then pixels, a batch at a time."""
+
+    name: str
+    draws: int
+    """How many uniform numbers a view takes."""
+    pixels: Pixels
+    """(images in [0, 1], uniforms [n, draws]) -> images."""
+    boxes: Boxes | None = None
+    """(aspect ratios, uniforms [n, draws]) -> boxes; None keeps the whole image."""
+
+
+def _between(low: float, high: float, u: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    return low + (high - low) * u
+
+
+def small_warp(
+    images: Float[Tensor, "n c h w"], u: Float[Tensor, "n draws"], strength: float = 1.0
+) -> Float[Tensor, "n c h w"]:
+    """Shift by up to 6%, scale by up to 10%, rotate by up to 8 degrees, change contrast by up to 30%. No flips."""
+    angle = _between(-1, 1, u[:, 0]) * (math.radians(8) * strength)
+    x_scale = 1 + _between(-0.1, 0.1, u[:, 1]) * strength
+    y_scale = x_scale * (1 + _between(-0.05, 0.05, u[:, 2]) * strength)
+    x_shift, y_shift = (_between(-0.12, 0.12, u[:, i]) * strength for i in (3, 4))  # the image is 2 wide
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    rows = [cos / x_scale, -sin / x_scale, x_shift, sin / y_scale, cos / y_scale, y_shift]
+    warped = warp(images, torch.stack(rows, dim=1).view(-1, 2, 3), (images.shape[2], images.shape[3]))
+    gain = (1 + _between(-0.3, 0.3, u[:, 5]) * strength)[:, None, None, None]
+    middle = warped.mean(dim=(1, 2, 3), keepdim=True)
+    return ((warped - middle) * gain + middle).clamp_(0, 1)
+
+
+def resized_crop_boxes(
+    aspect: Float[Tensor, " n"], u: Float[Tensor, "n draws"], strength: float = 1.0
+) -> Float[Tensor, "n 4"]:
+    """Choose boxes of 35 to 100% of the area and an aspect ratio between 3/4 and 4/3."""
+    area = _between(1 - 0.65 * min(strength, 1.5), 1, u[:, 0])
+    ratio = torch.exp(_between(-1, 1, u[:, 1]) * math.log(4 / 3)) / aspect
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    left, top = (1 - width) * u[:, 2], (1 - height) * u[:, 3]
+    return torch.stack([left, top, left + width, top + height], dim=1)
+
+
+def flip_and_colour(
+    images: Float[Tensor, "n c h w"], u: Float[Tensor, "n draws"], strength: float = 1.0
+) -> Float[Tensor, "n c h w"]:
+    """Mirror every other image; change brightness, contrast and saturation by up to 20%."""
+    images = torch.where((u[:, 4] < 0.5)[:, None, None, None], images.flip(3), images)
+    bright, contrast, colour = ((1 + _between(-0.2, 0.2, u[:, i]) * strength)[:, None, None, None] for i in (5, 6, 7))
+    images = images * bright
+    middle = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = (images - middle) * contrast + middle
+    grey = images.mean(dim=1, keepdim=True)
+    return ((images - grey) * colour + grey).clamp_(0, 1)
+
+
+def unchanged(images: Float[Tensor, "n c h w"], u: Float[Tensor, "n draws"]) -> Float[Tensor, "n c h w"]:
+    """Return the images as they are."""
+    return images
+
+
+def augmentation(name: str, strength: float = 1.0) -> Augmentation:
+    """Find an augmentation: `warp`, `crop`, `none`, or a user's own `FILE.py:FUNCTION`.
+
+    A user's function takes images [n, c, h, w] in [0, 1] and uniform numbers [n, draws], and returns images; its
+    attribute `draws` says how many numbers it wants (16 if it says nothing). It must draw no numbers itself.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    if name == "warp":
+        return Augmentation(f"warp*{strength:g}", 6, partial(small_warp, strength=strength))
+    if name == "crop":
+        boxes = partial(resized_crop_boxes, strength=strength)
+        return Augmentation(f"crop*{strength:g}", 8, partial(flip_and_colour, strength=strength), boxes)
+    if name == "none":
+        return Augmentation("none", 1, unchanged)
+    path, _, function = name.rpartition(":")
+    if not Path(path).is_file():
+        raise ConfigError(f"views.augmentation must be warp, crop, none or FILE.py:FUNCTION, not {name!r}")
+    module_spec = importlib.util.spec_from_file_location("crossteach_user_augmentation", path)
+    assert module_spec is not None and module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    pixels = getattr(module, function, None)
+    if not callable(pixels):
+        raise ConfigError(f"views.augmentation: {path} has no function {function!r}")
+    source = hashlib.blake2b(inspect.getsource(module).encode(), digest_size=8).hexdigest()
+    return Augmentation(f"{function}#{source}", int(getattr(pixels, "draws", 16)), pixels)
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """One view of each of n samples; every model asks for it at its own size."""
+
+    split: Split
+    index: Int[np.ndarray, " n"]
+    numbers: Int[np.ndarray, " n"]
+    seed: int
+    augmentation: Augmentation
+    _drawn: dict[Size | None, Tensor] = field(default_factory=dict, repr=False)
+
+    def images(self, preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
+        """Return the pixels in [0, 1] at the size this model reads: the same box for every model."""
+        inputs = self.split.inputs
+        size = None if inputs.size is not None else _file_size(preprocess)
+        if size not in self._drawn:
+            rows = self.split.input_rows(self.index)
+            u = uniforms(self.seed, self.split.ids[self.index], self.numbers, self.augmentation.draws)
+            boxes = self.augmentation.boxes(inputs.aspect(rows), u) if self.augmentation.boxes else None
+            if boxes is None and inputs.size is None:
+                boxes = central_boxes(inputs.aspect(rows), 1.0)
+            self._drawn[size] = self.augmentation.pixels(inputs.read(rows, size, boxes), u)
+        return self._drawn[size]
+
+
+@dataclass(frozen=True)
+class Views:
+    """All views of a data set: `count` for each sample, or an endless supply where count is 0."""
+
+    seed: int
+    count: int
+    augmentation: Augmentation
+
+    @property
+    def key(self) -> str:
+        """What a stored logit on a view depends on, beside model and data."""
+        return f"views{VERSION}-{self.augmentation.name}-seed{self.seed}"
+
+    def batch(self, split: Split, index: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"]) -> ViewBatch:
+        """Return view number `numbers[i]` of the sample at `index[i]`; pixels are made when they are asked for."""
+        return ViewBatch(split, index, numbers, self.seed, self.augmentation)
+
+    def numbers(self, epoch: int, n: int) -> Int[np.ndarray, " n"]:
+        """Return which view each sample shows in an epoch: they take turns, or are always new."""
+        return np.full(n, epoch % self.count if self.count else epoch, dtype=np.int64)
+
+
+def plain_images(split: Split, index: Int[np.ndarray, " n"], preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
+    """Read samples as a model is evaluated on them: its own central crop, nothing random."""
+    rows, inputs = split.input_rows(index), split.inputs
+    if inputs.size is None:
+        boxes = central_boxes(inputs.aspect(rows), preprocess.crop)
+        return inputs.read(rows, _file_size(preprocess), boxes)
+    images = inputs.read(rows, None, None)
+    if preprocess.crop == 1.0:
+        return images
+    height, width = inputs.size
+    keep = max(1, round(min(height, width) * preprocess.crop))
+    top, left = (height - keep) // 2, (width - keep) // 2
+    cropped = images[:, :, top : top + keep, left : left + keep]
+    return cropped if preprocess.size is None else resize(cropped, preprocess.size, preprocess.interpolation)
+
+
+def _file_size(preprocess: Preprocess) -> Size:
+    if preprocess.size is None:
+        raise DataError("image files come in many sizes and the model names none; add ?size=PIXELS to its spec")
+    return preprocess.size

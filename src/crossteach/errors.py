@@ -1,0 +1,67 @@
+"""Everything that crossteach raises on purpose.
+
+```text
+CrossteachError
+├── SpecError             a model, data or setting string that cannot be read
+├── ModelError            a model that cannot be built or used
+│   ├── WeightsError      weights that are missing, unsafe, not finite or for another architecture
+│   └── LabelSpaceError   models and data that do not score the same classes
+├── DataError             data that cannot be read or do not fit together
+│   └── MissingLabelsError    a step needs labels that the data do not have
+├── ConfigError           a setting outside its range
+├── StoreError            stored predictions that cannot be written or read
+├── RunFolderError        an output folder that is in use, incomplete or not a run
+├── WriteError            a file that cannot be written: a full disk, a folder without permission
+└── MissingExtraError     an optional dependency that is not installed
+```
+
+Each message says what was expected, what came, and what to do. The command line prints it as one line and exits 1.
+"""
+
+
+class CrossteachError(Exception):
+    """Base of all errors that tell the user something."""
+
+
+class SpecError(CrossteachError):
+    """A model, data or setting string that cannot be read."""
+
+
+class ModelError(CrossteachError):
+    """A model that cannot be built or used."""
+
+
+class WeightsError(ModelError):
+    """Weights that are missing, unsafe, not finite or for another architecture."""
+
+
+class LabelSpaceError(ModelError):
+    """Models and data that do not score the same classes."""
+
+
+class DataError(CrossteachError):
+    """Data that cannot be read or do not fit together."""
+
+
+class MissingLabelsError(DataError):
+    """A step needs labels that the data do not have."""
+
+
+class ConfigError(CrossteachError):
+    """A setting outside its range."""
+
+
+class StoreError(CrossteachError):
+    """Stored predictions that cannot be written or read."""
+
+
+class RunFolderError(CrossteachError):
+    """An output folder that is in use, incomplete or not a run."""
+
+
+class WriteError(CrossteachError):
+    """A file that cannot be written: a full disk, a folder without permission."""
+
+
+class MissingExtraError(CrossteachError):
+    """An optional dependency that is not installed."""

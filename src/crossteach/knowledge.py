@@ -1,0 +1,248 @@
+"""Who is right where the other is wrong: flips, expertise, ceilings, and what a transfer gained and lost.
+
+Definitions: Roth et al., "Fantastic Gains" (ICLR 2024), sections 3 and 5; docs/method.md says them in our words.
+All rates are in %.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .errors import DataError, LabelSpaceError, MissingLabelsError
+from .types import Predictions
+
+EXPERTISE_SHARES = (2.0, 5.0, 20.0, 50.0, 100.0)
+"""The shares of positive flips, in %, at which areas of expertise are read."""
+
+
+def _require_same_shape(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise LabelSpaceError(
+            f"student and teacher must score the same samples and classes, but their scores are "
+            f"{list(student.shape)} and {list(teacher.shape)}"
+        )
+
+
+def positive_flips(
+    student: Float[Tensor, "N C"], teacher: Float[Tensor, "N C"], labels: Int[Tensor, " N"]
+) -> Bool[Tensor, " N"]:
+    """Mark the samples that the teacher has right and the student wrong.
+
+    Only the argmax is read, so logits and probabilities give the same mask.
+
+    Args:
+        student: Scores of the model that will learn.
+        teacher: Scores of the model it learns from, same samples, same order.
+        labels: True class ids in ``[0, C)``.
+
+    Returns:
+        The mask, on the device of the inputs.
+
+    Raises:
+        LabelSpaceError: If the two models do not score the same samples and classes.
+
+    Example:
+        >>> positive_flips(torch.eye(2), torch.eye(2).flip(0), torch.tensor([1, 1]))
+        tensor([ True, False])
+
+    Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 3.
+    """
+    _require_same_shape(student, teacher)
+    return (teacher.argmax(1) == labels) & (student.argmax(1) != labels)
+
+
+def negative_flips(
+    student: Float[Tensor, "N C"], teacher: Float[Tensor, "N C"], labels: Int[Tensor, " N"]
+) -> Bool[Tensor, " N"]:
+    """Mark the samples that the student has right and the teacher wrong; see `positive_flips`."""
+    return positive_flips(teacher, student, labels)
+
+
+def percent(mask: Bool[Tensor, " N"]) -> float:
+    """Return the share that is marked, in %; 0 for an empty mask."""
+    return 100.0 * mask.double().mean().item() if mask.numel() else 0.0
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What two models know of each other's mistakes, on the samples that both answered."""
+
+    positive: Bool[Tensor, " N"]
+    """The teacher is right and the student wrong."""
+    negative: Bool[Tensor, " N"]
+    """The student is right and the teacher wrong."""
+    labels: Int[Tensor, " N"]
+    n_classes: int
+
+    @property
+    def complementary_knowledge(self) -> float:
+        """Positive flips, in % of the samples."""
+        return percent(self.positive)
+
+    @property
+    def by_class(self) -> Int[Tensor, " C"]:
+        """Positive flips of each class."""
+        return flips_by_class(self.positive, self.labels, self.n_classes)
+
+    @property
+    def entropy(self) -> float:
+        """Of the positive flips over classes, in nats; uniform is ln C."""
+        return flip_entropy(self.by_class)
+
+    def expertise(self, share: float) -> Int[Tensor, " k"]:
+        """Return the classes that hold `share` % of the positive flips."""
+        return expertise_area(self.by_class, share)
+
+
+def flips(student: Predictions, teacher: Predictions) -> Flips:
+    """Compare two models' predictions on the same samples.
+
+    Raises:
+        DataError: If they answered other samples, or in another order.
+        MissingLabelsError: If there are no labels.
+        LabelSpaceError: If they do not score the same classes.
+    """
+    if student.data_fingerprint != teacher.data_fingerprint:
+        raise DataError(
+            f"{student.model} and {teacher.model} answered other samples, or the same in another order; "
+            "predict both on the same split"
+        )
+    if student.labels is None:
+        raise MissingLabelsError("flips need labels, and this split has none")
+    return Flips(
+        positive=positive_flips(student.logits, teacher.logits, student.labels),
+        negative=negative_flips(student.logits, teacher.logits, student.labels),
+        labels=student.labels,
+        n_classes=student.logits.shape[1],
+    )
+
+
+def flips_by_class(flips: Bool[Tensor, " N"], labels: Int[Tensor, " N"], n_classes: int) -> Int[Tensor, " C"]:
+    """Count the marked samples of each class."""
+    return torch.bincount(labels[flips], minlength=n_classes)
+
+
+def flip_entropy(counts: Int[Tensor, " C"]) -> float:
+    """Return −Σ k ln k of the flips' distribution over classes, in nats; 0 without flips, ln C where uniform."""
+    total = counts.sum().item()
+    if total == 0:
+        return 0.0
+    shares = counts[counts > 0].double() / total
+    return -(shares * shares.log()).sum().item()
+
+
+def expertise_area(counts: Int[Tensor, " C"], share: float) -> Int[Tensor, " k"]:
+    """Return the smallest set of classes, most flips first, that holds at least `share` % of the flips.
+
+    Ties are broken by class id, so that the area is the same everywhere.
+
+    Example:
+        >>> expertise_area(torch.tensor([1, 6, 3]), 50.0)
+        tensor([1])
+    """
+    total = int(counts.sum())
+    if total == 0:
+        return torch.empty(0, dtype=torch.long, device=counts.device)
+    order = torch.argsort(counts, descending=True, stable=True)
+    held = counts[order].cumsum(0).double() * 100.0
+    size = int((held < share * total - 1e-9).sum()) + 1
+    return order[:size]
+
+
+def flip_matrix(correct: Bool[Tensor, "M N"]) -> Float[Tensor, "M M"]:
+    """Return the positive flips of every ordered pair, in %: row student, column teacher.
+
+    Args:
+        correct: Which samples each model has right.
+    """
+    right = correct.double()
+    return 100.0 * ((1 - right) @ right.T) / max(correct.shape[1], 1)
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """The accuracies, in %, that simple combinations of models reach."""
+
+    mean_probability: float
+    """Average of the probabilities."""
+    most_confident: float
+    """For each sample the model whose highest probability is highest; the earlier one on a tie."""
+    oracle: float
+    """A sample counts as right when any model is right."""
+
+
+def ceilings(logits: Sequence[Float[Tensor, "N C"]], labels: Int[Tensor, " N"]) -> Ceilings:
+    """Measure what combinations of these models reach together."""
+    mean = torch.zeros_like(logits[0])
+    best = torch.full(labels.shape, -math.inf, dtype=mean.dtype, device=mean.device)
+    chosen = torch.zeros_like(labels)
+    any_right = torch.zeros_like(labels, dtype=torch.bool)
+    for scores in logits:
+        _require_same_shape(logits[0], scores)
+        probs = scores.softmax(1)
+        mean += probs
+        confidence, preds = probs.max(1)
+        chosen = torch.where(confidence > best, preds, chosen)
+        best = torch.maximum(confidence, best)
+        any_right |= scores.argmax(1) == labels
+    return Ceilings(percent(mean.argmax(1) == labels), percent(chosen == labels), percent(any_right))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a transfer changed on one split, in %; `delta` = `gain` − `loss`."""
+
+    n: int
+    accuracy_before: float
+    accuracy_after: float
+    gain: float
+    """Share of samples wrong before and right after."""
+    loss: float
+    """Share of samples right before and wrong after."""
+    retained: float
+    """Of the samples right before, the share still right."""
+
+    @property
+    def delta(self) -> float:
+        """Accuracy after − accuracy before, in points."""
+        return self.gain - self.loss
+
+
+def change(before: Float[Tensor, "N C"], after: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Change:
+    """Compare a student before and after a transfer."""
+    was, now = before.argmax(1) == labels, after.argmax(1) == labels
+    return Change(
+        n=len(labels),
+        accuracy_before=percent(was),
+        accuracy_after=percent(now),
+        gain=percent(~was & now),
+        loss=percent(was & ~now),
+        retained=percent(now[was]) if was.any() else 100.0,
+    )
+
+
+def transfer_rate(flips: Bool[Tensor, " N"], after: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float | None:
+    """Return the share, in %, of the teacher's positive flips that the student has right afterwards.
+
+    None where there were no flips to transfer.
+    """
+    return percent((after.argmax(1) == labels)[flips]) if flips.any() else None
+
+
+def transfer_rate_by_area(
+    flips: Bool[Tensor, " N"],
+    after: Float[Tensor, "N C"],
+    labels: Int[Tensor, " N"],
+    shares: Sequence[float] = EXPERTISE_SHARES,
+) -> dict[float, float | None]:
+    """Return the transfer rate inside each area of expertise, keyed by its share of the flips."""
+    counts = flips_by_class(flips, labels, after.shape[1])
+    rates = {}
+    for share in shares:
+        inside = torch.isin(labels, expertise_area(counts, share))
+        rates[share] = transfer_rate(flips & inside, after, labels)
+    return rates

@@ -1,0 +1,39 @@
+"""Model specs to classifiers: one file a source."""
+
+from collections.abc import Callable
+
+from ..errors import SpecError
+from ..specs import Spec, parse_spec
+from .py import load_demo, load_py
+from .run import load_run
+from .timm import load_timm
+from .torch_classifier import TorchClassifier as TorchClassifier
+from .weights import require_finite
+
+SOURCES: dict[str, Callable[[Spec], TorchClassifier]] = {
+    "demo": load_demo,
+    "py": load_py,
+    "run": load_run,
+    "timm": load_timm,
+}
+
+
+def load_model(spec: str) -> TorchClassifier:
+    """Open a classifier, on the CPU, in eval mode.
+
+    Args:
+        spec: `timm:NAME`, `timm:NAME@FILE`, `py:FILE_OR_MODULE:FACTORY@FILE`, `run:FOLDER` or `demo:NAME`, with
+            options after `?`: `size`, `channels`, `mean`, `std`, `interpolation`, `crop`, and the source's own.
+
+    Raises:
+        SpecError: If the scheme or an option is unknown.
+        WeightsError: If the weights are missing, unsafe, not finite or for another architecture.
+        ModelError: If the model cannot be built.
+    """
+    parsed = parse_spec(spec)
+    if parsed.scheme not in SOURCES:
+        known = ", ".join(f"{name}:" for name in sorted(SOURCES))
+        raise SpecError(f"unknown model {spec!r}; expected one of {known} as in timm:resnet18")
+    classifier = SOURCES[parsed.scheme](parsed)
+    require_finite(classifier.module.state_dict(), repr(spec))
+    return classifier

@@ -1,0 +1,57 @@
+"""`timm:NAME`, `timm:NAME@weights.safetensors`, `timm:NAME?pretrained=false`."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import MissingExtraError, ModelError, SpecError
+from ..specs import Spec, literal
+from .torch_classifier import PREPROCESS_OPTIONS, TorchClassifier, count_classes, from_pretrained_cfg, read_preprocess
+from .weights import fit_weights, read_weights
+
+
+def load_timm(spec: Spec) -> TorchClassifier:
+    """Build a timm model with its hub weights, weights from a file, or random ones when asked for.
+
+    Raises:
+        SpecError: If timm has no model of that name.
+        WeightsError: If a file's tensors do not fit.
+        ModelError: If the hub weights are not on this machine and cannot be fetched.
+    """
+    options = {k: v for k, v in spec.options.items() if k not in PREPROCESS_OPTIONS and k != "pretrained"}
+    arguments = {key: literal(value) for key, value in options.items()}
+    architecture = {"source": "timm", "name": spec.rest, "arguments": arguments}
+    pretrained = spec.weights is None and spec.flag("pretrained", True)
+    module = build(architecture, spec.text, pretrained)
+    if spec.weights is not None:
+        fit_weights(module, read_weights(Path(spec.weights)), spec.text)
+    preprocess = read_preprocess(spec, from_pretrained_cfg(getattr(module, "pretrained_cfg", {})))
+    if "in_chans" in arguments and "channels" not in spec.options:
+        preprocess = read_preprocess(Spec(spec.text, "timm", "", options={"channels": options["in_chans"]}), preprocess)
+    return TorchClassifier(
+        spec=spec.text,
+        name=Path(spec.weights).stem if spec.weights else spec.rest,
+        module=module,
+        preprocess=preprocess,
+        n_classes=count_classes(module, preprocess, 3, spec.text),
+        architecture=architecture,
+    )
+
+
+def build(architecture: dict[str, Any], text: str, pretrained: bool = False) -> nn.Module:
+    """Create a timm model; see `load_timm` for the errors."""
+    try:
+        import timm
+    except ImportError:
+        raise MissingExtraError(f"{text!r} needs timm; pip install 'crossteach[timm]'") from None
+    name = architecture["name"]
+    if not timm.is_model(name.split(".")[0]):
+        near = timm.list_models(f"*{name.split('.')[0][:6]}*")[:3]
+        raise SpecError(f"timm has no model {name!r}" + (f"; near it: {', '.join(near)}" if near else ""))
+    try:
+        return timm.create_model(name, pretrained=pretrained, **architecture["arguments"])
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        hint = "; give @FILE.safetensors, or ?pretrained=false for random weights" if pretrained else ""
+        raise ModelError(f"timm cannot create {text!r}: {reason}{hint}") from error

@@ -1,0 +1,140 @@
+"""What a transfer is reported as: `summary.json`, `samples.parquet` and the saved student."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from .calibration import expected_calibration_error
+from .files import make_folder, write_bytes
+from .gate import GateResult
+from .knowledge import change, negative_flips, percent, positive_flips, transfer_rate, transfer_rate_by_area
+from .runs import RunFolder
+from .statistics import mcnemar, paired_delta
+from .types import Predictions, Splits, TrainableClassifier
+
+README = """# A student saved by crossteach
+
+It loads without crossteach:
+
+```python
+{code}
+```
+
+`crossteach` opens it as `run:FOLDER`. `model.json` holds its preprocessing and classes.
+"""
+
+
+def measured(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> dict[str, Any]:
+    """Measure a student before and after on the test split: all in % or points."""
+    assert before.labels is not None
+    labels = before.labels
+    changed = change(before.logits, after.logits, labels)
+    interval = paired_delta(before.correct.numpy(), after.correct.numpy(), before.group)
+    gained = int((~before.correct & after.correct).sum())
+    lost = int((before.correct & ~after.correct).sum())
+    flips = torch.zeros_like(labels, dtype=torch.bool)
+    for teacher in teachers:
+        flips |= positive_flips(before.logits, teacher.logits, labels)
+    return {
+        "accuracy": changed.accuracy_after,
+        "transfer_delta": changed.delta,
+        "knowledge_gain": changed.gain,
+        "knowledge_loss": changed.loss,
+        "retained": changed.retained,
+        "transfer_rate": transfer_rate(flips, after.logits, labels),
+        "transfer_rate_by_area": {
+            f"{share:g}": rate for share, rate in transfer_rate_by_area(flips, after.logits, labels).items()
+        },
+        "p_value": mcnemar(gained, lost),
+        "interval": [interval.low, interval.high],
+    }
+
+
+def summarise(
+    before: Predictions,
+    after: Predictions,
+    ungated: Predictions,
+    teachers: Sequence[Predictions],
+    verdict: GateResult,
+    method: str,
+    data: Splits,
+    training: dict[str, Any],
+    notes: Sequence[str],
+    seconds: float,
+) -> dict[str, Any]:
+    """Put a transfer into one JSON document; its keys are those of docs/house.md."""
+    assert before.labels is not None
+    labels = before.labels
+    gated, raw = measured(before, after, teachers), measured(before, ungated, teachers)
+    accuracies = [t.accuracy for t in teachers]
+    positive = [percent(positive_flips(before.logits, t.logits, labels)) for t in teachers]
+    negative = [percent(negative_flips(before.logits, t.logits, labels)) for t in teachers]
+    return {
+        "student": before.model,
+        "teachers": [t.model for t in teachers],
+        "method": method,
+        "n_test": len(labels),
+        "accuracy_before": before.accuracy,
+        "accuracy_after": gated.pop("accuracy"),
+        "teacher_accuracy": one_or_list(accuracies),
+        **gated,
+        "positive_flips": one_or_list(positive),
+        "negative_flips": one_or_list(negative),
+        "ungated": raw,
+        "ungated_transfer_delta": raw["transfer_delta"],
+        "gate": {
+            "verdict": verdict.verdict,
+            "alpha": verdict.alpha,
+            "selection_delta": verdict.selection_delta,
+            "selection_seen": data.selection_seen,
+            "evidence": verdict.evidence,
+            "path": [asdict(step) for step in verdict.path],
+        },
+        "calibration": {
+            "before": expected_calibration_error(before.logits, labels),
+            "after": expected_calibration_error(after.logits, labels),
+        },
+        "training": training,
+        "notes": list(notes),
+        "seconds": round(seconds, 2),
+        "fingerprints": {
+            "student": before.model_fingerprint,
+            "teachers": [t.model_fingerprint for t in teachers],
+            "data": data.fingerprint,
+        },
+    }
+
+
+def one_or_list(values: Sequence[float]) -> float | list[float] | None:
+    """Return the only value as it is, several as a list, none as None."""
+    return values[0] if len(values) == 1 else list(values) or None
+
+
+def write_outcome(
+    run: RunFolder,
+    student: TrainableClassifier,
+    before: Predictions,
+    after: Predictions,
+    ungated: Predictions,
+    teachers: Sequence[Predictions],
+    summary: dict[str, Any],
+) -> None:
+    """Write the ledger and the student, then the summary: with it the run is whole."""
+    assert before.labels is not None
+    columns: dict[str, np.ndarray] = {"id": before.ids, "label": before.labels.numpy()}
+    if before.group is not None:
+        columns["group"] = before.group
+    named = [("before", before), ("after", after), ("ungated", ungated)]
+    named += [(f"teacher_{k}", teacher) for k, teacher in enumerate(teachers)]
+    for name, answers in named:
+        confidence, preds = answers.logits.softmax(1).max(1)
+        columns[f"pred_{name}"] = preds.numpy()
+        columns[f"confidence_{name}"] = confidence.numpy()
+    run.write_samples(columns)
+    folder = make_folder(run.path / "student")
+    student.save(str(folder))
+    write_bytes(folder / "README.md", README.format(code=student.loading_code()).encode())
+    run.finish(summary)

@@ -1,0 +1,77 @@
+"""Batches of images: crop, warp, resize. Pure, deterministic, and the same for a sample in any batch."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from .types import Interpolation, Preprocess, Size
+
+
+def resize(
+    images: Float[Tensor, "N c h w"], size: Size, interpolation: Interpolation = "bilinear"
+) -> Float[Tensor, "N c H W"]:
+    """Resize a batch, with antialiasing where it shrinks; images of that size pass untouched."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    if interpolation == "nearest":
+        return F.interpolate(images, size, mode="nearest")
+    resized = F.interpolate(images, size, mode=interpolation, antialias=True, align_corners=False)
+    return resized.clamp_(0, 1)  # bicubic overshoots
+
+
+def warp(images: Float[Tensor, "N c h w"], matrices: Float[Tensor, "N 2 3"], size: Size) -> Float[Tensor, "N c H W"]:
+    """Sample each image through its own affine map, bilinear, edges repeated.
+
+    Args:
+        images: Source pixels.
+        matrices: From output to source coordinates, both in [-1, 1] over the image, x before y.
+        size: Height and width of the output.
+    """
+    height, width = size
+    y = ((torch.arange(height) * 2 + 1) / height - 1).to(images)[:, None]
+    x = ((torch.arange(width) * 2 + 1) / width - 1).to(images)[None, :]
+    m = matrices.to(images)[:, :, :, None, None]
+    # written out, not a matrix product: its rounding must not depend on the batch
+    grid = torch.stack([m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in (0, 1)], dim=-1)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def crop_and_resize(
+    images: Float[Tensor, "N c h w"], boxes: Float[Tensor, "N 4"], size: Size
+) -> Float[Tensor, "N c H W"]:
+    """Cut a box out of each image and bring it to one size.
+
+    Args:
+        images: Source pixels.
+        boxes: Left, top, right, bottom as shares of width and height.
+        size: Height and width of the output.
+    """
+    left, top, right, bottom = boxes.unbind(1)
+    zero = torch.zeros_like(left)
+    rows = [right - left, zero, right + left - 1, zero, bottom - top, bottom + top - 1]
+    return warp(images, torch.stack(rows, dim=1).view(-1, 2, 3), size)
+
+
+def central_boxes(aspect: Float[Tensor, " N"], crop: float) -> Float[Tensor, "N 4"]:
+    """Return the central square that keeps `crop` of the shorter side, for images of this width over height."""
+    width, height = (crop / aspect).clamp(max=crop), (crop * aspect).clamp(max=crop)
+    return torch.stack([(1 - width) / 2, (1 - height) / 2, (1 + width) / 2, (1 + height) / 2], dim=1)
+
+
+def prepare(images: Float[Tensor, "N c h w"], preprocess: Preprocess) -> Float[Tensor, "N C H W"]:
+    """Bring pixels in [0, 1] to the size, channels and scale that a model wants.
+
+    Grey becomes three channels by repetition, colour becomes grey by the ITU-R 601 weights.
+    """
+    if preprocess.size is not None:
+        images = resize(images, preprocess.size, preprocess.interpolation)
+    if preprocess.channels is not None and preprocess.channels != images.shape[1]:
+        if preprocess.channels == 1:
+            images = (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+        else:
+            images = images.expand(-1, preprocess.channels, -1, -1)
+    if preprocess.mean == (0.0,) and preprocess.std == (1.0,):
+        return images
+    mean, std = images.new_tensor(preprocess.mean), images.new_tensor(preprocess.std)
+    return (images - mean[:, None, None]) / std[:, None, None]

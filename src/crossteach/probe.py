@@ -1,0 +1,71 @@
+"""The rate probe: a few steps at each learning rate, judged on the tune half of the selection split."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .calibration import fit_temperature
+from .store import Store
+from .training import Lesson, train
+from .types import Progress, TrainableClassifier, no_progress
+
+Objective = Callable[[Float[Tensor, "n C"]], float]
+"""Student logits on the tune half to a number; lower is better."""
+
+
+def calibrated_cross_entropy(labels: Int[Tensor, " n"]) -> Objective:
+    """Judge by cross-entropy with the labels after a temperature fit: finer than accuracy, blind to confidence."""
+
+    def objective(logits: Float[Tensor, "n C"]) -> float:
+        return F.cross_entropy(logits / fit_temperature(logits, labels), labels).item()
+
+    return objective
+
+
+def choose_rate(
+    student: TrainableClassifier,
+    lesson: Lesson,
+    answers: Callable[[TrainableClassifier], Float[Tensor, "n C"]],
+    objective: Objective,
+    store: Store | None = None,
+    key: dict[str, Any] | None = None,
+    progress: Progress = no_progress,
+) -> tuple[float, dict[str, float]]:
+    """Train a copy of the student shortly at each rate, and take the rate that ends best; the lower of two equals.
+
+    Args:
+        student: Left as it is.
+        lesson: What will be taught; its `lr`, `epochs` and `max_steps` are replaced.
+        answers: A model's logits on the tune half.
+        objective: Judges them.
+        store: Where the outcome is kept.
+        key: Everything that the outcome depends on.
+
+    Returns:
+        The rate, and the objective of every rate tried.
+    """
+    optim = lesson.config.optim
+    key = {"kind": "probe", **(key or {})}
+    known = store.recall(key) if store is not None else None
+    if known is not None:
+        return known["lr"], known["objectives"]
+    objectives: dict[str, float] = {}
+    for done, rate in enumerate(optim.probe_rates):
+        copy = student.clone()
+        steps = min(optim.probe_steps, lesson.steps)
+        short = replace(lesson, lr=rate, max_steps=steps, epochs=math.ceil(steps / lesson.steps_per_epoch))
+        ended = train(copy, short)
+        logits = answers(copy) if not ended.diverged else torch.full((1, 1), math.nan)
+        value = objective(logits) if bool(logits.isfinite().all()) else math.inf
+        objectives[f"{rate:g}"] = value if math.isfinite(value) else 1e9
+        progress("trying rates", done + 1, len(optim.probe_rates))
+    best = min(optim.probe_rates, key=lambda rate: (objectives[f"{rate:g}"], rate))
+    if store is not None:
+        store.remember(key, {"lr": best, "objectives": objectives})
+    return best, objectives

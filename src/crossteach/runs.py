@@ -1,0 +1,135 @@
+"""A run folder: what was asked, what happened, what came out.
+
+`config.json`, `metrics.jsonl`, `summary.json`, `samples.parquet`, `student/`, and while it runs `checkpoint.pt`. A
+folder is whole once `summary.json` (of a scout: `scout.json`) stands in it; it is written last.
+"""
+
+import io
+import json
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from .errors import RunFolderError
+from .files import make_folder, write_bytes, write_json
+
+OURS = {"config.json", "metrics.jsonl", "summary.json", "samples.parquet", "student", "checkpoint.pt", "scout.json"}
+
+
+class RunFolder:
+    """Where one run writes, resumes and is read."""
+
+    def __init__(self, path: Path, done: str = "summary.json") -> None:
+        self.path, self._done = path, done
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.path / self._done).is_file()
+
+    def summary(self) -> dict[str, Any]:
+        """Read what a whole run found."""
+        content: dict[str, Any] = json.loads((self.path / self._done).read_text(encoding="utf-8"))
+        return content
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Declare the run whole."""
+        write_json(self.path / self._done, summary)
+        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+
+    def write_metrics(self, records: list[dict[str, Any]]) -> None:
+        """Write one line for each epoch."""
+        lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+        write_bytes(self.path / "metrics.jsonl", lines.encode())
+
+    def write_samples(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Write the ledger: one row for each test sample."""
+        buffer = io.BytesIO()
+        pq.write_table(pa.table(dict(columns)), buffer, compression="zstd")
+        write_bytes(self.path / "samples.parquet", buffer.getvalue())
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Keep everything that an interrupted run needs to go on."""
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        write_bytes(self.path / "checkpoint.pt", buffer.getvalue())
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """Return the last checkpoint, if there is one.
+
+        Raises:
+            RunFolderError: If it is damaged.
+        """
+        path = self.path / "checkpoint.pt"
+        if not path.is_file():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            raise RunFolderError(f"{path} is damaged; delete it to start this run anew, or pass --overwrite") from error
+        return state
+
+
+def open_run(path: Path, config: Mapping[str, Any], overwrite: bool = False, done: str = "summary.json") -> RunFolder:
+    """Open a new folder, or one that the same command has used before.
+
+    Args:
+        path: The folder.
+        config: Everything the result depends on; it is kept and compared.
+        overwrite: Whether to empty a folder that another configuration has used.
+        done: The file whose presence makes the folder whole.
+
+    Raises:
+        RunFolderError: If another configuration, or something else than a run, is in the folder.
+    """
+    wanted = json.loads(json.dumps(config))
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{path} is a file; --out needs a folder")
+    known = path / "config.json"
+    if known.is_file():
+        try:
+            kept = json.loads(known.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:
+            kept = None
+        if kept == wanted:
+            return RunFolder(path, done)
+        if not overwrite:
+            changed = first_difference(kept, wanted)
+            raise RunFolderError(
+                f"{path} holds a run of another configuration ({changed}); choose another --out, or pass --overwrite"
+            )
+    elif path.is_dir():
+        foreign = sorted(p.name for p in path.iterdir() if p.name not in OURS and not p.name.startswith("."))
+        if foreign:
+            raise RunFolderError(f"{path} holds other files ({foreign[0]}); choose a new or empty folder for --out")
+    make_folder(path)
+    if overwrite:
+        for name in OURS:
+            target = path / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+    write_json(known, wanted)
+    return RunFolder(path, done)
+
+
+def first_difference(kept: Any, wanted: Any, where: str = "") -> str:
+    """Name the first setting in which two configurations differ."""
+    if isinstance(kept, dict) and isinstance(wanted, dict):
+        for key in sorted({*kept, *wanted}):
+            if kept.get(key) != wanted.get(key):
+                return first_difference(kept.get(key), wanted.get(key), f"{where}.{key}".lstrip("."))
+    return f"{where or 'config'} was {_short(kept)}, is {_short(wanted)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

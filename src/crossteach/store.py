@@ -1,0 +1,146 @@
+"""Logits on disk: computed once, read by every run that asks for the same.
+
+A table is a folder of three files: `logits.npy` (memory-mapped), `done.npy` (one byte a row) and `manifest.json`.
+Rows are marked done only after they are on disk, so a killed run leaves nothing half-written that is believed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from .errors import StoreError
+from .files import make_folder, write_json, writing
+
+FORMAT = 1
+
+
+def default_folder() -> Path:
+    """Return `$CROSSTEACH_STORE`, or the folder for caches of this system."""
+    if given := os.environ.get("CROSSTEACH_STORE"):
+        return Path(given)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "crossteach"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossteach"
+
+
+class LogitTable:
+    """Rows of logits, some of them known."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._logits: np.ndarray = np.load(folder / "logits.npy", mmap_mode="r+")
+        self._done: np.ndarray = np.load(folder / "done.npy", mmap_mode="r+")
+
+    @property
+    def done(self) -> Bool[np.ndarray, " N"]:
+        """Which rows are known."""
+        return np.asarray(self._done, bool)
+
+    def missing(self) -> Int[np.ndarray, " n"]:
+        """Return the rows that nobody has computed yet."""
+        return np.flatnonzero(self._done == 0)
+
+    def write(self, rows: Int[np.ndarray, " n"], logits: Float[np.ndarray, "n C"]) -> None:
+        """Keep logits; `flush` makes them known."""
+        self._logits[rows] = logits
+
+    def flush(self, rows: Int[np.ndarray, " n"]) -> None:
+        """Bring what was written to disk, then mark these rows done."""
+        with writing(self._folder):
+            self._logits.flush()  # type: ignore[attr-defined]
+            self._done[rows] = 1
+            self._done.flush()  # type: ignore[attr-defined]
+
+    def read(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C"]:
+        """Copy known rows into memory."""
+        assert self._done[rows].all(), "rows are read before they are written"
+        return np.asarray(self._logits[rows])
+
+
+class Store:
+    """A folder of tables and of small facts, each under the digest of everything it depends on."""
+
+    def __init__(self, folder: Path | str | None = None) -> None:
+        self.folder = Path(folder) if folder is not None else default_folder()
+
+    def table(self, key: dict[str, Any], rows: int, classes: int, dtype: str) -> LogitTable:
+        """Open the table of a key, or make an empty one.
+
+        Args:
+            key: Everything the logits depend on, JSON-able.
+            rows: Samples.
+            classes: Logits a sample.
+            dtype: `float32` or `float16`.
+
+        Raises:
+            WriteError: If there is no room or no permission.
+        """
+        described = {"format": FORMAT, "rows": rows, "classes": classes, "dtype": dtype, **key}
+        folder = self._folder(described)
+        if not self._is_whole(folder, rows, classes, dtype):
+            self._create(folder, described, rows, classes, dtype)
+        return LogitTable(folder)
+
+    def remember(self, key: dict[str, Any], fact: dict[str, Any]) -> None:
+        """Keep a small fact under a key."""
+        folder = make_folder(self._folder(key))
+        write_json(folder / "fact.json", fact)
+
+    def recall(self, key: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the fact kept under a key, if there is one."""
+        path = self._folder(key) / "fact.json"
+        if not path.is_file():
+            return None
+        fact: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return fact
+
+    def _folder(self, key: dict[str, Any]) -> Path:
+        digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16).hexdigest()
+        return self.folder / digest[:2] / digest
+
+    @staticmethod
+    def _is_whole(folder: Path, rows: int, classes: int, dtype: str) -> bool:
+        """Tell whether a table is there and of the size it must have."""
+        if not (folder / "manifest.json").is_file():
+            return False
+        try:
+            logits = np.load(folder / "logits.npy", mmap_mode="r")
+            done = np.load(folder / "done.npy", mmap_mode="r")
+        except (OSError, ValueError):
+            return False
+        return bool(logits.shape == (rows, classes) and logits.dtype == np.dtype(dtype) and done.shape == (rows,))
+
+    def _create(self, folder: Path, described: dict[str, Any], rows: int, classes: int, dtype: str) -> None:
+        make_folder(folder.parent)
+        with writing(folder):
+            temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+            try:
+                for name, shape, kind in (("logits", (rows, classes), dtype), ("done", (rows,), "uint8")):
+                    path = temporary / f"{name}.npy"
+                    np.lib.format.open_memmap(path, "w+", np.dtype(kind), shape).flush()
+                    _reserve(path)
+                write_json(temporary / "manifest.json", described)
+                shutil.rmtree(folder, ignore_errors=True)
+                temporary.rename(folder)
+            except OSError:
+                if not self._is_whole(folder, rows, classes, dtype):  # else another process was first
+                    raise
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        if not self._is_whole(folder, rows, classes, dtype):
+            raise StoreError(f"stored logits in {folder} are damaged and could not be replaced; delete this folder")
+
+
+def _reserve(path: Path) -> None:
+    """Claim the disk blocks now: a memory map that outgrows the disk would kill the process later."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

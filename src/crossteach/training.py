@@ -1,0 +1,273 @@
+"""The training loop: one student, the targets of its tutors, as many epochs as asked."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from .averaging import SlowWeights, State, snapshot
+from .config import TransferConfig
+from .data.views import ViewBatch, Views
+from .losses import mixed
+from .methods import Method, tutor_share
+from .prefetch import prefetch
+from .tutors import Tutors
+from .types import Progress, Split, TrainableClassifier
+
+CHECK_EVERY = 20
+"""Steps between two looks at whether the loss is still finite: each look waits for the GPU."""
+
+MCL_TOTAL = 0.6
+"""What τ to the power of all updates is by default: 0.9999 over the 5,000 updates of the paper."""
+
+
+@dataclass
+class Position:
+    """Where a training stands: everything that a resumed run needs to go on bit for bit."""
+
+    epoch: int = 0
+    weights: State = field(default_factory=dict)
+    optimiser: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    slow: State | None = None
+    random: Tensor | None = None
+    best: State | None = None
+    best_epoch: int = 0
+    records: list[dict[str, Any]] = field(default_factory=list)
+    taught: list[int] = field(default_factory=list)
+    diverged: str = ""
+    """Why the training stopped early; empty while it is well."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is taught to whom: all that a training reads and does not change."""
+
+    method: Method
+    config: TransferConfig
+    split: Split
+    views: Views
+    tutors: Tutors | None
+    lr: float
+    epochs: int
+    max_steps: int | None = None
+    """Ends the schedule early; the probe's."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass."""
+        return math.ceil(len(self.split) / self.config.optim.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Length of the schedule."""
+        return self.max_steps or self.epochs * self.steps_per_epoch
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step: a linear rise, then a cosine to zero."""
+        warmup = max(1, round(self.config.optim.warmup * self.steps))
+        if step < warmup:
+            return self.lr * (step + 1) / warmup
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step reads."""
+
+    view: ViewBatch
+    labels: Int[Tensor, " n"] | None
+    targets: Float[Tensor, "n C"] | None
+    tutor: Int[Tensor, " n"] | None
+
+
+def batches(lesson: Lesson, epoch: int, student: TrainableClassifier) -> Iterator[Batch]:
+    """Yield the batches of an epoch in its seeded order, targets chosen, pixels drawn."""
+    order = np.random.default_rng((lesson.config.seed, epoch)).permutation(len(lesson.split))
+    for start in range(0, len(order), lesson.config.optim.batch_size):
+        index = order[start : start + lesson.config.optim.batch_size]
+        view = lesson.views.batch(lesson.split, index, lesson.views.numbers(epoch, len(index)))
+        labels = None if lesson.split.labels is None else torch.from_numpy(lesson.split.labels[index])
+        targets, tutor = None, None
+        if lesson.method.targets is not None:
+            assert lesson.tutors is not None
+            targets, tutor = lesson.method.targets(lesson.tutors.logits(view), labels)
+        view.images(student.preprocess)  # drawn here, so that a prefetching thread does the work
+        yield Batch(view, labels, targets, tutor)
+
+
+def train(
+    student: TrainableClassifier,
+    lesson: Lesson,
+    position: Position | None = None,
+    after_epoch: Callable[[Position], None] = lambda position: None,
+    evaluate: Callable[[], float] | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Position:
+    """Train a student in place.
+
+    Args:
+        student: Its module is changed.
+        lesson: What it is taught.
+        position: Where an interrupted training stood; None starts anew.
+        after_epoch: Called with the position after each epoch: to keep a checkpoint.
+        evaluate: Accuracy of the student as it stands, in %, on data that decides; None where there are no labels.
+        progress: Told how many steps are done.
+
+    Returns:
+        The last position. `diverged` says why if the training broke off; the best epoch's weights are in `best`.
+    """
+    optim, device = lesson.config.optim, student.device
+    optimiser = torch.optim.SGD(
+        [p for p in student.module.parameters() if p.requires_grad],
+        lr=lesson.lr,
+        momentum=optim.momentum,
+        weight_decay=optim.weight_decay,
+    )
+    precision = _precision(lesson.config, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    slow = _slow_weights(student.module, lesson)
+    start_accuracy = evaluate() if evaluate else None
+    if position is None:
+        position = Position(taught=[0] * (len(lesson.tutors.names) + 1 if lesson.tutors else 1))
+    else:
+        _restore(position, student.module, optimiser, scaler, slow)
+    for epoch in range(position.epoch, lesson.epochs):
+        started, total = time.perf_counter(), torch.zeros((), device=device)
+        taught = torch.zeros(len(position.taught), dtype=torch.long)
+        stream = batches(lesson, epoch, student)
+        threaded = lesson.split.inputs.size is None or device.type != "cpu"
+        for number, batch in enumerate(prefetch(stream) if threaded else stream):
+            step = epoch * lesson.steps_per_epoch + number
+            if step >= lesson.steps:
+                break
+            for group in optimiser.param_groups:
+                group["lr"] = lesson.rate(step)
+            student.module.train(optim.train_statistics)
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                logits = student.logits(batch.view.images(student.preprocess))
+            loss = _loss(logits.float(), batch, lesson)
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.unscale_(optimiser)
+            nn.utils.clip_grad_norm_(student.module.parameters(), optim.clip)
+            scaler.step(optimiser)
+            scaler.update()
+            optimiser.zero_grad(set_to_none=True)
+            if slow is not None:
+                slow.update(student.module, step + 1)
+            total += loss.detach()
+            if batch.tutor is not None:
+                taught += tutor_share(batch.tutor, len(taught) - 1)
+            if (step + 1) % CHECK_EVERY == 0:
+                progress("training", step + 1, lesson.steps)
+                if not total.isfinite():
+                    break
+        student.module.eval()
+        position.epoch = epoch + 1
+        position.taught = [a + b for a, b in zip(position.taught, taught.tolist(), strict=True)]
+        if not total.isfinite() or not _finite(student.module):
+            position.diverged = f"the loss of epoch {epoch + 1} is not finite"
+            return position
+        accuracy = _evaluate(student.module, slow, evaluate)
+        position.records.append(
+            {
+                "epoch": epoch + 1,
+                "loss": total.item() / (number + 1),
+                "lr": lesson.rate(epoch * lesson.steps_per_epoch),
+                "tune_accuracy": accuracy,
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+        )
+        if accuracy is not None and start_accuracy is not None and accuracy < start_accuracy / 2:
+            position.diverged = f"accuracy fell from {start_accuracy:.1f} to {accuracy:.1f}% in epoch {epoch + 1}"
+            return position
+        _remember(position, student.module, optimiser, scaler, slow, accuracy)
+        after_epoch(position)
+    return position
+
+
+def _loss(logits: Float[Tensor, "n C"], batch: Batch, lesson: Lesson) -> Float[Tensor, ""]:
+    partition = lesson.config.partition
+    weight = lesson.method.kl_weight if partition.kl_weight is None else partition.kl_weight
+    if lesson.method.targets is None:
+        weight = 0.0
+    targets = None if batch.targets is None else batch.targets.to(logits.device)
+    labels = None if batch.labels is None else batch.labels.to(logits.device)
+    return mixed(logits, targets, labels, weight, partition.temperature)
+
+
+def _precision(config: TransferConfig, device: torch.device) -> torch.dtype:
+    wanted = config.optim.precision
+    if wanted == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
+
+
+def _slow_weights(module: nn.Module, lesson: Lesson) -> SlowWeights | None:
+    if not lesson.method.slow_weights:
+        return None
+    every, momentum = lesson.config.partition.slow_every, lesson.config.partition.slow_momentum
+    updates = max(1, lesson.steps // every)
+    return SlowWeights(module, MCL_TOTAL ** (1 / updates) if momentum is None else momentum, every)
+
+
+def _finite(module: nn.Module) -> bool:
+    return all(bool(p.isfinite().all()) for p in module.parameters())
+
+
+def _evaluate(module: nn.Module, slow: SlowWeights | None, evaluate: Callable[[], float] | None) -> float | None:
+    """Evaluate what would be returned: the slow weights where there are any, on a borrowed module."""
+    if evaluate is None:
+        return None
+    if slow is None:
+        return evaluate()
+    fast = snapshot(module)
+    module.load_state_dict(slow.state)
+    accuracy = evaluate()
+    module.load_state_dict(fast)
+    return accuracy
+
+
+def _remember(
+    position: Position,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    slow: SlowWeights | None,
+    accuracy: float | None,
+) -> None:
+    position.weights = snapshot(module)
+    position.optimiser = optimiser.state_dict()
+    position.scaler = scaler.state_dict()
+    position.slow = slow.state if slow else None
+    position.random = torch.get_rng_state()
+    best = max((r["tune_accuracy"] for r in position.records[:-1] if r["tune_accuracy"] is not None), default=-1.0)
+    if accuracy is None or accuracy >= best:  # the later of two equals
+        returned = slow.state if slow else position.weights
+        position.best = {name: value.clone() for name, value in returned.items()}
+        position.best_epoch = position.epoch
+
+
+def _restore(
+    position: Position,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    slow: SlowWeights | None,
+) -> None:
+    module.load_state_dict(position.weights)
+    optimiser.load_state_dict(position.optimiser)
+    if position.scaler:
+        scaler.load_state_dict(position.scaler)
+    if slow is not None and position.slow is not None:
+        slow.state = {name: value.to(slow.state[name].device).clone() for name, value in position.slow.items()}
+    if position.random is not None:
+        torch.set_rng_state(position.random)

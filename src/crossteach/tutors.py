@@ -1,0 +1,132 @@
+"""Logits of the tutors for a batch of views: live, or from the store. Both give the same bits."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float16
+from torch import Tensor
+
+from .data.assemble import split_fingerprint
+from .data.views import ViewBatch, Views
+from .scoring import CHUNK, score
+from .store import LogitTable, Store
+from .types import Classifier, Progress, Split, no_progress
+
+FLOOR = -60000.0
+"""Lowest kept logit below the row's maximum: float16 ends at -65504."""
+
+
+class Tutors(Protocol):
+    """Whoever answers for the tutors."""
+
+    names: tuple[str, ...]
+
+    def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
+        """Return each tutor's logits on each view, less the row's maximum, float32 on the CPU."""
+        ...
+
+
+def compact(logits: Float[Tensor, "n C"]) -> Float16[Tensor, "n C"]:
+    """Subtract each row's maximum, which the softmax does not see, and round to float16."""
+    return (logits - logits.max(1, keepdim=True).values).clamp_(min=FLOOR).half()
+
+
+class LiveTutors:
+    """Tutors that are asked in every step."""
+
+    def __init__(self, classifiers: Sequence[Classifier]) -> None:
+        self.classifiers = tuple(classifiers)
+        self.names = tuple(c.name for c in classifiers)
+
+    def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
+        """Ask every tutor; the answers are rounded as the store rounds them."""
+        answers = [compact(score(c, batch.images(c.preprocess))) for c in self.classifiers]
+        return torch.stack(answers).float()
+
+
+class StoredTutors:
+    """Tutors whose answers on all views of a split were computed before."""
+
+    def __init__(self, names: Sequence[str], tables: Sequence[Sequence[LogitTable]]) -> None:
+        """Take the tables, tutor by tutor and view by view."""
+        self.names = tuple(names)
+        self._tables = tables
+
+    def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
+        """Read the answers."""
+        answers = [_read(views, batch) for views in self._tables]
+        return torch.from_numpy(np.stack(answers)).float()
+
+
+def _read(views: Sequence[LogitTable], batch: ViewBatch) -> np.ndarray:
+    shown = np.unique(batch.numbers)
+    if len(shown) == 1:
+        return views[int(shown[0])].read(batch.index)
+    answers: np.ndarray | None = None
+    for number in shown:
+        mask = batch.numbers == number
+        part = views[number].read(batch.index[mask])
+        answers = np.empty((len(mask), part.shape[1]), part.dtype) if answers is None else answers
+        answers[mask] = part
+    assert answers is not None
+    return np.asarray(answers)
+
+
+def fill_store(
+    classifiers: Sequence[Classifier], split: Split, views: Views, store: Store, progress: Progress = no_progress
+) -> StoredTutors:
+    """Let every tutor answer on every view that the store does not know yet, each view drawn once for all of them.
+
+    Args:
+        classifiers: The tutors, tutor 0 first.
+        split: The transfer set.
+        views: With a count above 0.
+        store: Where the answers are kept.
+        progress: Told how many (sample, view) pairs are done.
+    """
+    tables = [[_open(store, c, split, views, number) for number in range(views.count)] for c in classifiers]
+    missing = [[table.missing() for table in row] for row in tables]
+    total = sum(len(rows) for row in missing for rows in row)
+    done = 0
+    for number in range(views.count):
+        wanted = [row[number] for row in missing]
+        for rows in np.array_split(np.arange(len(split)), range(CHUNK, len(split), CHUNK)):
+            asked = [k for k, unknown in enumerate(wanted) if len(unknown) and np.isin(rows, unknown).any()]
+            if not asked:
+                continue
+            batch = views.batch(split, rows, np.full(len(rows), number))
+            for k in asked:
+                classifier, table = classifiers[k], tables[k][number]
+                table.write(rows, compact(score(classifier, batch.images(classifier.preprocess))).numpy())
+                done += len(rows)
+                progress("tutors answer", min(done, total), total)
+            if done % (FLUSH_CHUNKS * CHUNK) < CHUNK * len(asked):
+                _flush(tables, number, asked, rows[-1] + 1)
+        _flush(tables, number, range(len(tables)), len(split))
+    return StoredTutors([c.name for c in classifiers], tables)
+
+
+FLUSH_CHUNKS = 64
+"""Chunks between two flushes of the store."""
+
+
+def _flush(tables: Sequence[Sequence[LogitTable]], number: int, asked: Sequence[int], end: int) -> None:
+    for k in asked:
+        table = tables[k][number]
+        if len(table.missing()):
+            table.flush(np.arange(end))
+
+
+def _open(store: Store, classifier: Classifier, split: Split, views: Views, number: int) -> LogitTable:
+    key = {
+        "kind": "views",
+        "model": classifier.fingerprint,
+        "data": split_fingerprint(split),
+        "views": views.key,
+        "view": number,
+        "device": classifier.device.type,
+        "torch": torch.__version__,
+    }
+    return store.table(key, len(split), classifier.n_classes, "float16")
