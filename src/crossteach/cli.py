@@ -1,14 +1,14 @@
 """The command line: parse, call, print. The only room that knows typer and rich."""
 
 import contextlib
+import functools
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -37,7 +37,28 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run of a
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def _one_line_errors(command: Command) -> Command:
+    """End a command with one line and the exit code that stands for it."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except CrossteachError as error:
+            _complain(str(error))
+            sys.exit(1)
+        except KeyboardInterrupt:
+            _complain("interrupted; the same command goes on where it stopped")
+            sys.exit(130)
+
+    return cast(Command, guarded)
+
+
 @app.command(epilog="Example:  crossteach demo --out my-demo")
+@_one_line_errors
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the run folders.")] = Path("crossteach-demo"),
     as_json: Json = False,
@@ -68,13 +89,14 @@ def demo(
 
 
 @app.command(epilog="Example:  crossteach scout demo:convnet demo:mixer --data glyphs --out my-scout")
+@_one_line_errors
 def scout(
     models: Annotated[list[str], typer.Argument(metavar="MODEL MODEL [...]", help="Model specs, two or more.")],
     data: DataSpec,
     out: Annotated[Path, typer.Option(help="Folder for scout.json.")],
     as_json: Json = False,
     store: StoreFolder = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Taken, as everywhere; a scout draws nothing at random.")] = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -83,14 +105,8 @@ def scout(
     from .scouting import open_scout
 
     with _progress(quiet or as_json) as report:
-        summary = open_scout(
-            lambda: ([_load_model(spec, device) for spec in models], _load_data(data)),
-            {"command": "scout", "models": models, "data": data, "seed": seed},
-            out,
-            _store(store),
-            overwrite,
-            report,
-        )
+        opened = [_load_model(spec, device) for spec in models]
+        summary = open_scout(opened, _load_data(data), out, _store(store), overwrite, report)
     if as_json:
         _print_json(summary)
     else:
@@ -101,6 +117,7 @@ def scout(
 @app.command(
     epilog="Example:  crossteach transfer --student demo:convnet --teacher demo:mixer --data glyphs --out my-run"
 )
+@_one_line_errors
 def transfer(
     student: ModelSpec,
     data: DataSpec,
@@ -186,7 +203,7 @@ def _store(folder: Path | None) -> Any:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout.isatty() else 132)
 
 
 def _print_json(document: Any) -> None:
@@ -247,14 +264,16 @@ def _show_scout(summary: dict[str, Any]) -> None:
 def _show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    table = Table(title="Transfer: test accuracy of the student as it is returned, in %, differences in points")
-    headings = ("student", "teacher", "method", "before", "after", "delta (95%)", "gain", "loss", "transfer rate")
-    for heading in (*headings, "end of training", "verdict"):
-        table.add_column(heading, justify="left" if heading in ("student", "teacher", "method", "verdict") else "right")
+    table = Table(title="Transfer: the student on the test split, before and after, in %; differences in points")
+    left = ("student", "teacher", "method", "verdict")
+    for heading in ("student", "teacher", "method", "before", "after", "delta (95% interval)", "gain", "loss"):
+        table.add_column(heading, justify="left" if heading in left else "right", no_wrap=heading == "method")
+    for heading in ("transfer rate", "verdict", "ungated"):
+        table.add_column(heading, justify="left" if heading in left else "right")
     for s in summaries:
         low, high = s["interval"]
-        rate = s["transfer_rate"]
-        verdict = s["gate"]["verdict"].replace("_", " ")
+        rate, gate = s["transfer_rate"], s["gate"]
+        verdict = gate["verdict"].replace("_", " ") + (f", {gate['alpha']:g}" if gate["verdict"] == "accepted" else "")
         table.add_row(
             s["student"],
             ", ".join(s["teachers"]) or "none",
@@ -265,36 +284,30 @@ def _show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
             f"{s['knowledge_gain']:.2f}",
             f"{s['knowledge_loss']:.2f}",
             "·" if rate is None else f"{rate:.1f}",
+            verdict,
             f"{s['ungated_transfer_delta']:+.2f}",
-            verdict + (f" at {s['gate']['alpha']:g}" if verdict == "accepted" else ""),
         )
-    _console().print(table)
+    console = _console()
+    console.print(table)
+    console.print(
+        "verdict: what the gate took, seeing only the selection split, and how far along the path to the new weights; "
+        "ungated: the delta of the end of training",
+        style="dim",
+    )
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit 0 done, 1 the user's input or data, 2 usage, 130 interrupted."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    signal.signal(signal.SIGTERM, _terminate)
-    command: Callable[..., Any] = typer.main.get_command(app)
-    try:
-        command(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-    except CrossteachError as error:
-        _complain(str(error))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        _complain("interrupted; the same command goes on where it stopped")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-
-
 def _complain(message: str) -> None:
     sys.stderr.write("crossteach: " + " ".join(message.split()) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit 0 done, 1 the user's input or data, 2 usage, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app(args=list(arguments) if arguments is not None else None, prog_name="crossteach")
 
 
 if __name__ == "__main__":

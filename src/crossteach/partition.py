@@ -3,7 +3,7 @@
 Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 4.2, "data partitioning".
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from torch import Tensor
 from .errors import MissingLabelsError
 
 
+@runtime_checkable
 class Partition(Protocol):
     """A rule that gives each sample to one tutor."""
 

@@ -39,7 +39,7 @@ def predict(
             "model": classifier.fingerprint,
             "data": data_fingerprint,
             "device": classifier.device.type,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
         }
         table = store.table(key, count, classifier.n_classes, "float32")
     logits = torch.empty(count, classifier.n_classes)

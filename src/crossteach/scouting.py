@@ -1,7 +1,7 @@
 """N models on one split: who knows what the others do not, and what any combination could reach."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,14 @@ def scout(
         LabelSpaceError: If models and data do not share their classes.
     """
     started = time.perf_counter()
+    require_comparable(models, data)
+    store = store or Store()
+    answers = tuple(predict(model, data.test, store, progress) for model in models)
+    return Scouting(answers, _summarise(models, data, answers, started))
+
+
+def require_comparable(models: Sequence[Classifier], data: Splits) -> None:
+    """Raise what `scout` says it raises."""
     if len(models) < 2:
         raise ConfigError(f"scout compares models and needs at least two, not {len(models)}")
     require_test_labels(data)
@@ -65,9 +73,6 @@ def scout(
         if model.fingerprint in seen:
             raise ConfigError(f"{model.spec!r} is the same model as {seen[model.fingerprint]!r}; name it once")
         seen[model.fingerprint] = model.spec
-    store = store or Store()
-    answers = tuple(predict(model, data.test, store, progress) for model in models)
-    return Scouting(answers, _summarise(models, data, answers, started))
 
 
 def _summarise(
@@ -125,23 +130,20 @@ def _pair(
     }
 
 
-Opened = tuple[Sequence[Classifier], Splits]
-
-
 def open_scout(
-    opened: Callable[[], Opened],
-    config: dict[str, Any],
+    models: Sequence[Classifier],
+    data: Splits,
     out: Path,
-    store: Store,
+    store: Store | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Scout into a folder; one that the same command has filled is read instead.
 
     Args:
-        opened: Loads models and data, when they are needed.
-        config: What was asked; it is kept and compared.
-        out: Receives `scout.json`.
+        models: At least two.
+        data: Its test split is read.
+        out: Receives `config.json` and `scout.json`.
         store: Where answers are kept.
         overwrite: Whether to empty a folder that another configuration has used.
         progress: Told how many samples are done.
@@ -152,9 +154,13 @@ def open_scout(
     Raises:
         RunFolderError: If the folder holds another scout, or a transfer.
     """
-    models, data = opened()
-    prints = {"model_fingerprints": [m.fingerprint for m in models], "data_fingerprint": data.fingerprint}
-    folder = open_run(out, {**config, **prints}, overwrite, done="scout.json")
+    require_comparable(models, data)
+    config = {
+        "command": "scout",
+        "models": [{"spec": m.spec, "fingerprint": m.fingerprint} for m in models],
+        "data": {"spec": data.spec, "fingerprint": data.fingerprint},
+    }
+    folder = open_run(out, config, overwrite, done="scout.json")
     if not folder.is_whole:
         folder.finish(scout(models, data, store, progress).summary)
     return folder.summary()

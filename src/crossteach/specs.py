@@ -31,6 +31,13 @@ class Spec:
         except ValueError:
             raise SpecError(f"option {key} of {self.text!r} must be a number, not {self.options[key]!r}") from None
 
+    def whole(self, key: str, default: int) -> int:
+        """Read an option as a whole number."""
+        value = self.options.get(key)
+        if value is not None and not value.isdigit():
+            raise SpecError(f"option {key} of {self.text!r} must be a whole number, not {value!r}")
+        return default if value is None else int(value)
+
     def flag(self, key: str, default: bool) -> bool:
         """Read an option as true or false."""
         value = self.options.get(key)

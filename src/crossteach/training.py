@@ -18,7 +18,7 @@ from .losses import mixed
 from .methods import Method, tutor_share
 from .prefetch import prefetch
 from .tutors import Tutors
-from .types import Progress, Split, TrainableClassifier
+from .types import Progress, Split, TrainableClassifier, no_progress
 
 CHECK_EVERY = 20
 """Steps between two looks at whether the loss is still finite: each look waits for the GPU."""
@@ -36,7 +36,7 @@ class Position:
     optimiser: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     slow: State | None = None
-    random: Tensor | None = None
+    random: list[Tensor] = field(default_factory=list)
     best: State | None = None
     best_epoch: int = 0
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -108,7 +108,7 @@ def train(
     position: Position | None = None,
     after_epoch: Callable[[Position], None] = lambda position: None,
     evaluate: Callable[[], float] | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = no_progress,
 ) -> Position:
     """Train a student in place.
 
@@ -123,6 +123,19 @@ def train(
     Returns:
         The last position. `diverged` says why if the training broke off; the best epoch's weights are in `best`.
     """
+    with torch.random.fork_rng():  # dropout, where it is on, draws from the seed; the caller's stream stays untouched
+        torch.manual_seed(lesson.config.seed)
+        return _train(student, lesson, position, after_epoch, evaluate, progress)
+
+
+def _train(
+    student: TrainableClassifier,
+    lesson: Lesson,
+    position: Position | None,
+    after_epoch: Callable[[Position], None],
+    evaluate: Callable[[], float] | None,
+    progress: Progress,
+) -> Position:
     optim, device = lesson.config.optim, student.device
     optimiser = torch.optim.SGD(
         [p for p in student.module.parameters() if p.requires_grad],
@@ -248,7 +261,7 @@ def _remember(
     position.optimiser = optimiser.state_dict()
     position.scaler = scaler.state_dict()
     position.slow = slow.state if slow else None
-    position.random = torch.get_rng_state()
+    position.random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
     best = max((r["tune_accuracy"] for r in position.records[:-1] if r["tune_accuracy"] is not None), default=-1.0)
     if accuracy is None or accuracy >= best:  # the later of two equals
         returned = slow.state if slow else position.weights
@@ -269,5 +282,7 @@ def _restore(
         scaler.load_state_dict(position.scaler)
     if slow is not None and position.slow is not None:
         slow.state = {name: value.to(slow.state[name].device).clone() for name, value in position.slow.items()}
-    if position.random is not None:
-        torch.set_rng_state(position.random)
+    cpu, *gpus = position.random
+    torch.set_rng_state(cpu)
+    if gpus:
+        torch.cuda.set_rng_state_all(gpus)

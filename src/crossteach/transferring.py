@@ -341,7 +341,7 @@ ENVIRONMENT = ("torch", "threads", "device")
 
 
 def _environment(setting: Setting) -> dict[str, Any]:
-    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": setting.student.device.type}
+    return {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "device": setting.student.device.type}
 
 
 def _checkpoint(run: RunFolder, position: Position, lesson: Lesson, setting: Setting) -> None:

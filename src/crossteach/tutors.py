@@ -1,7 +1,7 @@
 """Logits of the tutors for a batch of views: live, or from the store. Both give the same bits."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ FLOOR = -60000.0
 """Lowest kept logit below the row's maximum: float16 ends at -65504."""
 
 
+@runtime_checkable
 class Tutors(Protocol):
     """Whoever answers for the tutors."""
 
@@ -127,6 +128,6 @@ def _open(store: Store, classifier: Classifier, split: Split, views: Views, numb
         "views": views.key,
         "view": number,
         "device": classifier.device.type,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
     return store.table(key, len(split), classifier.n_classes, "float16")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -166,7 +166,7 @@ class TrainableClassifier(Classifier, Protocol):
 
     module: nn.Module
 
-    def clone(self) -> Self:
+    def clone(self) -> "TrainableClassifier":
         """Copy the model; no tensor is shared."""
         ...
 

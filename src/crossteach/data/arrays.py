@@ -87,7 +87,7 @@ def load_npz(spec: Spec, path: Path | None = None) -> Splits:
     if not path.is_file():
         raise DataError(f"no file {path} for {spec.text!r}; expected an .npz file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is a single array, not an .npz archive with x_train, y_train, …")
             arrays = {key: archive[key] for key in archive.files}

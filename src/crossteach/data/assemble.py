@@ -128,7 +128,7 @@ def stratified_cut(
 
 def _limit(spec: Spec, train: Split) -> Split:
     """Apply `?train_samples=N` and `?train_labels=false`."""
-    wanted = int(spec.number("train_samples", len(train)))
+    wanted = spec.whole("train_samples", len(train))
     if wanted < len(train):
         if wanted < 1:
             raise DataError(f"train_samples of {spec.text!r} must be at least 1, not {wanted}")

@@ -108,7 +108,7 @@ def load_folder(spec: Spec) -> Splits:
         raise DataError(f"{root} has no folder test/; expected train/, test/ and, better, val/")
     classes = sorted(p.name for p in found["test"].iterdir() if p.is_dir())
     raw = {name: _raw_split(spec, root, folder, classes) for name, folder in found.items()}
-    return assemble(spec, classes, raw, "crop" if int(spec.number("channels", 3)) == 3 else "warp")
+    return assemble(spec, classes, raw, "crop" if spec.whole("channels", 3) == 3 else "warp")
 
 
 def _raw_split(spec: Spec, root: Path, folder: Path, classes: list[str]) -> RawSplit:
@@ -121,7 +121,7 @@ def _raw_split(spec: Spec, root: Path, folder: Path, classes: list[str]) -> RawS
         raise DataError(f"class folder {folder / unknown[0]} has no counterpart in the test folder")
     if labelled and None in names:
         raise DataError(f"{folder} has images both in class folders and outside; move {paths[names.index(None)].name}")
-    channels, workers = int(spec.number("channels", 3)), int(spec.number("workers", 4))
+    channels, workers = spec.whole("channels", 3), spec.whole("workers", 4)
     keys = [hashlib.blake2b(p.relative_to(root).as_posix().encode(), digest_size=8).digest() for p in paths]
     return RawSplit(
         inputs=FolderInputs(root, paths, channels, workers),

@@ -33,8 +33,7 @@ def run_demo(out: Path, store: Store, seed: int, device: str, overwrite: bool, p
     """
     data = load_data("glyphs")
     models = {name: load_model(f"demo:{name}").to(device) for name in MODELS}
-    config = {"command": "scout", "models": [f"demo:{name}" for name in MODELS], "data": "glyphs", "seed": seed}
-    found = open_scout(lambda: (list(models.values()), data), config, out / "scout", store, overwrite, progress)
+    found = open_scout(list(models.values()), data, out / "scout", store, overwrite, progress)
     summaries = []
     for method, teacher in LESSONS:
         folder = out / "-".join(filter(None, (STUDENT, teacher, method)))

@@ -22,13 +22,13 @@ def convnet(num_classes: int = 100) -> nn.Module:
         convolution = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
         return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
-    body = [*block(1, 12), *block(12, 24), *block(24, 48)]
-    return _describe(nn.Sequential(*body, nn.Flatten(), nn.Dropout(0.1), nn.Linear(48 * 16, num_classes)))
+    body = [*block(1, 3), *block(3, 6), *block(6, 8)]
+    return _describe(nn.Sequential(*body, nn.Flatten(), nn.Dropout(0.1), nn.Linear(8 * 16, num_classes)))
 
 
-def mlp(num_classes: int = 100, width: int = 24) -> nn.Module:
+def mlp(num_classes: int = 100, width: int = 18) -> nn.Module:
     """Two hidden dense layers on raw pixels."""
-    hidden = [nn.Linear(32 * 32, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, width), nn.ReLU()]
+    hidden = [nn.Linear(32 * 32, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
     return _describe(nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, num_classes)))
 
 
@@ -47,7 +47,7 @@ class Residual(nn.Module):
         return torch.relu(x + self.second(hidden))
 
 
-def resnet(num_classes: int = 100, width: int = 16) -> nn.Module:
+def resnet(num_classes: int = 100, width: int = 4) -> nn.Module:
     """A residual block with group norm over 64 patches, pooled to 16 places."""
     body = [nn.Conv2d(1, width, 4, stride=4), Residual(width), nn.AvgPool2d(2), nn.Flatten()]
     return _describe(nn.Sequential(*body, nn.Linear(width * 16, num_classes)))
@@ -97,7 +97,7 @@ class MeanHead(nn.Module):
         return logits
 
 
-def mixer(num_classes: int = 100, width: int = 48, depth: int = 2) -> nn.Module:
+def mixer(num_classes: int = 100, width: int = 32, depth: int = 1) -> nn.Module:
     """An MLP-Mixer over 16 patches of 8x8 pixels."""
     blocks = [MixerBlock(16, width) for _ in range(depth)]
     return _describe(nn.Sequential(Patches(8, width, 16), *blocks, MeanHead(width, num_classes)))

@@ -1,5 +1,6 @@
 """`timm:NAME`, `timm:NAME@weights.safetensors`, `timm:NAME?pretrained=false`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ def load_timm(spec: Spec) -> TorchClassifier:
     module = build(architecture, spec.text, pretrained)
     if spec.weights is not None:
         fit_weights(module, read_weights(Path(spec.weights)), spec.text)
-    preprocess = read_preprocess(spec, from_pretrained_cfg(getattr(module, "pretrained_cfg", {})))
-    if "in_chans" in arguments and "channels" not in spec.options:
-        preprocess = read_preprocess(Spec(spec.text, "timm", "", options={"channels": options["in_chans"]}), preprocess)
+    own = from_pretrained_cfg(getattr(module, "pretrained_cfg", {}))
+    if arguments.get("in_chans") == 1:  # timm sums the weights of the three channels; its cfg still speaks of three
+        own = replace(own, channels=1, mean=(sum(own.mean) / len(own.mean),), std=(sum(own.std) / len(own.std),))
+    preprocess = read_preprocess(spec, own)
     return TorchClassifier(
         spec=spec.text,
         name=Path(spec.weights).stem if spec.weights else spec.rest,

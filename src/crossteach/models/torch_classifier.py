@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -97,11 +97,11 @@ class TorchClassifier:
         spread = [f"{s:.2g}" if math.isfinite(s) else "nan" for s in scores.std(dim=1).tolist()]
         return f"{scores.argmax(1).tolist()} {spread}"
 
-    def clone(self) -> Self:
+    def clone(self) -> "TorchClassifier":
         """Copy the model; no tensor is shared."""
         return replace(self, module=copy.deepcopy(self.module))
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "TorchClassifier":
         """Move the module to a device, in place, and return the model."""
         self.fingerprint  # noqa: B018  taken on the device it was loaded on, then kept
         self.module.to(device)

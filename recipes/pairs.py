@@ -1,0 +1,208 @@
+"""Every ordered pair of some models, every method, against the controls: one table.
+
+    python recipes/pairs.py demo:mlp demo:mixer demo:resnet demo:convnet --data glyphs --out runs/pairs
+
+Each run keeps its folder, so an interrupted study goes on where it stopped. The result for the demo's four models
+stands in benchmarks/. Deltas are in points on the test split; intervals are a two-way bootstrap over students and
+teachers.
+"""
+
+import argparse
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import permutations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+METHODS = ("self", "xe", "self+labels", "kl", "kl+dp", "kl+dp-unsupervised", "xe+dp")
+CONTROLS = ("self", "xe", "self+labels")
+WITHOUT_LABELS = ("self", "kl", "kl+dp-unsupervised")
+
+
+class Job(NamedTuple):
+    """One transfer."""
+
+    method: str
+    student: str
+    teacher: str | None
+    data: str
+    out: Path
+    settings: tuple[str, ...]
+
+
+def jobs(models: Sequence[str], data: str, out: Path, methods: Sequence[str], settings: Sequence[str]) -> list[Job]:
+    """List the transfers; a control knows no teacher and runs once a student."""
+    listed = []
+    for method in methods:
+        pairs = [(s, None) for s in models] if method in CONTROLS else list(permutations(models, 2))
+        for student, teacher in pairs:
+            name = "-".join(slug(part) for part in (method, student, teacher) if part)
+            listed.append(Job(method, student, teacher, data, out / name, tuple(settings)))
+    return listed
+
+
+def slug(spec: str) -> str:
+    """Shorten a spec to what a folder may be called."""
+    return "".join(c if c.isalnum() or c in "+-" else "_" for c in Path(spec.partition("?")[0]).name)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Do one transfer in a worker process, on one thread."""
+    import torch
+
+    import crossteach
+
+    torch.set_num_threads(1)
+    config = crossteach.with_settings(crossteach.TransferConfig(), [f"method={job.method}", *job.settings])
+    student = crossteach.load_model(job.student)
+    teachers = [crossteach.load_model(job.teacher)] if job.teacher else []
+    result = crossteach.transfer(student, teachers, crossteach.load_data(job.data), job.out, config)
+    return {"method": job.method, "student": job.student, "teacher": job.teacher, **result.summary}
+
+
+def study(
+    models: Sequence[str],
+    data: str,
+    out: Path,
+    methods: Sequence[str] = METHODS,
+    settings: Sequence[str] = (),
+    workers: int = 2,
+) -> list[dict[str, Any]]:
+    """Run what is not there yet and return every summary.
+
+    One method runs alone first for each student: it asks all tutors, and the others read their answers.
+    """
+    listed = jobs(models, data, out, methods, settings)
+    results = []
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for done, summary in enumerate(pool.map(run, listed), 1):
+            results.append(summary)
+            gate = summary["gate"]["verdict"]
+            print(
+                f"{done}/{len(listed)} {summary['method']}: {summary['student']} from {summary['teacher']}: "
+                f"{summary['ungated_transfer_delta']:+.2f} ungated, {summary['transfer_delta']:+.2f} {gate}",
+                flush=True,
+            )
+    (out / "results.json").write_text(json.dumps(results, indent=1))
+    return results
+
+
+def table(results: Sequence[dict[str, Any]], models: Sequence[str], gated: bool) -> list[str]:
+    """Write one row of Markdown for each method."""
+    from crossteach.statistics import summarise_study, two_way_bootstrap
+
+    rows = [
+        "| method | runs | mean Δ | median Δ | worst Δ | success, mean student | success, worst student | harm | "
+        "significant harm | accepted | against control |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    deltas = {m: matrix(results, models, m, gated) for m in dict.fromkeys(r["method"] for r in results)}
+    for method, values in deltas.items():
+        mine = [r for r in results if r["method"] == method]
+        part = [r if gated else r["ungated"] for r in mine]
+        s = summarise_study(
+            [r["student"] for r in mine],
+            [p["transfer_delta"] for p in part],
+            [p["interval"][1] for p in part],
+            [r["gate"]["verdict"] == "accepted" for r in mine],
+        )
+        control = best_control(deltas, method)
+        claim = "·"
+        if control is not None:
+            difference = two_way_bootstrap(values - deltas[control])
+            claim = f"{difference.estimate:+.2f} ({difference.low:+.2f} to {difference.high:+.2f}) to {control}"
+        accepted = f"{s.coverage:.0f}%" if gated else "·"
+        rows.append(
+            f"| `{method}` | {s.runs} | {s.mean_delta:+.2f} | {s.median_delta:+.2f} | {s.worst_delta:+.2f} | "
+            f"{s.success_mean:.0f}% | {s.success_worst:.0f}% | {s.harm:.0f}% | {s.significant_harm:.0f}% | "
+            f"{accepted} | {claim} |"
+        )
+    return rows
+
+
+def matrix(results: Sequence[dict[str, Any]], models: Sequence[str], method: str, gated: bool) -> np.ndarray:
+    """Put one method's deltas into a student x teacher table; a control fills its student's row."""
+    values = np.full((len(models), len(models)), np.nan)
+    for r in results:
+        if r["method"] == method:
+            delta = r["transfer_delta"] if gated else r["ungated_transfer_delta"]
+            columns = [models.index(r["teacher"])] if r["teacher"] else list(range(len(models)))
+            values[models.index(r["student"]), columns] = delta
+    np.fill_diagonal(values, np.nan)
+    return values
+
+
+def best_control(deltas: dict[str, np.ndarray], method: str) -> str | None:
+    """Choose the control with the highest mean among those that see the same labels."""
+    if method in CONTROLS:
+        return None
+    allowed = [c for c in CONTROLS if c in deltas and (method not in WITHOUT_LABELS or c in WITHOUT_LABELS)]
+    return max(allowed, key=lambda c: float(np.nanmean(deltas[c])), default=None)
+
+
+def on_selection(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Write each method's mean delta of the end of training on the gate half of the selection split."""
+    rows = ["| method | mean Δ on selection |", "|---|---|"]
+    for method in dict.fromkeys(r["method"] for r in results):
+        ends = [
+            r["gate"]["path"][-1]["delta"]["estimate"] for r in results if r["method"] == method if r["gate"]["path"]
+        ]
+        rows.append(f"| `{method}` | {np.mean(ends):+.2f} |" if ends else f"| `{method}` | · |")
+    return rows
+
+
+def by_gap(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Write the mean ungated delta apart for weaker and stronger teachers."""
+    rows = ["| method | mean Δ, weaker teacher | mean Δ, stronger teacher |", "|---|---|---|"]
+    for method in dict.fromkeys(r["method"] for r in results if r["teacher"]):
+        mine = [r for r in results if r["method"] == method]
+        means = []
+        for stronger in (False, True):
+            part = [
+                r["ungated_transfer_delta"] for r in mine if (r["teacher_accuracy"] > r["accuracy_before"]) is stronger
+            ]
+            means.append(f"{np.mean(part):+.2f}" if part else "·")
+        rows.append(f"| `{method}` | {means[0]} | {means[1]} |")
+    return rows
+
+
+def show(results: Sequence[dict[str, Any]], models: Sequence[str]) -> str:
+    """Return the whole result as Markdown."""
+    names = {r["student"]: r["accuracy_before"] for r in results}
+    parts = [
+        "Models: " + ", ".join(f"`{name}` {accuracy:.2f}%" for name, accuracy in names.items()) + ".",
+        "### Ungated: the end of training",
+        "\n".join(table(results, models, gated=False)),
+        "### Gated: what is returned",
+        "\n".join(table(results, models, gated=True)),
+        "### Weaker and stronger teachers, ungated",
+        "\n".join(by_gap(results)),
+        "### The choice of a default: on the selection split",
+        "\n".join(on_selection(results)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Run the study and print its tables."""
+    parser = argparse.ArgumentParser(description="Every ordered pair, every method, against the controls.")
+    parser.add_argument("models", nargs="+", help="two or more model specs")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results = study(
+        arguments.models, arguments.data, arguments.out, arguments.methods, arguments.settings, arguments.workers
+    )
+    print(show(results, arguments.models))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""(b) Does the partition pick real complementary knowledge?
+
+    python recipes/who_teaches.py [--data SPEC] [MODEL ...]
+
+For every ordered pair, on views of the transfer set: the share given to the teacher, how often the teacher is right
+there, how often the frozen student would have been, and the accuracy of all targets, by the supervised, the
+unsupervised and a random partition of the unsupervised one's share.
+
+Expected: RESULT
+"""
+
+import argparse
+from itertools import permutations
+
+import torch
+
+import crossteach
+from crossteach.data.views import Views, augmentation
+from crossteach.partition import supervised, targets, unsupervised
+from crossteach.tutors import fill_store
+
+parser = argparse.ArgumentParser(description="Does the partition pick real complementary knowledge?")
+parser.add_argument("models", nargs="*", default=["demo:mlp", "demo:mixer", "demo:resnet", "demo:convnet"])
+parser.add_argument("--data", default="glyphs")
+arguments = parser.parse_args()
+
+data = crossteach.load_data(arguments.data)
+models = [crossteach.load_model(spec) for spec in arguments.models]
+views = Views(seed=0, count=1, augmentation=augmentation(data.augmentation))
+batch = views.batch(data.train, torch.arange(len(data.train)).numpy(), torch.zeros(len(data.train), dtype=int).numpy())
+answers = fill_store(models, data.train, views, crossteach.Store()).logits(batch)
+labels = torch.from_numpy(data.train.labels)
+generator = torch.Generator().manual_seed(0)
+
+
+def percent(mask: torch.Tensor) -> str:
+    return f"{100 * mask.double().mean().item():.1f}%" if len(mask) else "·"
+
+
+print("| student | teacher | partition | to the teacher | teacher right there | student right there | targets right |")
+print("|---|---|---|---|---|---|---|")
+for s, t in permutations(range(len(models)), 2):
+    tutors = torch.stack([answers[s], answers[t]])
+    right = tutors.argmax(2) == labels
+    chosen = {"supervised": supervised(tutors, labels), "unsupervised": unsupervised(tutors)}
+    chosen["random"] = chosen["unsupervised"][torch.randperm(len(labels), generator=generator)]
+    for name, tutor in chosen.items():
+        there = tutor == 1
+        taught = targets(tutors, tutor).argmax(1) == labels
+        cells = (percent(there), percent(right[1][there]), percent(right[0][there]), percent(taught))
+        print(f"| {models[s].name} | {models[t].name} | {name} | {' | '.join(cells)} |")
+    print(f"| {models[s].name} | {models[t].name} | all to the student | · | · | · | {percent(right[0])} |")
