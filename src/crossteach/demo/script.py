@@ -12,7 +12,7 @@ from ..transferring import transfer
 from ..types import Progress
 
 MODELS = ("mlp", "mixer", "resnet", "convnet")
-STUDENT, WEAKER, STRONGER = "resnet", "mixer", "convnet"
+STUDENT, WEAKER, STRONGER = "resnet", "mlp", "convnet"
 LESSONS = (
     ("kl", WEAKER),
     ("self+labels", None),
