@@ -61,7 +61,7 @@ def run(job: Job) -> dict[str, Any]:
     student = crossteach.load_model(job.student)
     teachers = [crossteach.load_model(job.teacher)] if job.teacher else []
     result = crossteach.transfer(student, teachers, crossteach.load_data(job.data), job.out, config)
-    return {"method": job.method, "student": job.student, "teacher": job.teacher, **result.summary}
+    return {**result.summary, "student": job.student, "teacher": job.teacher}
 
 
 def study(

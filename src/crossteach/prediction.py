@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from .data.assemble import split_fingerprint
 from .data.views import plain_images
@@ -11,6 +13,8 @@ from .types import Classifier, Predictions, Progress, Split, no_progress
 
 FLUSH_EVERY = 32
 """Chunks between two flushes of the store."""
+BLOCK = 8 * CHUNK
+"""Samples that are read at once."""
 
 
 def predict(
@@ -47,10 +51,10 @@ def predict(
     pending: list[np.ndarray] = []
     for start in range(0, len(missing), CHUNK):
         rows = missing[start : start + CHUNK]
-        answers = score(classifier, plain_images(split, rows, classifier.preprocess))
-        logits[torch.from_numpy(rows)] = answers
+        scored = score(classifier, plain_images(split, rows, classifier.preprocess))
+        logits[torch.from_numpy(rows)] = scored
         if table is not None:
-            table.write(rows, answers.numpy())
+            table.write(rows, scored.numpy())
             pending.append(rows)
             if len(pending) == FLUSH_EVERY:
                 table.flush(np.concatenate(pending))
@@ -69,3 +73,9 @@ def predict(
         data_fingerprint=data_fingerprint,
         group=split.group,
     )
+
+
+def answers(classifier: Classifier, split: Split) -> Float[Tensor, "N C"]:
+    """Score plain samples without the store: for weights that are not kept."""
+    parts = np.array_split(np.arange(len(split)), range(BLOCK, len(split), BLOCK))
+    return torch.cat([score(classifier, plain_images(split, rows, classifier.preprocess)) for rows in parts])

@@ -186,7 +186,7 @@ def _train(
         position.taught = [a + b for a, b in zip(position.taught, taught.tolist(), strict=True)]
         if not total.isfinite() or not _finite(student.module):
             position.diverged = f"the loss of epoch {epoch + 1} is not finite"
-            return position
+            return _stopped(position, student.module, slow)
         accuracy = _evaluate(student.module, slow, evaluate)
         position.records.append(
             {
@@ -199,7 +199,7 @@ def _train(
         )
         if accuracy is not None and start_accuracy is not None and accuracy < start_accuracy / 2:
             position.diverged = f"accuracy fell from {start_accuracy:.1f} to {accuracy:.1f}% in epoch {epoch + 1}"
-            return position
+            return _stopped(position, student.module, slow)
         _remember(position, student.module, optimiser, scaler, slow, accuracy)
         after_epoch(position)
     return position
@@ -247,6 +247,12 @@ def _evaluate(module: nn.Module, slow: SlowWeights | None, evaluate: Callable[[]
     accuracy = evaluate()
     module.load_state_dict(fast)
     return accuracy
+
+
+def _stopped(position: Position, module: nn.Module, slow: SlowWeights | None) -> Position:
+    """Keep the weights as they are at the end, however bad: they are reported, not returned."""
+    position.weights, position.slow = snapshot(module), slow.state if slow else None
+    return position
 
 
 def _remember(

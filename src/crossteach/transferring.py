@@ -1,35 +1,27 @@
 """One student, one or many tutors: from specs to a student that is better, or as it was."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.optim.swa_utils import update_bn
 
-from .averaging import State, interpolate, snapshot
-from .check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from .config import TransferConfig
 from .data.assemble import split_fingerprint, stratified_cut
-from .data.views import Views, augmentation, plain_images
-from .errors import ConfigError
-from .gate import GateResult, decide
-from .methods import Method, choose_method
+from .data.views import Views, augmentation
+from .models import load_model
 from .outcome import summarise, write_outcome
-from .pixels import prepare
-from .prediction import predict
+from .prediction import answers, predict
 from .probe import Objective, calibrated_cross_entropy, choose_rate
 from .runs import RunFolder, open_run
-from .scoring import score
+from .setting import Setting, describe, open_setting
 from .store import Store
 from .training import Lesson, Position, train
 from .tutors import LiveTutors, Tutors, fill_store
-from .types import Classifier, Predictions, Progress, Split, Splits, TrainableClassifier, no_progress
+from .types import Classifier, Progress, Split, Splits, TrainableClassifier, no_progress
+from .walk import accuracy_of, choose_weights, with_weights
 
 FALLBACK_RATE = 0.01
 """Where the method reads labels and the selection split has none to probe with."""
@@ -45,27 +37,6 @@ class TransferResult:
     """The content of `summary.json`."""
     folder: Path
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a transfer is about, opened and checked."""
-
-    student: TrainableClassifier
-    teachers: tuple[Classifier, ...]
-    data: Splits
-    config: TransferConfig
-    method_name: str
-    method: Method
-    store: Store
-    progress: Progress
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def tutors(self) -> tuple[Classifier, ...]:
-        """Those that the method asks, the frozen student first."""
-        frozen = (self.student,) if self.method.frozen_student else ()
-        return (*frozen, *self.teachers) if self.method.teachers else frozen
 
 
 def transfer(
@@ -99,10 +70,11 @@ def transfer(
         RunFolderError: If another configuration has used the folder.
     """
     started = time.perf_counter()
-    setting = _open_setting(student, teachers, data, config or TransferConfig(), store or Store(), progress)
-    run = open_run(Path(out), _describe(setting), overwrite)
+    setting = open_setting(student, teachers, data, config or TransferConfig(), store or Store(), progress)
+    run = open_run(Path(out), describe(setting), overwrite)
     if run.is_whole:
-        return _reopen(run, setting)
+        summary = run.summary()
+        return TransferResult(load_model(f"run:{run.path}"), summary, run.path, tuple(summary["notes"]))
 
     tune, gate = (data.selection.take(rows) for rows in stratified_cut(data.selection, 0.5))
     before = predict(student, data.test, setting.store, progress)
@@ -117,27 +89,27 @@ def transfer(
         lesson,
         position=_read_position(kept),
         after_epoch=lambda position: _checkpoint(run, position, lesson, setting),
-        evaluate=_accuracy_of(copy, tune),
+        evaluate=accuracy_of(copy, tune),
         progress=progress,
     )
-    verdict, returned, ended = _choose_weights(setting, copy, trained, lesson, gate)
-    after = _answers_with(copy, returned, data.test, before)
-    ungated = _answers_with(copy, ended, data.test, before) if ended is not returned else after
-    copy.module.load_state_dict(returned)
+    choice = choose_weights(setting, copy, trained, lesson, gate)
+    ungated = with_weights(copy, choice.ended, data.test, before)
+    after = with_weights(copy, choice.returned, data.test, before)
+    copy.module.load_state_dict(choice.returned)
 
     summary = summarise(
         before=before,
         after=after,
         ungated=ungated,
         teachers=teacher_answers,
-        verdict=verdict,
+        verdict=choice.verdict,
         method=setting.method_name,
         data=data,
         training={
             "lr": lesson.lr,
             "epochs": lesson.epochs,
             "best_epoch": trained.best_epoch,
-            "taught": dict(zip([*_tutor_names(setting), "label"], trained.taught, strict=True)),
+            "taught": dict(zip([*setting.tutor_names, "label"], trained.taught, strict=True)),
             "diverged": trained.diverged,
         },
         notes=setting.notes,
@@ -146,47 +118,6 @@ def transfer(
     run.write_metrics(trained.records)
     write_outcome(run, copy, before, after, ungated, teacher_answers, summary)
     return TransferResult(copy, summary, run.path, tuple(setting.notes))
-
-
-def _open_setting(
-    student: TrainableClassifier,
-    teachers: Sequence[Classifier],
-    data: Splits,
-    config: TransferConfig,
-    store: Store,
-    progress: Progress,
-) -> Setting:
-    name, method = choose_method(config.method, data.train.labels is not None)
-    if method.teachers and not teachers:
-        raise ConfigError(
-            f"method {name!r} needs a teacher and none is given; name one, or use self, xe or self+labels"
-        )
-    require_test_labels(data)
-    for classifier in (student, *teachers):
-        require_label_space(classifier, data)
-        require_channels(classifier, data)
-    notes = [*data.notes, *(note for c in (student, *teachers) for note in getattr(c, "notes", ()))]
-    if not config.force:
-        require_better_than_chance(predict(student, data.selection, store, progress), student.spec)
-    return Setting(student, tuple(teachers), data, config, name, method, store, progress, notes)
-
-
-def _describe(setting: Setting) -> dict[str, Any]:
-    """Everything that the result depends on."""
-    return {
-        "command": "transfer",
-        "student": {"spec": setting.student.spec, "fingerprint": setting.student.fingerprint},
-        "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint} for t in setting.teachers],
-        "data": {"spec": setting.data.spec, "fingerprint": setting.data.fingerprint},
-        "method": setting.method_name,
-        "device": setting.student.device.type,
-        "config": setting.config.to_dict(),
-    }
-
-
-def _tutor_names(setting: Setting) -> list[str]:
-    names = ["frozen student"] if setting.method.frozen_student else []
-    return [*names, *(t.name for t in setting.teachers)] if setting.method.teachers else names
 
 
 def _prepare_lesson(setting: Setting, tune: Split, kept: dict[str, Any] | None, started: float) -> Lesson:
@@ -215,14 +146,14 @@ def _probe(setting: Setting, lesson: Lesson, tune: Split) -> float:
     if objective is None:
         setting.notes.append(f"no labels to probe the learning rate with: optim.lr is {FALLBACK_RATE}")
         return FALLBACK_RATE
-    described = _describe(setting)
+    described = describe(setting)
     key = {k: v for k, v in described.items() if k not in ("command", "student", "teachers")}
     key["models"] = [setting.student.fingerprint, *(t.fingerprint for t in setting.tutors)]
     key["tune"] = split_fingerprint(tune)
     rate, _ = choose_rate(
         setting.student,
         lesson,
-        lambda student: _answers(student, tune),
+        lambda student: answers(student, tune),
         objective,
         setting.store,
         key,
@@ -238,8 +169,8 @@ def _objective(setting: Setting, tune: Split) -> Objective | None:
     targets = setting.method.targets
     if setting.method.labels or targets is None:
         return None
-    answers = torch.stack([predict(t, tune, setting.store, setting.progress).logits for t in setting.tutors])
-    target = targets(answers, None)[0].log_softmax(1)
+    tutors = torch.stack([predict(t, tune, setting.store, setting.progress).logits for t in setting.tutors])
+    target = targets(tutors, None)[0].log_softmax(1)
     return lambda logits: (target.exp() * (target - logits.log_softmax(1))).sum(1).mean().item()
 
 
@@ -255,86 +186,6 @@ def _affordable_epochs(setting: Setting, lesson: Lesson, started: float) -> int:
     if epochs < lesson.epochs:
         setting.notes.append(f"--time-budget: {epochs} of {lesson.epochs} epochs fit")
     return epochs
-
-
-def _answers(classifier: Classifier, split: Split) -> Float[Tensor, "N C"]:
-    """Score plain samples without the store: the weights are not kept."""
-    parts = np.array_split(np.arange(len(split)), range(1024, len(split), 1024))
-    return torch.cat([score(classifier, plain_images(split, rows, classifier.preprocess)) for rows in parts])
-
-
-def _answers_with(student: TrainableClassifier, weights: State, split: Split, like: Predictions) -> Predictions:
-    """Score plain samples with other weights, on a module that is lent for it."""
-    student.module.load_state_dict(weights)
-    return replace(like, logits=_answers(student, split), model_fingerprint="")
-
-
-def _accuracy_of(student: TrainableClassifier, split: Split) -> Callable[[], float] | None:
-    if split.labels is None:
-        return None
-    labels = torch.from_numpy(split.labels)
-    return lambda: 100.0 * (_answers(student, split).argmax(1) == labels).double().mean().item()
-
-
-def _choose_weights(
-    setting: Setting, copy: TrainableClassifier, trained: Position, lesson: Lesson, gate: Split
-) -> tuple[GateResult, State, State]:
-    """Return the verdict, the weights it chose, and those of the end of training."""
-    old = snapshot(setting.student.module)
-    ended = trained.slow if trained.slow is not None else trained.weights
-    if trained.diverged or not ended:
-        setting.notes.append(f"training stopped: {trained.diverged}; the original weights are kept")
-        return GateResult("diverged", 0.0, 0.0 if gate.labels is not None else None), old, old
-    new = trained.best or ended
-    new = ended if trained.best_epoch == trained.epoch else new
-    if gate.labels is None:
-        return GateResult("unverified", 1.0, None, evidence=_evidence(setting, copy, new, gate)), new, ended
-    original = predict(setting.student, setting.data.selection, setting.store).logits.argmax(1).numpy()
-    position = {int(sample): row for row, sample in enumerate(setting.data.selection.ids)}
-    before = original[[position[int(sample)] for sample in gate.ids]] == gate.labels
-    along, weights = [], {}
-    for alpha in setting.config.gate.alphas:
-        weights[alpha] = _point(setting, copy, old, new, alpha, lesson)
-        copy.module.load_state_dict(weights[alpha])
-        along.append((alpha, _answers(copy, gate).argmax(1).numpy() == gate.labels))
-    verdict = decide(before, along, setting.config.gate, gate.group)
-    if verdict.verdict == "kept_original":
-        return verdict, old, ended
-    chosen = weights[verdict.alpha]
-    return verdict, ended if verdict.alpha == 1.0 and new is ended else chosen, ended
-
-
-def _point(setting: Setting, copy: TrainableClassifier, old: State, new: State, alpha: float, lesson: Lesson) -> State:
-    """Return the weights at alpha; batch-norm statistics that were trained are estimated anew between the ends."""
-    state = interpolate(old, new, alpha)
-    if not setting.config.optim.train_statistics or alpha == 1.0:
-        return state
-    copy.module.load_state_dict(state)
-    rows = np.array_split(np.arange(min(len(lesson.split), 2048)), range(128, min(len(lesson.split), 2048), 128))
-    with torch.no_grad():
-        update_bn(
-            (
-                prepare(
-                    lesson.views.batch(lesson.split, part, np.zeros(len(part), np.int64)).images(copy.preprocess),
-                    copy.preprocess,
-                )
-                for part in rows
-            ),
-            copy.module,
-            device=copy.device,
-        )
-    copy.module.eval()
-    return snapshot(copy.module)
-
-
-def _evidence(setting: Setting, copy: TrainableClassifier, new: State, gate: Split) -> str:
-    """Say how far the student moved towards the mean of all tutors on held-out samples without labels."""
-    tutors = (setting.student, *setting.teachers)
-    mean = torch.stack([predict(t, gate, setting.store).logits.softmax(1) for t in tutors]).mean(0).argmax(1)
-    was = (predict(setting.student, gate, setting.store).logits.argmax(1) == mean).double().mean().item()
-    copy.module.load_state_dict(new)
-    now = (_answers(copy, gate).argmax(1) == mean).double().mean().item()
-    return f"agreement with the ensemble of student and teachers on held-out samples: {was:.1%} before, {now:.1%} after"
 
 
 ENVIRONMENT = ("torch", "threads", "device")
@@ -359,11 +210,3 @@ def _warn_of_another_machine(kept: dict[str, Any] | None, setting: Setting) -> N
     changed = [f"{k} was {kept[k]}, is {here[k]}" for k in ENVIRONMENT if kept and kept[k] != here[k]]
     if changed:
         setting.notes.append(f"resumed elsewhere ({'; '.join(changed)}): bits may differ from an uninterrupted run")
-
-
-def _reopen(run: RunFolder, setting: Setting) -> TransferResult:
-    """Read a whole run."""
-    from .models import load_model
-
-    summary = run.summary()
-    return TransferResult(load_model(f"run:{run.path}"), summary, run.path, tuple(summary["notes"]))

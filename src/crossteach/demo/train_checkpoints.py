@@ -1,6 +1,6 @@
 """Train the demo's models from scratch until validation stalls.
 
-    python -m crossteach.demo.train_checkpoints [NAME ...] [--out FOLDER]
+    python -m crossteach.demo.train_checkpoints [NAME ...] [--data SPEC] [--out FOLDER]
 
 Fresh views of the transfer's own augmentation in every epoch; AdamW; the rate falls to a third whenever the accuracy on
 the selection split has not risen for some epochs, and training ends when it has fallen four times. The weights with the
@@ -29,21 +29,21 @@ RATES = {"convnet": 3e-3, "resnet": 3e-3, "mixer": 2e-3, "mlp": 1e-3}
 PATIENCE, FALLS, MOST_EPOCHS, BATCH, DECAY = 7, 4, 150, 128, 0.02
 
 
-def train(name: str, data: Splits, folder: Path, most_epochs: int = MOST_EPOCHS, seed: int = 0) -> None:
+def train(name: str, data: Splits, folder: Path, most_epochs: int = MOST_EPOCHS, patience: int = PATIENCE) -> None:
     """Train one architecture and write its weights."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     module = getattr(zoo, name)(len(data.classes))
     preprocess = from_pretrained_cfg(module.pretrained_cfg)
     model = TorchClassifier(f"zoo:{name}", name, module, preprocess, len(data.classes), {"factory": name})
-    views = Views(seed=1000 + seed, count=0, augmentation=augmentation(data.augmentation))
+    views = Views(seed=1000, count=0, augmentation=augmentation(data.augmentation))
     optimiser = torch.optim.AdamW(module.parameters(), lr=RATES[name], weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, "max", factor=1 / 3, patience=PATIENCE)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, "max", factor=1 / 3, patience=patience)
     labels = torch.from_numpy(data.train.labels)
     best, best_weights = 0.0, snapshot(module)
     for epoch in range(most_epochs):
         started = time.perf_counter()
         module.train()
-        order = np.random.default_rng((seed, epoch)).permutation(len(data.train))
+        order = np.random.default_rng((0, epoch)).permutation(len(data.train))
         for start in range(0, len(order), BATCH):
             index = order[start : start + BATCH]
             images = views.batch(data.train, index, views.numbers(epoch, len(index))).images(preprocess)
@@ -76,13 +76,15 @@ def main() -> None:
     """Train the models that are asked for, or all."""
     parser = argparse.ArgumentParser(description="Train the demo's models from scratch until validation stalls.")
     parser.add_argument("names", nargs="*", help=f"any of {', '.join(RATES)}; all by default")
+    parser.add_argument("--data", default="glyphs", help="data spec")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "checkpoints")
     parser.add_argument("--most-epochs", type=int, default=MOST_EPOCHS, help="stop here at the latest")
+    parser.add_argument("--patience", type=int, default=PATIENCE, help="epochs without a rise before the rate falls")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    data = load_data("glyphs")
+    data = load_data(arguments.data)
     for name in arguments.names or RATES:
-        train(name, data, arguments.out, arguments.most_epochs)
+        train(name, data, arguments.out, arguments.most_epochs, arguments.patience)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""The walk from old to new weights: which point of the straight path is returned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.optim.swa_utils import update_bn
+
+from .averaging import State, interpolate, snapshot
+from .gate import GateResult, decide
+from .pixels import prepare
+from .prediction import answers, predict
+from .setting import Setting
+from .training import Lesson, Position
+from .types import Predictions, Split, TrainableClassifier
+
+STATISTICS_SAMPLES, STATISTICS_BATCH = 2048, 128
+"""How many views estimate batch-norm statistics anew."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the gate made of a training."""
+
+    verdict: GateResult
+    returned: State
+    """The weights that are returned."""
+    ended: State
+    """The weights of the end of training."""
+
+
+def choose_weights(
+    setting: Setting, copy: TrainableClassifier, trained: Position, lesson: Lesson, gate: Split
+) -> Choice:
+    """Ask the gate how far to go from the old weights towards the new ones.
+
+    Args:
+        setting: Holds the untouched student.
+        copy: The trained module; it is lent to every point that is tried.
+        trained: Where the training ended.
+        lesson: What was taught: its views estimate batch-norm statistics.
+        gate: The gate half of the selection split.
+    """
+    old = snapshot(setting.student.module)
+    ended = trained.slow if trained.slow is not None else trained.weights
+    if trained.diverged:
+        setting.notes.append(f"training stopped: {trained.diverged}; the original weights are kept")
+        return Choice(GateResult("diverged", 0.0, None if gate.labels is None else 0.0), old, ended)
+    assert trained.best is not None
+    new = ended if trained.best_epoch == trained.epoch else trained.best
+    if gate.labels is None:
+        evidence = _evidence(setting, copy, new, gate)
+        return Choice(GateResult("unverified", 1.0, None, evidence=evidence), new, ended)
+    before = predict(setting.student, gate, setting.store).correct.numpy()
+    weights = {alpha: _point(setting, copy, old, new, alpha, lesson) for alpha in setting.config.gate.alphas}
+    along = []
+    for alpha, state in weights.items():
+        copy.module.load_state_dict(state)
+        along.append((alpha, answers(copy, gate).argmax(1).numpy() == gate.labels))
+    verdict = decide(before, along, setting.config.gate, gate.group)
+    return Choice(verdict, weights.get(verdict.alpha, old), ended)
+
+
+def with_weights(student: TrainableClassifier, weights: State, split: Split, like: Predictions) -> Predictions:
+    """Score plain samples with other weights, on a module that is lent for it; broken weights answer nothing."""
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        return replace(like, logits=torch.zeros_like(like.logits), model_fingerprint="")
+    student.module.load_state_dict(weights)
+    return replace(like, logits=answers(student, split), model_fingerprint="")
+
+
+def accuracy_of(student: TrainableClassifier, split: Split) -> Callable[[], float] | None:
+    """Return what measures the student as it stands, in %; None where there are no labels."""
+    if split.labels is None:
+        return None
+    labels = torch.from_numpy(split.labels)
+    return lambda: 100.0 * (answers(student, split).argmax(1) == labels).double().mean().item()
+
+
+def _point(setting: Setting, copy: TrainableClassifier, old: State, new: State, alpha: float, lesson: Lesson) -> State:
+    """Return the weights at alpha; batch-norm statistics that were trained are estimated anew between the ends."""
+    state = interpolate(old, new, alpha)
+    if not setting.config.optim.train_statistics or alpha == 1.0:
+        return state
+    copy.module.load_state_dict(state)
+    count = min(len(lesson.split), STATISTICS_SAMPLES)
+    parts = np.array_split(np.arange(count), range(STATISTICS_BATCH, count, STATISTICS_BATCH))
+    views = (lesson.views.batch(lesson.split, part, np.zeros(len(part), np.int64)) for part in parts)
+    with torch.no_grad():
+        update_bn((prepare(view.images(copy.preprocess), copy.preprocess) for view in views), copy.module, copy.device)
+    copy.module.eval()
+    return snapshot(copy.module)
+
+
+def _evidence(setting: Setting, copy: TrainableClassifier, new: State, gate: Split) -> str:
+    """Say how far the student moved towards the mean of all tutors on held-out samples without labels."""
+    tutors = (setting.student, *setting.teachers)
+    mean = torch.stack([predict(t, gate, setting.store).logits.softmax(1) for t in tutors]).mean(0).argmax(1)
+    was = (predict(setting.student, gate, setting.store).logits.argmax(1) == mean).double().mean().item()
+    copy.module.load_state_dict(new)
+    now = (answers(copy, gate).argmax(1) == mean).double().mean().item()
+    return f"agreement with the ensemble of student and teachers on held-out samples: {was:.1%} before, {now:.1%} after"

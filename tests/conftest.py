@@ -1,0 +1,26 @@
+"""What every test gets. The run-time checks of shapes are installed by conftest.py in the root, for doctests too."""
+
+import jaxtyping
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def store_folder(tmp_path_factory, monkeypatch):
+    """Keep the user's store out of the tests."""
+    folder = tmp_path_factory.mktemp("store")
+    monkeypatch.setenv("CROSSTEACH_STORE", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def unchecked():
+    """Switch the run-time checks off: what the package itself refuses is what its users meet."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,0 +1,130 @@
+from functools import partial
+
+import numpy as np
+import pytest
+
+from crossteach import gate
+from crossteach.config import GateConfig
+from crossteach.gate import decide
+from crossteach.statistics import paired_delta
+
+CONFIG = GateConfig()
+N = 3000
+
+
+def path(*changes, n=N):
+    """Return what was right, and for each alpha what is right after (gained, lost) samples changed."""
+    before = np.arange(n) % 2 == 0
+    along = []
+    for alpha, (gained, lost) in zip(CONFIG.alphas, changes, strict=False):
+        after = before.copy()
+        after[np.flatnonzero(~before)[:gained]] = True
+        after[np.flatnonzero(before)[:lost]] = False
+        along.append((alpha, after))
+    return before, along
+
+
+def test_the_largest_alpha_that_passes_is_taken():
+    result = decide(*path((30, 0), (60, 0), (90, 10), (10, 90)), CONFIG)
+    assert (result.verdict, result.alpha) == ("accepted", 0.75)
+    assert result.selection_delta == pytest.approx(100 * 80 / N)
+    assert [step.alpha for step in result.path] == list(CONFIG.alphas)
+    assert [step.passes for step in result.path] == [True, True, True, False]
+    assert [step.delta.estimate for step in result.path] == pytest.approx([1.0, 2.0, 80 / 30, -80 / 30])
+
+
+def test_an_estimate_of_zero_is_not_taken_however_sure():
+    result = decide(*path((0, 0), (1, 1)), CONFIG)
+    assert (result.verdict, result.alpha, result.selection_delta) == ("kept_original", 0.0, 0.0)
+    assert all(step.delta.low > -CONFIG.max_loss for step in result.path)
+    assert not any(step.passes for step in result.path)
+
+
+def test_a_positive_estimate_that_may_hide_a_loss_is_not_taken():
+    before, along = path((205, 200))
+    assert decide(before, along, CONFIG).verdict == "kept_original"
+    assert decide(before, along, GateConfig(max_loss=2.0)).verdict == "accepted"
+    low = decide(before, along, CONFIG).path[0].delta.low
+    assert decide(before, along, GateConfig(max_loss=-low + 0.01)).verdict == "accepted"
+    assert decide(before, along, GateConfig(max_loss=-low - 0.01)).verdict == "kept_original"
+
+
+def test_the_bound_is_one_sided_at_the_level():
+    before, along = path((60, 50))
+    bounds = [decide(before, along, GateConfig(level=level)).path[0].delta.low for level in (0.8, 0.9, 0.975)]
+    half, ten, forty = 100 / N, 100 * 10 / N, 100 * np.sqrt(110) / N
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds == pytest.approx([ten - z * forty for z in (0.842, 1.282, 1.960)], abs=half)
+
+
+def test_what_one_group_gains_is_no_proof():
+    group = np.arange(N) // 100
+    before = np.arange(N) % 2 == 0
+    after = (before & (group != 1)) | (group == 0)  # group 0 gains 50 samples, group 1 loses its 50
+    after[np.flatnonzero(group == 1)[:20]] = True  # but for 10, and 10 more are gained
+    alone, grouped = (decide(before, [(1.0, after)], CONFIG, g) for g in (None, group))
+    assert (alone.verdict, grouped.verdict) == ("accepted", "kept_original")
+    assert alone.path[0].delta.estimate == grouped.path[0].delta.estimate
+
+
+def flips(rng, deltas, churn, groups=None):
+    """Simulate a gate half: each sample is gained or lost from some alpha on, or never changes.
+
+    Args:
+        rng: Of the simulation.
+        deltas: True delta at each alpha, in points.
+        churn: Share of samples that differ from the original at each alpha.
+        groups: How many groups have rates of their own; None draws every sample alike.
+    """
+    gained = np.diff([(c + d / 100) / 2 for c, d in zip(churn, deltas, strict=True)], prepend=0)
+    lost = np.diff([(c - d / 100) / 2 for c, d in zip(churn, deltas, strict=True)], prepend=0)
+    assert min(*gained, *lost) >= 0, "flips are nested"
+    shares = np.array([*gained, *lost, 1 - gained.sum() - lost.sum()])
+    rates = shares[None] if groups is None else rng.dirichlet(30 * shares + 1e-9, groups)
+    kind = (rng.random((len(rates), N // len(rates), 1)) > rates.cumsum(1)[:, None, :-1]).sum(2).ravel()
+    k = len(deltas)
+    before = np.where(kind < 2 * k, kind >= k, rng.random(N) < 0.8)
+    along = [(a, np.where((kind < 2 * k) & (kind % k <= i), kind < k, before)) for i, a in enumerate(CONFIG.alphas)]
+    return before, along
+
+
+def accepted_alphas(deltas, churn, groups, times):
+    rng = np.random.default_rng(0)
+    group = None if groups is None else np.repeat(np.arange(groups), N // groups)
+    results = [decide(*flips(rng, deltas, churn, groups), CONFIG, group) for _ in range(times)]
+    return np.array([result.alpha for result in results])
+
+
+def at_most(share, times):
+    """Return a share with the slack of a simulation: three standard errors."""
+    return share + 3 * np.sqrt(share * (1 - share) / times)
+
+
+@pytest.fixture(params=[(None, 300), (30, 100)], ids=["ungrouped", "grouped"])
+def simulation(request, monkeypatch):
+    """How many groups, and how many gates are simulated; a short bootstrap decides them in the same way."""
+    monkeypatch.setattr(gate, "paired_delta", partial(paired_delta, resamples=300))
+    return request.param
+
+
+@pytest.mark.parametrize("churn", [(0.02, 0.03, 0.04, 0.05), (0.05, 0.1, 0.15, 0.2)])
+def test_weights_that_lose_all_that_is_allowed_are_seldom_taken(simulation, churn):
+    alphas = accepted_alphas([-CONFIG.max_loss] * 4, churn, *simulation)
+    assert (alphas > 0).mean() <= at_most(1 - CONFIG.level, simulation[1])
+
+
+@pytest.mark.parametrize(
+    ("deltas", "alpha", "share"),
+    [
+        pytest.param([0, 0, 0, 0], 0, 0.6, id="nothing changes"),
+        pytest.param([-0.15, -0.3, -0.45, -0.6], 0.25, 0.1, id="harm grows with alpha"),
+    ],
+)
+def test_what_does_not_help_is_seldom_taken(simulation, deltas, alpha, share):
+    alphas = accepted_alphas(deltas, (0.02, 0.03, 0.04, 0.05), *simulation)
+    assert (alphas > alpha).mean() <= at_most(share, simulation[1])
+
+
+def test_a_clear_gain_is_nearly_always_taken(simulation):
+    alphas = accepted_alphas([1.0, 2.0, 3.0, 4.0], (0.03, 0.05, 0.07, 0.09), *simulation)
+    assert (alphas > 0).mean() >= 0.9

@@ -1,0 +1,204 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from crossteach import load_model
+from crossteach.errors import CrossteachError, ModelError, SpecError, WeightsError
+from crossteach.models.torch_classifier import family_of
+from crossteach.scoring import score
+
+FACTORIES = """
+import torch
+from torch import nn
+
+def dense(num_classes=10, width=8):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, num_classes))
+
+def described(num_classes=3):
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_classes))
+    module.pretrained_cfg = {"input_size": (3, 16, 16), "mean": (0.1, 0.2, 0.3), "std": (1, 2, 4), "crop_pct": 0.875}
+    module.classes = ["ant", "bee", "cat"]
+    return module
+
+def features(num_classes=3):
+    return nn.AdaptiveAvgPool2d(2)
+
+def number(num_classes=3):
+    return 3
+"""
+OPTIONS = "?channels=1&size=8"
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    (tmp_path / "zoo.py").write_text(FACTORIES)
+    model = load_model(f"py:{tmp_path}/zoo.py:dense{OPTIONS}&pretrained=false")
+    save_file(model.module.state_dict(), tmp_path / "dense.safetensors")
+    torch.save({"state_dict": model.module.state_dict()}, tmp_path / "dense.pt")
+    return tmp_path
+
+
+def test_a_python_factory_gets_its_weights_and_arguments(zoo):
+    model = load_model(f"py:{zoo}/zoo.py:dense@{zoo}/dense.safetensors{OPTIONS}")
+    kept = load_file(zoo / "dense.safetensors")
+    assert all(torch.equal(value, kept[name]) for name, value in model.module.state_dict().items())
+    assert (model.n_classes, model.n_parameters, model.family) == (10, 64 * 8 + 8 + 8 * 10 + 10, "mlp")
+    assert load_model(f"py:{zoo}/zoo.py:dense@{zoo}/dense.pt{OPTIONS}").fingerprint != ""
+    wide = load_model(f"py:{zoo}/zoo.py:dense{OPTIONS}&width=5&pretrained=false")
+    assert wide.module[1].out_features == 5
+
+
+def test_a_module_may_describe_its_input_and_options_win(zoo):
+    model = load_model(f"py:{zoo}/zoo.py:described?pretrained=false")
+    assert model.preprocess.size == (16, 16)
+    assert model.preprocess.crop == 0.875
+    assert model.classes == ("ant", "bee", "cat")
+    assert model.notes == ()
+    other = load_model(f"py:{zoo}/zoo.py:described?pretrained=false&mean=0.5&size=20x24&interpolation=bicubic")
+    assert (other.preprocess.mean, other.preprocess.size) == ((0.5,), (20, 24))
+    assert other.preprocess.std == (1.0, 2.0, 4.0)
+
+
+def test_a_model_that_says_nothing_gets_plain_pixels_and_a_note(tmp_path):
+    (tmp_path / "plain.py").write_text(
+        "from torch import nn\ndef pooled():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))\n"
+    )
+    model = load_model(f"py:{tmp_path}/plain.py:pooled?pretrained=false")
+    assert "pixels in [0, 1]" in model.notes[0]
+
+
+def test_normalisation_is_each_models_own(zoo):
+    plain = load_model(f"py:{zoo}/zoo.py:dense@{zoo}/dense.safetensors{OPTIONS}")
+    scaled = load_model(f"py:{zoo}/zoo.py:dense@{zoo}/dense.safetensors{OPTIONS}&mean=0.5&std=0.25")
+    images = torch.rand(5, 1, 8, 8)
+    assert torch.allclose(score(scaled, images), score(plain, (images - 0.5) / 0.25))
+    colour = images.expand(-1, 3, -1, -1)
+    assert torch.allclose(score(plain, colour), score(plain, images), atol=1e-5)
+    assert scaled.fingerprint != plain.fingerprint
+
+
+def test_the_fingerprint_follows_weights_and_code(zoo):
+    spec = f"py:{zoo}/zoo.py:dense@{zoo}/dense.safetensors{OPTIONS}"
+    model = load_model(spec)
+    assert load_model(spec).fingerprint == model.fingerprint
+    changed = model.clone()
+    with torch.no_grad():
+        next(changed.module.parameters())[0, 0] += 1e-6
+    assert changed.fingerprint != model.fingerprint
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "mixer_s32_224"])
+def test_timm_models_open_with_weights_from_a_file(tmp_path, name):
+    random = load_model(f"timm:{name}?pretrained=false&num_classes=7")
+    path = tmp_path / "w.safetensors"
+    save_file({k: v.contiguous() for k, v in random.module.state_dict().items()}, path)
+    model = load_model(f"timm:{name}@{path}?num_classes=7&crop=0.9")
+    assert model.n_classes == 7
+    assert model.preprocess.crop == 0.9
+    assert model.family == {"resnet18": "convolutional", "vit_tiny_patch16_224": "transformer"}.get(name, "mlp")
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(score(model, images), score(random, images))
+    with pytest.raises(WeightsError, match=r"another shape: (fc|head)\.weight \[7, \d+\] for \[9, \d+\]"):
+        load_model(f"timm:{name}@{path}?num_classes=9")
+
+
+def test_timm_reads_grey_models_and_wrong_names():
+    assert load_model("timm:resnet18?pretrained=false&in_chans=1&size=32").preprocess.channels == 1
+    with pytest.raises(SpecError, match="timm has no model 'resnet1888'"):
+        load_model("timm:resnet1888")
+
+
+def test_a_saved_model_opens_again(zoo, tmp_path):
+    model = load_model(f"py:{zoo}/zoo.py:dense@{zoo}/dense.safetensors{OPTIONS}&mean=0.3")
+    model.save(tmp_path / "saved")
+    again = load_model(f"run:{tmp_path / 'saved'}")
+    assert again.fingerprint == model.fingerprint
+    assert again.preprocess == model.preprocess
+
+
+def test_families():
+    assert family_of(nn.Sequential(nn.Conv2d(3, 8, 16, stride=16), nn.Flatten(), nn.Linear(8, 2))) == "mlp"
+    assert family_of(nn.Conv2d(3, 8, 3)) == "convolutional"
+    assert family_of(nn.TransformerEncoderLayer(8, 2)) == "transformer"
+    assert family_of(nn.Flatten()) == "other"
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("owned",))
+
+
+def break_file(zoo, how):
+    path = zoo / "broken.safetensors"
+    weights = load_file(zoo / "dense.safetensors")
+    name = next(iter(weights))
+    match how:
+        case "truncated":
+            path.write_bytes((zoo / "dense.safetensors").read_bytes()[:100])
+        case "nan":
+            weights[name][0] = np.nan
+        case "missing tensor":
+            del weights[name]
+        case "left over":
+            weights["extra"] = torch.zeros(2)
+        case "another shape":
+            weights[name] = torch.zeros(2, 2)
+    if how != "truncated":
+        save_file(weights, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("truncated", "not a whole safetensors file"),
+        ("nan", "NaN or infinite numbers in 1 tensors"),
+        ("missing tensor", "missing: "),
+        ("left over", "left over: extra"),
+        ("another shape", r"another shape: .* \[2, 2\] for"),
+    ],
+)
+def test_broken_weights_are_named(zoo, how, says):
+    with pytest.raises(WeightsError, match=says):
+        load_model(f"py:{zoo}/zoo.py:dense@{break_file(zoo, how)}{OPTIONS}")
+
+
+def test_a_pickle_with_code_is_refused_and_does_not_run(zoo, capsys):
+    torch.save({"state_dict": Evil()}, zoo / "evil.pt")
+    with pytest.raises(WeightsError, match="could run code"):
+        load_model(f"py:{zoo}/zoo.py:dense@{zoo}/evil.pt{OPTIONS}")
+    assert "owned" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "says"),
+    [
+        ("magic:wand", SpecError, "unknown model"),
+        ("py:{zoo}/zoo.py:dense?channels=1&size=8", SpecError, "names no weights"),
+        ("py:{zoo}/zoo.py:dense@{zoo}/none.safetensors?channels=1&size=8", WeightsError, "no weights file"),
+        ("py:{zoo}/none.py:dense?pretrained=false", SpecError, "no file"),
+        ("py:no.such.module:dense?pretrained=false", SpecError, "cannot import"),
+        ("py:{zoo}/zoo.py:nothing?pretrained=false", SpecError, "has no function 'nothing'"),
+        ("py:{zoo}/zoo.py:dense?pretrained=false&depth=3", ModelError, "factory of .* failed"),
+        ("py:{zoo}/zoo.py:dense?pretrained=false&channels=3&size=8", ModelError, "does not accept an image"),
+        ("py:{zoo}/zoo.py:features?pretrained=false&size=8", ModelError, r"must answer logits \[N, C\]"),
+        ("py:{zoo}/zoo.py:number?pretrained=false&size=8", ModelError, "must return a torch module"),
+        ("py:{zoo}/zoo.py:described?pretrained=false&std=0", SpecError, "above 0"),
+        ("py:{zoo}/zoo.py:described?pretrained=false&mean=dark", SpecError, "must be numbers"),
+        ("py:{zoo}/zoo.py:described?pretrained=false&size=big", SpecError, "HEIGHTxWIDTH"),
+        ("py:{zoo}/zoo.py:described?pretrained=false&crop=2", SpecError, r"\(0, 1\]"),
+        ("py:{zoo}/zoo.py:described?pretrained=false&channels=2", SpecError, "1 or 3"),
+        ("py:{zoo}/zoo.py:described?pretrained=maybe", SpecError, "true or false"),
+        ("run:{zoo}", ModelError, "no saved student"),
+        ("demo:giant", SpecError, "no demo model"),
+        ("timm:resnet18?size", SpecError, "KEY=VALUE"),
+    ],
+)
+def test_wrong_specs_are_named(zoo, spec, error, says):
+    with pytest.raises(error, match=says) as caught:
+        load_model(spec.format(zoo=zoo))
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, CrossteachError)

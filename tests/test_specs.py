@@ -1,0 +1,82 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossteach.errors import SpecError
+from crossteach.specs import Spec, literal, parse_spec
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "rest", "weights", "options"),
+    [
+        ("glyphs", "glyphs", "", None, {}),
+        ("glyphs?train_samples=10", "glyphs", "", None, {"train_samples": "10"}),
+        ("npz:data/x.npz", "npz", "data/x.npz", None, {}),
+        ("timm:resnet18@w.safetensors?size=64&mean=0,0.5", "timm", "resnet18", "w.safetensors", None),
+        ("py:zoo.py:small@a/b.safetensors", "py", "zoo.py:small", "a/b.safetensors", {}),
+        ("py:me@home/zoo.py:small@w.pt", "py", "me@home/zoo.py:small", "w.pt", {}),
+        ("npz:x?a=b=c&d=", "npz", "x", None, {"a": "b=c", "d": ""}),
+        ("npz:x?&a=1&", "npz", "x", None, {"a": "1"}),
+        ("", "", "", None, {}),
+    ],
+)
+def test_a_spec_is_taken_apart(text, scheme, rest, weights, options):
+    options = {"size": "64", "mean": "0,0.5"} if options is None else options
+    assert parse_spec(text) == Spec(text, scheme, rest, weights, options)
+
+
+def test_an_option_without_a_value_is_refused():
+    with pytest.raises(SpecError, match=r"'size' of 'timm:x.size' must read KEY=VALUE"):
+        parse_spec("timm:x?size")
+
+
+def test_unknown_options_are_refused_with_the_known_ones():
+    spec = parse_spec("npz:x?colour=red&size=3")
+    spec.refuse_unknown({"colour", "size"})
+    with pytest.raises(SpecError, match="option 'colour', which npz: does not know; it takes shape, size"):
+        spec.refuse_unknown({"size", "shape"})
+    with pytest.raises(SpecError, match="it takes none"):
+        spec.refuse_unknown(set())
+
+
+def test_options_are_read_as_what_they_must_be():
+    spec = parse_spec("npz:x?n=3&share=0.5&yes=True&no=false&word=ab")
+    assert (spec.number("share", 1.0), spec.number("n", 1.0), spec.number("missing", 7.0)) == (0.5, 3.0, 7.0)
+    assert (spec.whole("n", 1), spec.whole("missing", 7)) == (3, 7)
+    assert (spec.flag("yes", False), spec.flag("no", True)) == (True, False)
+    assert spec.flag("missing", True) and not spec.flag("missing", False)
+    with pytest.raises(SpecError, match=r"option word of 'npz:.*' must be a number, not 'ab'"):
+        spec.number("word", 1.0)
+    with pytest.raises(SpecError, match=r"option share of 'npz:.*' must be a whole number, not '0.5'"):
+        spec.whole("share", 1)
+    with pytest.raises(SpecError, match=r"option n of 'npz:.*' must be true or false, not '3'"):
+        spec.flag("n", True)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("3", 3),
+        ("-3", -3),
+        ("0.5", 0.5),
+        ("1e-3", 0.001),
+        ("3.0", 3.0),
+        ("true", True),
+        ("False", False),
+        ("none", None),
+        ("NULL", None),
+        ("gelu", "gelu"),
+        ("", ""),
+        ("1,2", "1,2"),
+        ("0x10", "0x10"),
+    ],
+)
+def test_literals(word, value):
+    found = literal(word)
+    assert found == value and type(found) is type(value)
+
+
+@given(st.one_of(st.integers(), st.floats(allow_nan=False), st.booleans(), st.none()))
+def test_a_literal_is_read_as_it_prints(value):
+    found = literal(str(value))
+    assert found == value and type(found) is type(value)

@@ -1,0 +1,274 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import digits
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from crossteach import Store, TransferConfig, load_data, load_model, transfer, with_settings
+from crossteach.errors import ConfigError, LabelSpaceError, MissingLabelsError, ModelError, RunFolderError
+from crossteach.methods import METHODS
+
+QUICK = ["optim.epochs=2", "optim.lr=0.01", "optim.batch_size=32", "views.count=2"]
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+    return digits.make(tmp_path_factory.mktemp("digits"))
+
+
+def run(setting: digits.Digits, out: Path, settings: list[str] | None = None, **changes: object) -> object:
+    config = with_settings(TransferConfig(), [*QUICK, *(settings or [])])
+    data = load_data(str(changes.pop("data", setting.data)))
+    student = load_model(str(changes.pop("student", setting.student)))
+    teachers = changes.pop("teachers", [setting.teacher])
+    return transfer(student, [load_model(t) for t in teachers], data, out, config, **changes)  # type: ignore[arg-type]
+
+
+def weights(out: Path) -> bytes:
+    return (out / "student" / "model.safetensors").read_bytes()
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_the_store_and_live_tutors_train_the_same_bits(setting, tmp_path):
+    for method in ("kl+dp", "xe+dp"):
+        ended = {}
+        for live in ("true", "false"):
+            out = tmp_path / f"{method}-{live}"
+            run(setting, out, [f"method={method}", f"views.live={live}"], store=Store(tmp_path / f"store-{live}"))
+            ended[live] = weights(out)
+        assert ended["true"] == ended["false"]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(setting, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(setting, tmp_path / name, [f"seed={seed}", "gate.max_loss=100"], store=Store(tmp_path / f"store-{name}"))
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a != c
+
+
+class StopHereError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("settings", [["method=xe-kl+mcl"], ["optim.train_statistics=true"]])
+def test_an_interrupted_run_resumes_to_the_same_bits(setting, tmp_path, settings):
+    settings = [*settings, "optim.epochs=4"]
+    whole = run(setting, tmp_path / "whole", settings)
+    steps_an_epoch = 900 // 32 + 1
+
+    def stop_in_third_epoch(what: str, done: int, total: int) -> None:
+        if what == "training" and done > 2 * steps_an_epoch:
+            raise StopHereError
+
+    with pytest.raises(StopHereError):
+        run(setting, tmp_path / "cut", settings, progress=stop_in_third_epoch)
+    assert (tmp_path / "cut" / "checkpoint.pt").is_file()
+    assert not (tmp_path / "cut" / "summary.json").is_file()
+    trained = []
+    resumed = run(setting, tmp_path / "cut", settings, progress=lambda what, done, total: trained.append((what, done)))
+    assert min(done for what, done in trained if what == "training") > 2 * steps_an_epoch
+    assert same(whole.student.module, resumed.student.module)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
+    assert whole.summary["ungated"] == resumed.summary["ungated"]
+    assert not (tmp_path / "cut" / "checkpoint.pt").exists()
+
+
+def test_neither_the_given_student_nor_the_teachers_change(setting, tmp_path):
+    student, teacher = load_model(setting.student), load_model(setting.teacher)
+    config = with_settings(TransferConfig(), [*QUICK, "optim.train_statistics=true", "method=xe+dp"])
+    transfer(student, [teacher], load_data(setting.data), tmp_path / "run", config)
+    assert same(student.module, load_model(setting.student).module)
+    assert same(teacher.module, load_model(setting.teacher).module)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_and_its_summary_adds_up(setting, tmp_path, method):
+    teachers = [] if METHODS[method].is_control else [setting.teacher]
+    result = run(setting, tmp_path / "run", [f"method={method}", "gate.max_loss=100"], teachers=teachers)
+    s = result.summary
+    expected = "student teachers method n_test accuracy_before accuracy_after teacher_accuracy transfer_delta"
+    expected += " knowledge_gain knowledge_loss positive_flips negative_flips transfer_rate p_value interval ungated"
+    expected += " ungated_transfer_delta gate calibration seconds fingerprints"
+    assert set(expected.split()) <= set(s)
+    assert s["method"] == method
+    assert s["transfer_delta"] == pytest.approx(s["accuracy_after"] - s["accuracy_before"])
+    assert s["transfer_delta"] == pytest.approx(s["knowledge_gain"] - s["knowledge_loss"])
+    assert s["ungated"]["transfer_delta"] == s["ungated_transfer_delta"]
+    taught = sum(s["training"]["taught"].values())
+    assert taught == (2 * 900 if METHODS[method].targets else 0)
+    json.dumps(s, allow_nan=False)
+    ledger = pq.read_table(tmp_path / "run" / "samples.parquet").to_pydict()
+    right = [a == b for a, b in zip(ledger["label"], ledger["pred_after"], strict=True)]
+    assert 100 * sum(right) / len(right) == pytest.approx(s["accuracy_after"])
+
+
+def test_a_student_that_teaches_itself_stays_what_it_is(setting, tmp_path):
+    s = run(setting, tmp_path / "run", ["method=self", "optim.lr=0.03"], teachers=[]).summary
+    assert abs(s["ungated_transfer_delta"]) <= 0.3
+    assert s["training"]["taught"]["label"] == 0
+
+
+def test_transfer_teaches(setting, tmp_path):
+    """A student that saw a third of the data learns from a teacher that saw more, without labels."""
+    s = run(setting, tmp_path / "run", ["method=kl+dp-unsupervised", "optim.epochs=8", "optim.lr=0.03"]).summary
+    assert s["ungated_transfer_delta"] > 0
+    assert s["training"]["taught"]["dense"] > 0
+    assert s["training"]["taught"]["frozen student"] > 0
+
+
+def test_the_gate_returns_the_original_bit_for_bit(setting, tmp_path):
+    random_teacher = setting.model("linear").replace(f"@{setting.folder}/linear.safetensors", "") + "&pretrained=false"
+    result = run(setting, tmp_path / "run", ["method=kl", "optim.lr=0.003"], teachers=[random_teacher])
+    assert result.summary["ungated_transfer_delta"] < -0.1
+    assert result.summary["gate"]["verdict"] == "kept_original"
+    assert result.summary["transfer_delta"] == 0
+    assert result.summary["interval"][0] <= 0 <= result.summary["interval"][1]
+    assert same(result.student.module, load_model(setting.student).module)
+    assert same(load_model(f"run:{tmp_path / 'run'}").module, load_model(setting.student).module)
+
+
+@pytest.mark.parametrize("lr", ["1e6", "1e38"])
+def test_divergence_stops_the_run_and_keeps_the_original(setting, tmp_path, lr):
+    result = run(setting, tmp_path / "run", [f"optim.lr={lr}", "method=xe", "optim.warmup=0"], teachers=[])
+    assert result.summary["gate"]["verdict"] == "diverged"
+    assert result.summary["transfer_delta"] == 0
+    assert result.summary["training"]["diverged"]
+    assert same(result.student.module, load_model(setting.student).module)
+
+
+def test_without_labels_the_result_is_unverified_and_says_what_it_knows(setting, tmp_path):
+    s = run(setting, tmp_path / "run", ["optim.lr=none", "optim.probe_steps=3"], data=setting.unlabelled).summary
+    assert s["method"] == "kl+dp-unsupervised"
+    assert s["gate"]["verdict"] == "unverified"
+    assert "agreement with the ensemble" in s["gate"]["evidence"]
+    assert s["gate"]["selection_delta"] is None
+
+
+def test_labels_that_are_missing_are_asked_for(setting, tmp_path):
+    for method in ("kl+dp", "xe", "self+labels"):
+        with pytest.raises(MissingLabelsError, match="needs labels"):
+            run(setting, tmp_path / "run", [f"method={method}"], data=setting.unlabelled)
+    assert not (tmp_path / "run").exists()
+
+
+def test_many_teachers_share_the_samples(setting, tmp_path):
+    s = run(setting, tmp_path / "run", teachers=[setting.teacher, setting.model("linear")]).summary
+    assert s["teachers"] == ["dense", "linear"]
+    assert len(s["teacher_accuracy"]) == len(s["positive_flips"]) == 2
+    assert all(s["training"]["taught"][name] > 0 for name in ("frozen student", "dense", "linear"))
+
+
+def test_the_probe_takes_a_rate_of_its_own_and_remembers_it(setting, tmp_path):
+    store, seen = Store(tmp_path / "store"), []
+    settings = ["optim.lr=none", "optim.probe_rates=0.003,1000", "optim.probe_steps=5"]
+    for name in ("a", "b"):
+        result = run(
+            setting, tmp_path / name, settings, store=store, progress=lambda what, done, total: seen.append(what)
+        )
+        assert result.summary["training"]["lr"] == 0.003
+    assert seen.count("trying rates") == 2
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+
+
+def test_a_time_budget_takes_epochs_away(setting, tmp_path):
+    result = run(setting, tmp_path / "run", ["optim.epochs=100000", "time_budget=0.02"])
+    assert 1 <= result.summary["training"]["epochs"] < 100000
+    assert any("--time-budget" in note for note in result.notes)
+
+
+def test_trained_statistics_change_and_frozen_ones_do_not(setting, tmp_path):
+    before = load_model(setting.student).module[1].running_mean
+    for train, name in (("true", "trained"), ("false", "frozen")):
+        result = run(setting, tmp_path / name, [f"optim.train_statistics={train}", "gate.max_loss=100", "method=xe"])
+        if result.summary["gate"]["verdict"] == "accepted":
+            assert torch.equal(result.student.module[1].running_mean, before) == (train == "false")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_trains(setting, tmp_path, precision):
+    s = run(setting, tmp_path / "run", [f"optim.precision={precision}", "optim.epochs=4"]).summary
+    assert s["gate"]["verdict"] != "diverged"
+    assert s["ungated_transfer_delta"] > -3
+
+
+def test_fresh_views_run_the_tutors_live(setting, tmp_path):
+    store = Store(tmp_path / "store")
+    s = run(setting, tmp_path / "run", ["views.count=0"], store=store).summary
+    assert s["gate"]["verdict"] in ("accepted", "kept_original")
+    stored = [json.loads(path.read_text())["kind"] for path in store.folder.glob("*/*/manifest.json")]
+    assert set(stored) == {"predictions"}
+
+
+def test_a_whole_run_is_read_and_another_configuration_refused(setting, tmp_path):
+    first = run(setting, tmp_path / "run")
+    seen = []
+    again = run(setting, tmp_path / "run", progress=lambda what, done, total: seen.append(what))
+    assert again.summary == first.summary
+    assert "training" not in seen
+    assert same(first.student.module, again.student.module)
+    with pytest.raises(RunFolderError, match=r"seed was 0, is 5"):
+        run(setting, tmp_path / "run", ["seed=5"])
+    assert run(setting, tmp_path / "run", ["seed=5"], overwrite=True).summary["training"]["epochs"] == 2
+
+
+def test_a_foreign_folder_is_left_alone(setting, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunFolderError, match=r"thesis\.tex"):
+        run(setting, tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_saved_student_loads_without_crossteach(setting, tmp_path):
+    result = run(setting, tmp_path / "run", ["gate.max_loss=100"])
+    text = (tmp_path / "run" / "student" / "README.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    assert "crossteach" not in code
+    assert len(code.strip().splitlines()) == 4  # two imports, build, load
+    check = code + "import torch, sys\nmodule.eval()\nx = torch.full((2, 1, 8, 8), 0.5)\n"
+    check += "assert not any(m.startswith('crossteach') for m in sys.modules)\nprint(module(x).double().sum().item())\n"
+    told = subprocess.run(
+        [sys.executable, "-c", check],
+        cwd=tmp_path / "run" / "student",
+        env={"PYTHONPATH": str(digits.SOURCE.parent), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    with torch.no_grad():
+        here = result.student.module(torch.full((2, 1, 8, 8), 0.5)).double().sum().item()
+    assert float(told.stdout) == pytest.approx(here, abs=1e-4)
+
+
+def test_what_does_not_fit_is_refused(setting, tmp_path):
+    other = f"py:{digits.SOURCE}:dense?num_classes=7&pretrained=false&channels=1&size=8"
+    with pytest.raises(LabelSpaceError, match=r"scores 7 classes but .* has 10"):
+        run(setting, tmp_path / "run", teachers=[other])
+    with pytest.raises(ConfigError, match="needs a teacher"):
+        run(setting, tmp_path / "run", teachers=[])
+    with pytest.raises(ConfigError, match="unknown method"):
+        run(setting, tmp_path / "run", ["method=magic"])
+    with pytest.raises(ModelError, match="no more than always answering one class"):
+        run(setting, tmp_path / "run", student=f"py:{digits.SOURCE}:dense?pretrained=false&channels=1&size=8")
+    assert not (tmp_path / "run").exists()
+
+
+def test_public_names_are_there_and_stay_functions(setting):
+    import crossteach.transferring
+
+    for name in crossteach.__all__:
+        assert getattr(crossteach, name) is not None
+    assert callable(crossteach.transfer)
+    assert callable(crossteach.predict)
+    assert callable(crossteach.flips)
+    answers = crossteach.predict(load_model(setting.student), load_data(setting.data).test)
+    others = crossteach.predict(load_model(setting.teacher), load_data(setting.data).test)
+    found = crossteach.flips(answers, others)
+    assert 0 < found.complementary_knowledge < 100
