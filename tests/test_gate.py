@@ -5,56 +5,69 @@ import pytest
 
 from crossteach import gate
 from crossteach.config import GateConfig
-from crossteach.gate import decide
+from crossteach.gate import Half, decide
 from crossteach.statistics import paired_delta
 
 CONFIG = GateConfig()
 N = 3000
 
 
-def path(*changes, n=N):
-    """Return what was right, and for each alpha what is right after (gained, lost) samples changed."""
-    before = np.arange(n) % 2 == 0
+def half(*changes, group=None):
+    """Return a half where, at each alpha, the first (gained, lost) samples changed."""
+    before = np.arange(N) % 2 == 0
     along = []
-    for alpha, (gained, lost) in zip(CONFIG.alphas, changes, strict=False):
+    for gained, lost in changes:
         after = before.copy()
         after[np.flatnonzero(~before)[:gained]] = True
         after[np.flatnonzero(before)[:lost]] = False
-        along.append((alpha, after))
-    return before, along
+        along.append(after)
+    return Half(before, along, group)
 
 
-def test_the_largest_alpha_that_passes_is_taken():
-    result = decide(*path((30, 0), (60, 0), (90, 10), (10, 90)), CONFIG)
+def test_the_tune_half_proposes_and_the_gate_half_confirms():
+    tune, gate = half((30, 0), (60, 0), (90, 10), (10, 90)), half((90, 0), (80, 0), (60, 10), (10, 90))
+    result = decide(tune, gate, CONFIG)
     assert (result.verdict, result.alpha) == ("accepted", 0.75)
-    assert result.selection_delta == pytest.approx(100 * 80 / N)
+    assert result.selection_delta == pytest.approx(100 * 50 / N)
     assert [step.alpha for step in result.path] == list(CONFIG.alphas)
-    assert [step.passes for step in result.path] == [True, True, True, False]
-    assert [step.delta.estimate for step in result.path] == pytest.approx([1.0, 2.0, 80 / 30, -80 / 30])
+    assert [step.tune_delta for step in result.path] == pytest.approx([1.0, 2.0, 80 / 30, -80 / 30])
+    assert [step.delta.estimate for step in result.path] == pytest.approx([3.0, 80 / 30, 50 / 30, -80 / 30])
+
+
+def test_the_largest_of_equal_proposals_is_taken():
+    assert decide(half((9, 0), (50, 0), (60, 10), (9, 0)), half(*[(50, 0)] * 4), CONFIG).alpha == 0.75
+
+
+def test_what_the_gate_half_does_not_confirm_is_not_taken_though_another_alpha_would_pass():
+    result = decide(half((50, 0), (60, 0), (70, 0), (80, 0)), half((90, 0), (90, 0), (90, 0), (10, 90)), CONFIG)
+    assert (result.verdict, result.alpha, result.selection_delta) == ("kept_original", 0.0, 0.0)
+
+
+def one(gained, lost, group=None, **config):
+    """Ask a gate with a single alpha."""
+    return decide(half((1, 0)), half((gained, lost), group=group), GateConfig(alphas=(1.0,), **config))
 
 
 def test_an_estimate_of_zero_is_not_taken_however_sure():
-    result = decide(*path((0, 0), (1, 1)), CONFIG)
-    assert (result.verdict, result.alpha, result.selection_delta) == ("kept_original", 0.0, 0.0)
-    assert all(step.delta.low > -CONFIG.max_loss for step in result.path)
-    assert not any(step.passes for step in result.path)
+    for change in ((0, 0), (1, 1)):
+        result = one(*change)
+        assert result.verdict == "kept_original"
+        assert result.path[0].delta.low > -CONFIG.max_loss
 
 
 def test_a_positive_estimate_that_may_hide_a_loss_is_not_taken():
-    before, along = path((205, 200))
-    assert decide(before, along, CONFIG).verdict == "kept_original"
-    assert decide(before, along, GateConfig(max_loss=2.0)).verdict == "accepted"
-    low = decide(before, along, CONFIG).path[0].delta.low
-    assert decide(before, along, GateConfig(max_loss=-low + 0.01)).verdict == "accepted"
-    assert decide(before, along, GateConfig(max_loss=-low - 0.01)).verdict == "kept_original"
+    assert one(205, 200).verdict == "kept_original"
+    assert one(205, 200, max_loss=2.0).verdict == "accepted"
+    low = one(205, 200).path[0].delta.low
+    assert one(205, 200, max_loss=-low + 0.01).verdict == "accepted"
+    assert one(205, 200, max_loss=-low - 0.01).verdict == "kept_original"
 
 
 def test_the_bound_is_one_sided_at_the_level():
-    before, along = path((60, 50))
-    bounds = [decide(before, along, GateConfig(level=level)).path[0].delta.low for level in (0.8, 0.9, 0.975)]
-    half, ten, forty = 100 / N, 100 * 10 / N, 100 * np.sqrt(110) / N
+    bounds = [one(60, 50, level=level).path[0].delta.low for level in (0.8, 0.9, 0.975)]
+    half_a_pair, ten, error = 100 / N, 100 * 10 / N, 100 * np.sqrt(110) / N
     assert bounds == sorted(bounds, reverse=True)
-    assert bounds == pytest.approx([ten - z * forty for z in (0.842, 1.282, 1.960)], abs=half)
+    assert bounds == pytest.approx([ten - z * error for z in (0.842, 1.282, 1.960)], abs=half_a_pair)
 
 
 def test_what_one_group_gains_is_no_proof():
@@ -62,13 +75,14 @@ def test_what_one_group_gains_is_no_proof():
     before = np.arange(N) % 2 == 0
     after = (before & (group != 1)) | (group == 0)  # group 0 gains 50 samples, group 1 loses its 50
     after[np.flatnonzero(group == 1)[:20]] = True  # but for 10, and 10 more are gained
-    alone, grouped = (decide(before, [(1.0, after)], CONFIG, g) for g in (None, group))
+    config = GateConfig(alphas=(1.0,))
+    alone, grouped = (decide(half((1, 0)), Half(before, [after], g), config) for g in (None, group))
     assert (alone.verdict, grouped.verdict) == ("accepted", "kept_original")
     assert alone.path[0].delta.estimate == grouped.path[0].delta.estimate
 
 
 def flips(rng, deltas, churn, groups=None):
-    """Simulate a gate half: each sample is gained or lost from some alpha on, or never changes.
+    """Simulate a half: each sample is gained or lost from some alpha on, or never changes.
 
     Args:
         rng: Of the simulation.
@@ -84,15 +98,14 @@ def flips(rng, deltas, churn, groups=None):
     kind = (rng.random((len(rates), N // len(rates), 1)) > rates.cumsum(1)[:, None, :-1]).sum(2).ravel()
     k = len(deltas)
     before = np.where(kind < 2 * k, kind >= k, rng.random(N) < 0.8)
-    along = [(a, np.where((kind < 2 * k) & (kind % k <= i), kind < k, before)) for i, a in enumerate(CONFIG.alphas)]
-    return before, along
+    along = [np.where((kind < 2 * k) & (kind % k <= i), kind < k, before) for i in range(k)]
+    return Half(before, along, None if groups is None else np.repeat(np.arange(groups), N // groups))
 
 
 def accepted_alphas(deltas, churn, groups, times):
     rng = np.random.default_rng(0)
-    group = None if groups is None else np.repeat(np.arange(groups), N // groups)
-    results = [decide(*flips(rng, deltas, churn, groups), CONFIG, group) for _ in range(times)]
-    return np.array([result.alpha for result in results])
+    halves = ([flips(rng, deltas, churn, groups) for _ in range(2)] for _ in range(times))
+    return np.array([decide(tune, gate, CONFIG).alpha for tune, gate in halves])
 
 
 def at_most(share, times):

@@ -67,9 +67,8 @@ def test_a_model_that_fails_gets_its_mode_back():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("width", [32, 33], ids=["even", "odd"])
-def test_a_sample_gets_the_same_bits_in_any_batch(threads, width):
-    classifier, batch = Answers(net(width).eval()), images()
+def test_a_sample_gets_the_same_bits_in_any_batch(threads):
+    classifier, batch = Answers(net(32).eval()), images()
     torch.set_num_threads(threads)
     try:
         together = score(classifier, batch)

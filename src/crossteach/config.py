@@ -1,8 +1,9 @@
 """The settings of a transfer: frozen dataclasses, checked when they are made; every field is a `--set` key."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from .errors import ConfigError
 from .specs import literal
@@ -45,17 +46,19 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "optim.epochs must be at least 1", self.epochs)
-        _require(self.lr is None or self.lr > 0, "optim.lr must be above 0", self.lr)
+        _require(self.lr is None or 0 < self.lr < math.inf, "optim.lr must be above 0", self.lr)
         _require(self.batch_size >= 1, "optim.batch_size must be at least 1", self.batch_size)
         _require(0 <= self.momentum < 1, "optim.momentum must lie in [0, 1)", self.momentum)
-        _require(self.weight_decay >= 0, "optim.weight_decay must be at least 0", self.weight_decay)
+        _require(0 <= self.weight_decay < math.inf, "optim.weight_decay must be at least 0", self.weight_decay)
         _require(0 <= self.warmup < 1, "optim.warmup must lie in [0, 1)", self.warmup)
         _require(self.clip > 0, "optim.clip must be above 0", self.clip)
         known = ("auto", "float32", "bfloat16", "float16")
         _require(self.precision in known, f"optim.precision must be one of {', '.join(known)}", self.precision)
         _require(
-            len(self.probe_rates) > 0 and min(self.probe_rates) > 0,
-            "optim.probe_rates must be above 0",
+            len(self.probe_rates) > 0
+            and 0 < min(self.probe_rates) <= max(self.probe_rates) < math.inf
+            and list(self.probe_rates) == sorted(self.probe_rates),
+            "optim.probe_rates must rise and be above 0",
             self.probe_rates,
         )
         _require(self.probe_steps >= 1, "optim.probe_steps must be at least 1", self.probe_steps)
@@ -93,7 +96,7 @@ class PartitionConfig:
     """Steps between two updates of the slow weights."""
 
     def __post_init__(self) -> None:
-        _require(self.temperature > 0, "partition.temperature must be above 0", self.temperature)
+        _require(0 < self.temperature < math.inf, "partition.temperature must be above 0", self.temperature)
         _require(
             self.kl_weight is None or 0 <= self.kl_weight <= 1, "partition.kl_weight must lie in [0, 1]", self.kl_weight
         )
@@ -188,11 +191,12 @@ def _with(config: Config, path: list[str], value: str, key: str) -> Config:
         return replace(config, **{path[0]: _with(current, path[1:], value, key)})
     if len(path) > 1:
         raise ConfigError(f"unknown setting {key!r}; {path[0]!r} is a single value")
-    return replace(config, **{path[0]: _read(value, current, key)})
+    optional = any(type(None) in get_args(f.type) for f in fields(config) if f.name == path[0])
+    return replace(config, **{path[0]: _read(value, current, key, optional)})
 
 
-def _read(text: str, current: object, key: str) -> object:
-    """Read a value as the type that the field has now; a field that is None takes a number or a word."""
+def _read(text: str, current: object, key: str, optional: bool) -> object:
+    """Read a value as the type that the field has now; an optional field takes a number or none."""
     if isinstance(current, tuple):
         value: object = tuple(float(part) if _is_number(part) else _refuse(key, part) for part in text.split(","))
         return value
@@ -202,7 +206,7 @@ def _read(text: str, current: object, key: str) -> object:
         return text
     if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if current is None or value is None:
+    if optional:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return float(value) if number else None if value is None else _refuse(key, text)  # type: ignore[arg-type]
     return value if isinstance(value, wanted) and type(value) is wanted else _refuse(key, text)

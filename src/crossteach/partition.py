@@ -81,7 +81,7 @@ def label_targets(frozen: Float[Tensor, "N C"], labels: Int[Tensor, " N"] | None
     return torch.where((frozen.argmax(1) == labels)[:, None], frozen, one_hot)
 
 
-CERTAIN = 100.0
+CERTAIN = 110.0
 """Logit gap of a one-hot target: its softmax rounds to exactly 0 and 1 in float32."""
 
 

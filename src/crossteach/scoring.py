@@ -11,8 +11,9 @@ from .errors import ModelError
 from .types import Classifier
 
 CHUNK = 128
-"""Rows of every batch that is scored; shorter ones are padded. A kernel is chosen by shape, so one shape gives one
-sample the same bits whatever stands beside it."""
+"""Rows of every batch that is scored; shorter ones are padded. Kernels are chosen by shape, so one shape gives a sample
+the same bits whatever stands beside it. (Some BLAS kernels for very narrow dense layers of odd width look at a row's
+place too; the store's rounding to float16 hides all but a few of these last bits.)"""
 
 
 @contextmanager

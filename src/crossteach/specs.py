@@ -1,6 +1,7 @@
 """Specs: the strings by which users name models and data, `SCHEME:REST@WEIGHTS?KEY=VALUE&KEY=VALUE`."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .errors import SpecError
 
@@ -14,6 +15,11 @@ class Spec:
     rest: str
     weights: str | None = None
     options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The rest as a path, in which an @ is part of a name."""
+        return Path(self.rest if self.weights is None else f"{self.rest}@{self.weights}")
 
     def refuse_unknown(self, known: set[str]) -> None:
         """Raise if an option is not among the known ones."""

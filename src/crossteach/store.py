@@ -99,7 +99,10 @@ class Store:
         path = self._folder(key) / "fact.json"
         if not path.is_file():
             return None
-        fact: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            fact: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            return None
         return fact
 
     def _folder(self, key: dict[str, Any]) -> Path:
@@ -114,7 +117,7 @@ class Store:
         try:
             logits = np.load(folder / "logits.npy", mmap_mode="r")
             done = np.load(folder / "done.npy", mmap_mode="r")
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             return False
         return bool(logits.shape == (rows, classes) and logits.dtype == np.dtype(dtype) and done.shape == (rows,))
 
@@ -128,11 +131,12 @@ class Store:
                     np.lib.format.open_memmap(path, "w+", np.dtype(kind), shape).flush()
                     _reserve(path)
                 write_json(temporary / "manifest.json", described)
-                shutil.rmtree(folder, ignore_errors=True)
-                temporary.rename(folder)
-            except OSError:
-                if not self._is_whole(folder, rows, classes, dtype):  # else another process was first
-                    raise
+                try:
+                    temporary.rename(folder)
+                except OSError:  # something stands there: what another process made first, or a damaged table
+                    if not self._is_whole(folder, rows, classes, dtype):
+                        shutil.rmtree(folder)
+                        temporary.rename(folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         if not self._is_whole(folder, rows, classes, dtype):

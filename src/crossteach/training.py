@@ -37,8 +37,6 @@ class Position:
     scaler: dict[str, Any] = field(default_factory=dict)
     slow: State | None = None
     random: list[Tensor] = field(default_factory=list)
-    best: State | None = None
-    best_epoch: int = 0
     records: list[dict[str, Any]] = field(default_factory=list)
     taught: list[int] = field(default_factory=list)
     diverged: str = ""
@@ -121,7 +119,7 @@ def train(
         progress: Told how many steps are done.
 
     Returns:
-        The last position. `diverged` says why if the training broke off; the best epoch's weights are in `best`.
+        The last position. `diverged` says why if the training broke off.
     """
     with torch.random.fork_rng():  # dropout, where it is on, draws from the seed; the caller's stream stays untouched
         torch.manual_seed(lesson.config.seed)
@@ -200,7 +198,7 @@ def _train(
         if accuracy is not None and start_accuracy is not None and accuracy < start_accuracy / 2:
             position.diverged = f"accuracy fell from {start_accuracy:.1f} to {accuracy:.1f}% in epoch {epoch + 1}"
             return _stopped(position, student.module, slow)
-        _remember(position, student.module, optimiser, scaler, slow, accuracy)
+        _remember(position, student.module, optimiser, scaler, slow)
         after_epoch(position)
     return position
 
@@ -261,18 +259,12 @@ def _remember(
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     slow: SlowWeights | None,
-    accuracy: float | None,
 ) -> None:
     position.weights = snapshot(module)
     position.optimiser = optimiser.state_dict()
     position.scaler = scaler.state_dict()
     position.slow = slow.state if slow else None
     position.random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
-    best = max((r["tune_accuracy"] for r in position.records[:-1] if r["tune_accuracy"] is not None), default=-1.0)
-    if accuracy is None or accuracy >= best:  # the later of two equals
-        returned = slow.state if slow else position.weights
-        position.best = {name: value.clone() for name, value in returned.items()}
-        position.best_epoch = position.epoch
 
 
 def _restore(

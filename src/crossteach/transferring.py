@@ -92,7 +92,7 @@ def transfer(
         evaluate=accuracy_of(copy, tune),
         progress=progress,
     )
-    choice = choose_weights(setting, copy, trained, lesson, gate)
+    choice = choose_weights(setting, copy, trained, lesson, tune, gate)
     ungated = with_weights(copy, choice.ended, data.test, before)
     after = with_weights(copy, choice.returned, data.test, before)
     copy.module.load_state_dict(choice.returned)
@@ -108,7 +108,6 @@ def transfer(
         training={
             "lr": lesson.lr,
             "epochs": lesson.epochs,
-            "best_epoch": trained.best_epoch,
             "taught": dict(zip([*setting.tutor_names, "label"], trained.taught, strict=True)),
             "diverged": trained.diverged,
         },

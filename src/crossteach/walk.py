@@ -8,7 +8,7 @@ import torch
 from torch.optim.swa_utils import update_bn
 
 from .averaging import State, interpolate, snapshot
-from .gate import GateResult, decide
+from .gate import GateResult, Half, decide
 from .pixels import prepare
 from .prediction import answers, predict
 from .setting import Setting
@@ -31,7 +31,7 @@ class Choice:
 
 
 def choose_weights(
-    setting: Setting, copy: TrainableClassifier, trained: Position, lesson: Lesson, gate: Split
+    setting: Setting, copy: TrainableClassifier, trained: Position, lesson: Lesson, tune: Split, gate: Split
 ) -> Choice:
     """Ask the gate how far to go from the old weights towards the new ones.
 
@@ -40,26 +40,29 @@ def choose_weights(
         copy: The trained module; it is lent to every point that is tried.
         trained: Where the training ended.
         lesson: What was taught: its views estimate batch-norm statistics.
-        gate: The gate half of the selection split.
+        tune: The half of the selection split that proposes.
+        gate: The half that decides.
     """
     old = snapshot(setting.student.module)
     ended = trained.slow if trained.slow is not None else trained.weights
     if trained.diverged:
         setting.notes.append(f"training stopped: {trained.diverged}; the original weights are kept")
         return Choice(GateResult("diverged", 0.0, None if gate.labels is None else 0.0), old, ended)
-    assert trained.best is not None
-    new = ended if trained.best_epoch == trained.epoch else trained.best
     if gate.labels is None:
-        evidence = _evidence(setting, copy, new, gate)
-        return Choice(GateResult("unverified", 1.0, None, evidence=evidence), new, ended)
-    before = predict(setting.student, gate, setting.store).correct.numpy()
-    weights = {alpha: _point(setting, copy, old, new, alpha, lesson) for alpha in setting.config.gate.alphas}
-    along = []
-    for alpha, state in weights.items():
-        copy.module.load_state_dict(state)
-        along.append((alpha, answers(copy, gate).argmax(1).numpy() == gate.labels))
-    verdict = decide(before, along, setting.config.gate, gate.group)
+        evidence = _evidence(setting, copy, ended, gate)
+        return Choice(GateResult("unverified", 1.0, None, evidence=evidence), ended, ended)
+    weights = {alpha: _point(setting, copy, old, ended, alpha, lesson) for alpha in setting.config.gate.alphas}
+    verdict = decide(_half(setting, copy, weights, tune), _half(setting, copy, weights, gate), setting.config.gate)
     return Choice(verdict, weights.get(verdict.alpha, old), ended)
+
+
+def _half(setting: Setting, copy: TrainableClassifier, weights: dict[float, State], split: Split) -> Half:
+    """Measure the old weights and every point of the path on one half of the selection split."""
+    along = []
+    for state in weights.values():
+        copy.module.load_state_dict(state)
+        along.append(answers(copy, split).argmax(1).numpy() == split.labels)
+    return Half(predict(setting.student, split, setting.store).correct.numpy(), along, split.group)
 
 
 def with_weights(student: TrainableClassifier, weights: State, split: Split, like: Predictions) -> Predictions:

@@ -83,11 +83,12 @@ def load_npz(spec: Spec, path: Path | None = None) -> Splits:
         DataError: If the file is missing, is no npz, is cut short, or its arrays do not fit.
     """
     spec.refuse_unknown(OPTIONS)
-    path = path or Path(spec.rest)
+    path = path or spec.path
     if not path.is_file():
         raise DataError(f"no file {path} for {spec.text!r}; expected an .npz file")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is a single array, not an .npz archive with x_train, y_train, …")
             arrays = {key: archive[key] for key in archive.files}
@@ -149,7 +150,7 @@ def load_sklearn(spec: Spec) -> Splits:
 def load_idx(spec: Spec) -> Splits:
     """Open `idx:FOLDER`: the four files of the MNIST family, .gz or not, class names from `classes.txt` if there."""
     spec.refuse_unknown(OPTIONS)
-    folder = Path(spec.rest)
+    folder = spec.path
     if not folder.is_dir():
         raise DataError(f"no folder {folder} for {spec.text!r}; expected one with train-images-idx3-ubyte.gz")
     arrays = {}
@@ -177,4 +178,4 @@ def _read_idx(folder: Path, stem: str, axes: int) -> np.ndarray:
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes)
     if values.size != int(np.prod(shape)):
         raise DataError(f"{path} promises {list(shape)} values but holds {values.size}; it is cut short")
-    return values.reshape(shape)
+    return values.reshape(shape).copy()  # torch wants arrays that can be written

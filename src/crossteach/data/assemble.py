@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 
 from ..errors import DataError
 from ..specs import Spec
@@ -22,7 +22,7 @@ class RawSplit:
     """What a source read for one split."""
 
     inputs: Inputs
-    labels: Int[np.ndarray, " N"] | None
+    labels: Integer[np.ndarray, "..."] | None
     group: np.ndarray | None = None
     ids: Int[np.ndarray, " N"] | None = None
 
@@ -48,6 +48,11 @@ def assemble(spec: Spec, classes: Sequence[str], raw: dict[SplitName, RawSplit],
     if wanted not in (None, "train", "test"):
         raise DataError(f"selection_from of {spec.text!r} must be train or test, not {wanted!r}")
     seen = False
+    channels = {name: part.inputs.channels for name, part in raw.items()}
+    if len(set(channels.values())) > 1:
+        raise DataError(f"the splits of {spec.text!r} differ in channels: {channels}; give all of them the same")
+    if "selection" in splits and wanted is not None:
+        notes.append(f"the selection split ({len(splits['selection'])} samples) is set aside: selection_from={wanted}")
     if "selection" not in splits or wanted is not None:
         origin: SplitName = "test" if wanted == "test" else "train"
         seen = origin == "train"
@@ -83,6 +88,9 @@ def _split(spec: Spec, name: SplitName, part: RawSplit, n_classes: int) -> Split
     if count == 0:
         raise DataError(f"the {name} split of {spec.text!r} is empty; it needs at least one sample")
     for what, values in (("labels", part.labels), ("groups", part.group)):
+        if values is not None and values.ndim != 1:
+            shape = list(values.shape)
+            raise DataError(f"the {what} of the {name} split of {spec.text!r} must be one a sample, not {shape}")
         if values is not None and len(values) != count:
             raise DataError(f"the {name} split of {spec.text!r} has {count} samples but {len(values)} {what}")
     if part.labels is not None:
@@ -126,14 +134,26 @@ def stratified_cut(
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
 
 
+def draw(split: Split, wanted: int, seed: int = 0) -> Int[np.ndarray, " n"]:
+    """Choose so many samples, the classes in their shares (largest remainders)."""
+    generator = np.random.default_rng(seed)
+    labels = split.labels if split.labels is not None else np.zeros(len(split), np.int64)
+    exact = np.bincount(labels) * wanted / len(split)
+    quota = np.floor(exact + 1e-9).astype(int)
+    order = np.argsort(-(exact - quota), kind="stable")
+    quota[order[: wanted - quota.sum()]] += 1
+    by_class = np.lexsort((generator.random(len(split)), labels))
+    rank = np.arange(len(split)) - np.searchsorted(labels[by_class], labels[by_class])
+    return np.sort(by_class[rank < quota[labels[by_class]]])
+
+
 def _limit(spec: Spec, train: Split) -> Split:
     """Apply `?train_samples=N` and `?train_labels=false`."""
     wanted = spec.whole("train_samples", len(train))
     if wanted < len(train):
         if wanted < 1:
             raise DataError(f"train_samples of {spec.text!r} must be at least 1, not {wanted}")
-        ungrouped = replace(train, group=None)
-        train = train.take(stratified_cut(ungrouped, wanted / len(train))[0])
+        train = train.take(draw(train, wanted))
     return train if spec.flag("train_labels", True) else replace(train, labels=None)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..errors import DataError
+from ..errors import DataError, SpecError
 from ..specs import Spec
 from ..types import Size, SplitName, Splits
 from .assemble import OPTIONS, RawSplit, assemble
@@ -64,6 +64,8 @@ class FolderInputs:
         path, (height, width), (left, top, right, bottom) = job
         with _open(path) as image:
             try:
+                if image.mode in ("I", "F") or image.mode.startswith("I;"):
+                    raise DataError(f"{path} has more than 8 bits a pixel ({image.mode}); convert it to 8 bits")
                 pixels = image.convert("L" if self.channels == 1 else "RGB")
             except (OSError, SyntaxError, ValueError) as error:
                 raise DataError(f"{path} cannot be decoded ({error}); remove it or replace it") from error
@@ -90,9 +92,11 @@ def load_folder(spec: Spec) -> Splits:
         DataError: If folders or images are missing, or a split has a class that the others do not know.
     """
     spec.refuse_unknown(OPTIONS | {"channels", "workers"})
-    root = Path(spec.rest)
+    root = spec.path
     if not root.is_dir():
         raise DataError(f"no folder {root} for {spec.text!r}; expected one with train/CLASS/IMAGE and test/CLASS/IMAGE")
+    if spec.whole("channels", 3) not in (1, 3):
+        raise SpecError(f"option channels of {spec.text!r} must be 1 or 3, not {spec.options['channels']!r}")
     found: dict[SplitName, Path] = {}
     names: tuple[tuple[SplitName, tuple[str, ...]], ...] = (
         ("train", ("train",)),

@@ -5,13 +5,12 @@ drawn from a shared stream, so nothing depends on what was drawn before.
 """
 
 import hashlib
-import importlib.util
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -68,6 +67,11 @@ def _between(low: float, high: float, u: Float[Tensor, " n"]) -> Float[Tensor, "
     return low + (high - low) * u
 
 
+def _mean(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 1 1"]:
+    """Average each image; axis by axis, as a sum over several would depend on batch and threads."""
+    return images.mean(3, keepdim=True).mean(2, keepdim=True).mean(1, keepdim=True)
+
+
 def small_warp(
     images: Float[Tensor, "n c h w"], u: Float[Tensor, "n draws"], strength: float = 1.0
 ) -> Float[Tensor, "n c h w"]:
@@ -80,7 +84,7 @@ def small_warp(
     rows = [cos / x_scale, -sin / x_scale, x_shift, sin / y_scale, cos / y_scale, y_shift]
     warped = warp(images, torch.stack(rows, dim=1).view(-1, 2, 3), (images.shape[2], images.shape[3]))
     gain = (1 + _between(-0.3, 0.3, u[:, 5]) * strength)[:, None, None, None]
-    middle = warped.mean(dim=(1, 2, 3), keepdim=True)
+    middle = _mean(warped)
     return ((warped - middle) * gain + middle).clamp_(0, 1)
 
 
@@ -102,7 +106,7 @@ def flip_and_colour(
     images = torch.where((u[:, 4] < 0.5)[:, None, None, None], images.flip(3), images)
     bright, contrast, colour = ((1 + _between(-0.2, 0.2, u[:, i]) * strength)[:, None, None, None] for i in (5, 6, 7))
     images = images * bright
-    middle = images.mean(dim=(1, 2, 3), keepdim=True)
+    middle = _mean(images)
     images = (images - middle) * contrast + middle
     grey = images.mean(dim=1, keepdim=True)
     return ((images - grey) * colour + grey).clamp_(0, 1)
@@ -132,14 +136,17 @@ def augmentation(name: str, strength: float = 1.0) -> Augmentation:
     path, _, function = name.rpartition(":")
     if not Path(path).is_file():
         raise ConfigError(f"views.augmentation must be warp, crop, none or FILE.py:FUNCTION, not {name!r}")
-    module_spec = importlib.util.spec_from_file_location("crossteach_user_augmentation", path)
-    assert module_spec is not None and module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
+    text = Path(path).read_text(encoding="utf-8")
+    module = ModuleType("crossteach_user_augmentation")
+    module.__file__ = path
+    try:
+        exec(compile(text, path, "exec"), module.__dict__)  # not imported: a cache could be older than the file
+    except SyntaxError as error:
+        raise ConfigError(f"views.augmentation: {path} cannot be read ({error})") from error
     pixels = getattr(module, function, None)
     if not callable(pixels):
         raise ConfigError(f"views.augmentation: {path} has no function {function!r}")
-    source = hashlib.blake2b(inspect.getsource(module).encode(), digest_size=8).hexdigest()
+    source = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     return Augmentation(f"{function}#{source}", int(getattr(pixels, "draws", 16)), pixels)
 
 
