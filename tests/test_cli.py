@@ -1,6 +1,8 @@
+import contextlib
 import gzip
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -39,9 +41,9 @@ def transfer(setting: digits.Digits, out: Path, *more: object) -> list[object]:
     return [*given, "--out", out, *QUICK, *more]
 
 
-def start(*arguments: object, **changes: object) -> subprocess.Popen[str]:
+def start(*arguments: object, terminal: int = subprocess.PIPE, **changes: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "crossteach.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **changes)  # type: ignore[call-overload]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True, **changes)  # type: ignore[call-overload]
 
 
 def test_help_is_quick_and_loads_no_torch():
@@ -87,6 +89,25 @@ def test_scout_compares_and_is_read_again(setting, tmp_path, capsys):
     seconds = found["seconds"]
     assert json.loads(call(capsys, *arguments, "--json")[1])["seconds"] == seconds
     assert "convolutional" in call(capsys, *arguments)[1]
+
+
+def test_progress_is_drawn_on_a_terminal_and_only_there(setting, tmp_path):
+    ours, theirs = pty.openpty()
+    loud = [part for part in transfer(setting, tmp_path / "run") if part != "--quiet"]
+    process = start(*loud, "--set", "optim.epochs=10", "--set", "optim.batch_size=16", "--json", terminal=theirs)
+    os.close(theirs)
+    drawn = b""
+    with contextlib.suppress(OSError):  # a terminal that the other end has closed reads as an error
+        while part := os.read(ours, 4096):
+            drawn += part
+    os.close(ours)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, drawn.decode()
+    json.loads(out)
+    text = drawn.decode()
+    assert "Traceback" not in text
+    for what in ("convolutional on test", "tutors answer", "training", "/s"):
+        assert what in text
 
 
 def test_usage_errors_exit_2(capsys):

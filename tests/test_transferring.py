@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import crossteach.transferring
 from crossteach import Store, TransferConfig, load_data, load_model, transfer, with_settings
 from crossteach.errors import ConfigError, LabelSpaceError, MissingLabelsError, ModelError, RunFolderError
 from crossteach.methods import METHODS
@@ -79,6 +80,22 @@ def test_an_interrupted_run_resumes_to_the_same_bits(setting, tmp_path, settings
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
     assert whole.summary["ungated"] == resumed.summary["ungated"]
     assert not (tmp_path / "cut" / "checkpoint.pt").exists()
+
+
+def test_a_run_that_was_cut_after_training_is_not_trained_again(setting, tmp_path, monkeypatch):
+    def stop(*arguments: object) -> None:
+        raise StopHereError
+
+    whole = run(setting, tmp_path / "whole", ["method=xe-kl+mcl"])
+    with monkeypatch.context() as patched:
+        patched.setattr(crossteach.transferring, "choose_weights", stop)
+        with pytest.raises(StopHereError):
+            run(setting, tmp_path / "cut", ["method=xe-kl+mcl"])
+    trained = []
+    run(setting, tmp_path / "cut", ["method=xe-kl+mcl"], progress=lambda what, done, total: trained.append(what))
+    assert "training" not in trained
+    assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
+    assert whole.summary["training"]["epochs"] == 2
 
 
 def test_neither_the_given_student_nor_the_teachers_change(setting, tmp_path):
@@ -261,8 +278,6 @@ def test_what_does_not_fit_is_refused(setting, tmp_path):
 
 
 def test_public_names_are_there_and_stay_functions(setting):
-    import crossteach.transferring
-
     for name in crossteach.__all__:
         assert getattr(crossteach, name) is not None
     assert callable(crossteach.transfer)

@@ -71,7 +71,7 @@ def demo(
     """Scout four pretrained models, teach one from a weaker and from a stronger one, and show the proof."""
     from .demo.script import run_demo
 
-    with _progress(quiet or as_json) as report:
+    with _progress(quiet) as report:
         outcome = run_demo(out, _store(store), seed, _device(device), overwrite, report)
     if as_json:
         _print_json(outcome)
@@ -104,7 +104,7 @@ def scout(
     """Compare models: who is right where the others are wrong, and what any combination could reach."""
     from .scouting import open_scout
 
-    with _progress(quiet or as_json) as report:
+    with _progress(quiet) as report:
         opened = [_load_model(spec, device) for spec in models]
         summary = open_scout(opened, _load_data(data), out, _store(store), overwrite, report)
     if as_json:
@@ -123,7 +123,7 @@ def transfer(
     data: DataSpec,
     out: Annotated[Path, typer.Option(help="Run folder; the same command resumes a half-done one.")],
     teacher: Annotated[list[str] | None, typer.Option(help="Model spec; give it several times for several.")] = None,
-    method: Annotated[str, typer.Option(help="A name below, or auto: the default for this data.")] = "auto",
+    method: Annotated[str, typer.Option(help="A name from above, or auto: the default for this data.")] = "auto",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as in optim.lr=0.01.")
     ] = None,
@@ -149,7 +149,7 @@ def transfer(
     given += [f"time_budget={time_budget}"] if time_budget is not None else []
     given += ["force=true"] if force else []
     config = with_settings(TransferConfig(), given)
-    with _progress(quiet or as_json) as report:
+    with _progress(quiet) as report:
         result = run_transfer(
             _load_model(student, device),
             [_load_model(spec, device) for spec in teacher or []],
@@ -217,13 +217,20 @@ def _progress(quiet: bool) -> Iterator["Progress"]:
         yield lambda what, done, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        """Units a second, once there is a speed."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "", justify="right")
 
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(),
         TextColumn("{task.completed:>7.0f}/{task.total:.0f}"),
-        TextColumn("{task.speed:,.0f}/s", justify="right"),
+        RateColumn(),
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}

@@ -275,11 +275,13 @@ def _restore(
     slow: SlowWeights | None,
 ) -> None:
     module.load_state_dict(position.weights)
+    position.weights = snapshot(module)  # on the module's device again
     optimiser.load_state_dict(position.optimiser)
     if position.scaler:
         scaler.load_state_dict(position.scaler)
     if slow is not None and position.slow is not None:
         slow.state = {name: value.to(slow.state[name].device).clone() for name, value in position.slow.items()}
+        position.slow = slow.state
     cpu, *gpus = position.random
     torch.set_rng_state(cpu)
     if gpus:
