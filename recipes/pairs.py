@@ -40,7 +40,7 @@ def jobs(models: Sequence[str], data: str, out: Path, methods: Sequence[str], se
     for method in methods:
         pairs = [(s, None) for s in models] if method in CONTROLS else list(permutations(models, 2))
         for student, teacher in pairs:
-            name = "-".join(slug(part) for part in (method, student, teacher) if part)
+            name = "-".join([method, *(f"{models.index(spec)}{slug(spec)}" for spec in (student, teacher) if spec)])
             listed.append(Job(method, student, teacher, data, out / name, tuple(settings)))
     return listed
 
@@ -72,10 +72,7 @@ def study(
     settings: Sequence[str] = (),
     workers: int = 2,
 ) -> list[dict[str, Any]]:
-    """Run what is not there yet and return every summary.
-
-    One method runs alone first for each student: it asks all tutors, and the others read their answers.
-    """
+    """Run what is not there yet and return every summary."""
     listed = jobs(models, data, out, methods, settings)
     results = []
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
@@ -93,12 +90,12 @@ def study(
 
 def table(results: Sequence[dict[str, Any]], models: Sequence[str], gated: bool) -> list[str]:
     """Write one row of Markdown for each method."""
-    from crossteach.statistics import summarise_study, two_way_bootstrap
+    from crossteach.statistics import holm, summarise_study, two_way_bootstrap
 
     rows = [
         "| method | runs | mean Δ | median Δ | worst Δ | success, mean student | success, worst student | harm | "
-        "significant harm | accepted | against control |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "significant harm | Holm | accepted | against control |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     deltas = {m: matrix(results, models, m, gated) for m in dict.fromkeys(r["method"] for r in results)}
     for method, values in deltas.items():
@@ -115,11 +112,13 @@ def table(results: Sequence[dict[str, Any]], models: Sequence[str], gated: bool)
         if control is not None:
             difference = two_way_bootstrap(values - deltas[control])
             claim = f"{difference.estimate:+.2f} ({difference.low:+.2f} to {difference.high:+.2f}) to {control}"
+        small = holm([p["p_value"] for p in part]) < 0.05
+        up = sum(bool(sure) and p["transfer_delta"] > 0 for sure, p in zip(small, part, strict=True))
         accepted = f"{s.coverage:.0f}%" if gated else "·"
         rows.append(
             f"| `{method}` | {s.runs} | {s.mean_delta:+.2f} | {s.median_delta:+.2f} | {s.worst_delta:+.2f} | "
             f"{s.success_mean:.0f}% | {s.success_worst:.0f}% | {s.harm:.0f}% | {s.significant_harm:.0f}% | "
-            f"{accepted} | {claim} |"
+            f"{up} up, {int(small.sum()) - up} down | {accepted} | {claim} |"
         )
     return rows
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from crossteach.data import load_data
 from crossteach.data.arrays import GLYPHS
-from crossteach.data.assemble import stratified_cut
+from crossteach.data.assemble import split_fingerprint, stratified_cut
 from crossteach.errors import CrossteachError, DataError, SpecError
 from crossteach.types import Split
 
@@ -91,10 +91,12 @@ def test_what_may_be_missing(npz):
     assert any("1 of 3 classes have no sample in train, 'c'" in note for note in without.notes)
 
 
-def test_the_fingerprint_sees_every_pixel_and_no_label(npz):
+def test_the_fingerprint_sees_every_pixel_and_label(npz):
     before = npz().fingerprint
     assert npz().fingerprint == before
-    assert npz(y_train=np.zeros(60, int)).fingerprint == before
+    assert npz(y_train=np.zeros(60, int)).fingerprint != before
+    assert npz(class_names=np.array(["a", "b", "d"])).fingerprint != before
+    assert split_fingerprint(npz(y_train=np.zeros(60, int)).train) == split_fingerprint(npz().train)
     changed = arrays()["x_train"].copy()
     changed[59, 7, 8] ^= 1
     assert npz(x_train=changed).fingerprint != before

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import digits
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -234,6 +235,52 @@ def test_a_whole_run_is_read_and_another_configuration_refused(setting, tmp_path
     with pytest.raises(RunFolderError, match=r"seed was 0, is 5"):
         run(setting, tmp_path / "run", ["seed=5"])
     assert run(setting, tmp_path / "run", ["seed=5"], overwrite=True).summary["training"]["epochs"] == 2
+
+
+def test_corrected_labels_make_another_run(setting, tmp_path):
+    with np.load(setting.folder / "digits.npz") as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    np.savez(tmp_path / "data.npz", **arrays)
+    run(setting, tmp_path / "run", data=f"npz:{tmp_path / 'data.npz'}")
+    np.savez(tmp_path / "data.npz", **{**arrays, "y_test": np.roll(arrays["y_test"], 1)})
+    with pytest.raises(RunFolderError, match=r"data\.fingerprint was"):
+        run(setting, tmp_path / "run", data=f"npz:{tmp_path / 'data.npz'}")
+
+
+def test_a_student_that_was_trained_on_is_another_model(setting, tmp_path):
+    student, data, store = load_model(setting.student), load_data(setting.data), Store(tmp_path / "store")
+    before = crossteach.predict(student, data.test, store).accuracy
+    with torch.no_grad():
+        student.module[6].weight.zero_()
+    assert crossteach.predict(student, data.test, store).accuracy < before - 50
+
+
+def test_settings_that_mean_nothing_are_refused(setting, tmp_path):
+    both = [setting.teacher, setting.model("linear")]
+    for settings, teachers, says in (
+        (["method=kl"], both, "takes one teacher, not 2"),
+        (["method=xe", "partition.kl_weight=0.5"], [], "has no KL term"),
+        (["method=kl+dp-unsupervised", "partition.kl_weight=0.5"], both, "reads no labels"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            run(setting, tmp_path / "run", settings, teachers=teachers)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return images[:, :, :4]", "must return images like those"),
+        ("return images / 0", "must return images like those"),
+        ("return images + nothing", "fails: name 'nothing' is not defined"),
+    ],
+)
+def test_a_wrong_augmentation_is_found_before_anything_is_written(setting, tmp_path, body, says):
+    (tmp_path / "own.py").write_text(f"def own(images, uniforms):\n    {body}\n")
+    run(setting, tmp_path / "run")
+    kept = (tmp_path / "run" / "summary.json").read_bytes()
+    with pytest.raises(ConfigError, match=says):
+        run(setting, tmp_path / "run", [f"views.augmentation={tmp_path}/own.py:own"], overwrite=True)
+    assert (tmp_path / "run" / "summary.json").read_bytes() == kept
 
 
 def test_a_foreign_folder_is_left_alone(setting, tmp_path):

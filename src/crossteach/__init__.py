@@ -17,7 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .config import GateConfig as GateConfig
+    from .config import OptimConfig as OptimConfig
+    from .config import PartitionConfig as PartitionConfig
     from .config import TransferConfig as TransferConfig
+    from .config import ViewsConfig as ViewsConfig
     from .config import with_settings as with_settings
     from .data import load_data as load_data
     from .errors import CrossteachError as CrossteachError
@@ -43,6 +47,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "TransferConfig": "config",
+    "ViewsConfig": "config",
+    "PartitionConfig": "config",
+    "OptimConfig": "config",
+    "GateConfig": "config",
     "with_settings": "config",
     "load_data": "data",
     "CrossteachError": "errors",

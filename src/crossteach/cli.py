@@ -31,7 +31,7 @@ ModelSpec = Annotated[str, typer.Option(help="Model spec, as in timm:resnet18 or
 DataSpec = Annotated[str, typer.Option(help="Data spec: glyphs, npz:FILE, folder:PATH, idx:FOLDER, sklearn:digits.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder for stored answers of models.")]
-Seed = Annotated[int, typer.Option(help="Of the order of samples and of the views.")]
+Seed = Annotated[int, typer.Option(help="Of the order of samples.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run of another configuration.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]

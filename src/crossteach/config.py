@@ -51,7 +51,7 @@ class OptimConfig:
         _require(0 <= self.momentum < 1, "optim.momentum must lie in [0, 1)", self.momentum)
         _require(0 <= self.weight_decay < math.inf, "optim.weight_decay must be at least 0", self.weight_decay)
         _require(0 <= self.warmup < 1, "optim.warmup must lie in [0, 1)", self.warmup)
-        _require(self.clip > 0, "optim.clip must be above 0", self.clip)
+        _require(0 < self.clip < math.inf, "optim.clip must be above 0", self.clip)
         known = ("auto", "float32", "bfloat16", "float16")
         _require(self.precision in known, f"optim.precision must be one of {', '.join(known)}", self.precision)
         _require(
@@ -74,11 +74,14 @@ class ViewsConfig:
     """warp, crop, none, FILE.py:FUNCTION, or auto: what suits the data."""
     strength: float = 1.0
     """Scales how far a view departs from its sample."""
+    seed: int = 0
+    """Of the views; the run's own seed only orders the samples, so that all seeds share the stored answers."""
     live: bool = False
     """Run the tutors in every step instead of reading their answers from the store."""
 
     def __post_init__(self) -> None:
         _require(self.count >= 0, "views.count must be at least 0", self.count)
+        _require(0 <= self.seed < 2**31, "views.seed must lie in [0, 2**31)", self.seed)
         _require(0 <= self.strength <= 5, "views.strength must lie in [0, 5]", self.strength)
 
 
@@ -120,7 +123,7 @@ class GateConfig:
     """Points on the straight path from the old weights (0) to the new (1)."""
 
     def __post_init__(self) -> None:
-        _require(self.max_loss >= 0, "gate.max_loss must be at least 0", self.max_loss)
+        _require(0 <= self.max_loss <= 100, "gate.max_loss must lie in [0, 100] points", self.max_loss)
         _require(0.5 < self.level < 1, "gate.level must lie in (0.5, 1)", self.level)
         inside = len(self.alphas) > 0 and all(0 < alpha <= 1 for alpha in self.alphas)
         _require(
@@ -135,7 +138,7 @@ class TransferConfig:
     method: str = "auto"
     """A name of methods.METHODS; auto takes the default for data with, or without, labels."""
     seed: int = 0
-    """Of the order of samples and of the views."""
+    """Of the order of samples."""
     time_budget: float | None = None
     """Minutes; lowers the number of epochs to what fits."""
     force: bool = False
@@ -148,7 +151,9 @@ class TransferConfig:
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**31, "seed must lie in [0, 2**31)", self.seed)
         _require(
-            self.time_budget is None or self.time_budget > 0, "time_budget must be above 0 minutes", self.time_budget
+            self.time_budget is None or 0 < self.time_budget < math.inf,
+            "time_budget must be above 0",
+            self.time_budget,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -65,3 +65,9 @@ class WriteError(CrossteachError):
 
 class MissingExtraError(CrossteachError):
     """An optional dependency that is not installed."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

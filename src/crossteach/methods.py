@@ -39,8 +39,6 @@ def frozen_or_label(
 class Method:
     """One way to teach."""
 
-    does: str
-    """One line for `--help`."""
     targets: Targets | None = None
     """None where no tutor is asked."""
     kl_weight: float = 1.0
@@ -61,28 +59,21 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "kl": Method("plain distillation: the teacher everywhere", from_partition(partition.teacher_only), 1.0, False),
-    "xe-kl": Method(
-        "distillation and labels", from_partition(partition.teacher_only), 0.5, frozen_student=False, labels=True
-    ),
+    "kl": Method(from_partition(partition.teacher_only), 1.0, False),
+    "xe-kl": Method(from_partition(partition.teacher_only), 0.5, frozen_student=False, labels=True),
     "xe-kl+mcl": Method(
-        "distillation and labels into slow weights",
         from_partition(partition.teacher_only),
         0.68,
         frozen_student=False,
         slow_weights=True,
         labels=True,
     ),
-    "kl+dp": Method("the tutor most confident in the right class", from_partition(partition.supervised), labels=True),
-    "kl+dp-unsupervised": Method("the most confident tutor; needs no labels", from_partition(partition.unsupervised)),
-    "xe+dp": Method("kl+dp and labels", from_partition(partition.supervised), 0.5, labels=True),
-    "self": Method(
-        "control: the student teaches itself", from_partition(partition.frozen_student_only), teachers=False
-    ),
-    "xe": Method("control: labels alone", None, 0.0, frozen_student=False, teachers=False, labels=True),
-    "self+labels": Method(
-        "control: itself where it is right, else the label", frozen_or_label, teachers=False, labels=True
-    ),
+    "kl+dp": Method(from_partition(partition.supervised), labels=True),
+    "kl+dp-unsupervised": Method(from_partition(partition.unsupervised)),
+    "xe+dp": Method(from_partition(partition.supervised), 0.5, labels=True),
+    "self": Method(from_partition(partition.frozen_student_only), teachers=False),
+    "xe": Method(None, 0.0, frozen_student=False, teachers=False, labels=True),
+    "self+labels": Method(frozen_or_label, teachers=False, labels=True),
 }
 
 DEFAULT_WITH_LABELS = "kl+dp"

@@ -81,8 +81,8 @@ def label_targets(frozen: Float[Tensor, "N C"], labels: Int[Tensor, " N"] | None
     return torch.where((frozen.argmax(1) == labels)[:, None], frozen, one_hot)
 
 
-CERTAIN = 110.0
-"""Logit gap of a one-hot target: its softmax rounds to exactly 0 and 1 in float32."""
+CERTAIN = 1e4
+"""Logit gap of a one-hot target: at any temperature its softmax is exactly 0 and 1 in float32."""
 
 
 def require_labels(labels: Int[Tensor, " N"] | None, who: str) -> Int[Tensor, " N"]:

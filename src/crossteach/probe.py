@@ -61,6 +61,8 @@ def choose_rate(
         steps = min(optim.probe_steps, lesson.steps)
         short = replace(lesson, lr=rate, max_steps=steps, epochs=math.ceil(steps / lesson.steps_per_epoch))
         ended = train(copy, short)
+        if ended.slow is not None and not ended.diverged:
+            copy.module.load_state_dict(ended.slow)  # what would be returned
         logits = answers(copy) if not ended.diverged else torch.full((1, 1), math.nan)
         value = objective(logits) if bool(logits.isfinite().all()) else math.inf
         objectives[f"{rate:g}"] = value if math.isfinite(value) else 1e9

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from .errors import RunFolderError
-from .files import make_folder, write_bytes, write_json
+from .errors import RunFolderError, first_line
+from .files import make_folder, write_bytes, write_json, writing
 
 OURS = {"config.json", "metrics.jsonl", "summary.json", "samples.parquet", "student", "checkpoint.pt", "scout.json"}
 
@@ -36,7 +36,7 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any]:
         """Read what a whole run found."""
-        content: dict[str, Any] = json.loads((self.path / self._done).read_text(encoding="utf-8"))
+        content: dict[str, Any] = _read_json(self.path / self._done)
         return content
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -92,33 +92,41 @@ def open_run(path: Path, config: Mapping[str, Any], overwrite: bool = False, don
     wanted = json.loads(json.dumps(config))
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"{path} is a file; --out needs a folder")
-    known = path / "config.json"
+    folder, known = RunFolder(path, done), path / "config.json"
     if known.is_file():
-        try:
-            kept = json.loads(known.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
-            kept = None
-        if kept == wanted:
-            return RunFolder(path, done)
+        kept = _read_json(known)
+        if kept == wanted and (folder.is_whole or not overwrite):
+            return folder
         if not overwrite:
             changed = first_difference(kept, wanted)
             raise RunFolderError(
                 f"{path} holds a run of another configuration ({changed}); choose another --out, or pass --overwrite"
             )
+        _empty(path)
     elif path.is_dir():
-        foreign = sorted(p.name for p in path.iterdir() if p.name not in OURS and not p.name.startswith("."))
+        foreign = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
         if foreign:
             raise RunFolderError(f"{path} holds other files ({foreign[0]}); choose a new or empty folder for --out")
     make_folder(path)
-    if overwrite:
-        for name in OURS:
-            target = path / name
-            if target.is_dir():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
     write_json(known, wanted)
-    return RunFolder(path, done)
+    return folder
+
+
+def _empty(path: Path) -> None:
+    """Remove what a run has written, and nothing else."""
+    with writing(path):
+        for name in OURS:
+            if (path / name).is_dir():
+                shutil.rmtree(path / name)
+            else:
+                (path / name).unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} cannot be read ({first_line(error)}); choose another --out") from error
 
 
 def first_difference(kept: Any, wanted: Any, where: str = "") -> str:

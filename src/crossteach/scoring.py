@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .errors import ModelError
+from .errors import ModelError, first_line
 from .types import Classifier
 
 CHUNK = 128
@@ -31,23 +31,45 @@ def evaluation_mode(classifier: Classifier) -> Iterator[None]:
 
 
 @torch.no_grad()
-def score(classifier: Classifier, images: Float[Tensor, "N c h w"]) -> Float[Tensor, "N C"]:
+def score(
+    classifier: Classifier, images: Float[Tensor, "N c h w"], require_finite: bool = True
+) -> Float[Tensor, "N C"]:
     """Return float32 logits on the CPU for images in [0, 1].
 
+    Args:
+        classifier: Any model that answers.
+        images: At least one.
+        require_finite: Whether NaN is an error; a student in training may diverge, which is no error of the user's.
+
     Raises:
-        ModelError: If the model answers NaN or infinity.
+        ModelError: If the model does not accept the images, or answers NaN or infinity.
     """
     parts = []
     with evaluation_mode(classifier):
         for chunk in torch.split(images, CHUNK):
             padding = CHUNK - len(chunk)
             padded = torch.cat([chunk, chunk[:1].expand(padding, -1, -1, -1)]) if padding else chunk
-            parts.append(classifier.logits(padded)[: len(chunk)].float().cpu())
+            parts.append(_ask(classifier, padded)[: len(chunk)].float().cpu())
     logits = torch.cat(parts)
-    if not logits.isfinite().all():
+    if require_finite and not logits.isfinite().all():
         bad = int((~logits.isfinite()).any(1).sum())
         raise ModelError(
             f"{classifier.spec!r} answers NaN or infinite logits on {bad} of {len(logits)} samples; "
             "check its weights and preprocessing"
         )
     return logits
+
+
+def _ask(classifier: Classifier, images: Float[Tensor, "N c h w"]) -> Float[Tensor, "N C"]:
+    """Let a model answer, and say it in one line if it cannot."""
+    try:
+        return classifier.logits(images)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{classifier.spec!r} needs more memory than its device has for {len(images)} images; use --device cpu"
+        ) from error
+    except Exception as error:  # a user's module may raise anything
+        raise ModelError(
+            f"{classifier.spec!r} does not accept images of {list(images.shape[1:])} ({first_line(error)}); "
+            "give ?size= and ?channels= as the model wants them"
+        ) from error

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from .config import TransferConfig
-from .errors import ConfigError
+from .data.views import Views, augmentation
+from .errors import ConfigError, CrossteachError, ModelError, first_line
 from .methods import Method, choose_method
 from .prediction import predict
 from .store import Store
@@ -20,6 +23,7 @@ class Setting:
     student: TrainableClassifier
     teachers: tuple[Classifier, ...]
     data: Splits
+    views: Views
     config: TransferConfig
     method_name: str
     method: Method
@@ -61,6 +65,7 @@ def open_setting(
         raise ConfigError(
             f"method {name!r} needs a teacher and none is given; name one, or use self, xe or self+labels"
         )
+    _require_settings_that_fit(name, method, len(teachers), config)
     require_test_labels(data)
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
@@ -68,7 +73,40 @@ def open_setting(
     notes = [*data.notes, *(note for c in (student, *teachers) for note in getattr(c, "notes", ()))]
     if not config.force:
         require_better_than_chance(predict(student, data.selection, store, progress), student.spec)
-    return Setting(student, tuple(teachers), data, config, name, method, store, progress, notes)
+    if not any(p.requires_grad for p in student.module.parameters()):
+        raise ModelError(f"{student.spec!r} has no parameter that may be trained (requires_grad); thaw some")
+    augmented = data.augmentation if config.views.augmentation == "auto" else config.views.augmentation
+    views = Views(config.views.seed, config.views.count, augmentation(augmented, config.views.strength))
+    _try_views(views, data, student)
+    return Setting(student, tuple(teachers), data, views, config, name, method, store, progress, notes)
+
+
+def _require_settings_that_fit(name: str, method: Method, n_teachers: int, config: TransferConfig) -> None:
+    if method.teachers and not method.frozen_student and n_teachers > 1:
+        raise ConfigError(f"method {name!r} takes one teacher, not {n_teachers}; name one, or use kl+dp")
+    weight = config.partition.kl_weight
+    if weight is not None and method.targets is None:
+        raise ConfigError(f"method {name!r} has no KL term, so partition.kl_weight={weight:g} means nothing; drop it")
+    if weight is not None and weight < 1 and not method.labels:
+        raise ConfigError(f"method {name!r} reads no labels, so partition.kl_weight must be 1, not {weight:g}")
+
+
+def _try_views(views: Views, data: Splits, student: TrainableClassifier) -> None:
+    """Draw two views before anything is written: a user's augmentation may be wrong."""
+    index = np.arange(min(2, len(data.train)))
+    try:
+        drawn = views.batch(data.train, index, np.zeros(len(index), np.int64)).images(student.preprocess)
+    except CrossteachError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise ConfigError(f"the augmentation {views.augmentation.name} fails: {first_line(error)}") from error
+    inputs = data.train.inputs
+    expected = (len(index), inputs.channels, *(inputs.size or student.preprocess.size or ()))
+    if drawn.shape != expected or not bool(drawn.isfinite().all()):
+        raise ConfigError(
+            f"the augmentation {views.augmentation.name} must return images like those it was given, "
+            f"{list(expected)}, finite; it returned {list(drawn.shape)}"
+        )
 
 
 def describe(setting: Setting) -> dict[str, Any]:
@@ -79,6 +117,7 @@ def describe(setting: Setting) -> dict[str, Any]:
         "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint} for t in setting.teachers],
         "data": {"spec": setting.data.spec, "fingerprint": setting.data.fingerprint},
         "method": setting.method_name,
+        "views": setting.views.key,
         "device": setting.student.device.type,
         "config": setting.config.to_dict(),
     }

@@ -40,7 +40,7 @@ class Spec:
     def whole(self, key: str, default: int) -> int:
         """Read an option as a whole number."""
         value = self.options.get(key)
-        if value is not None and not value.isdigit():
+        if value is not None and not value.isdecimal():
             raise SpecError(f"option {key} of {self.text!r} must be a whole number, not {value!r}")
         return default if value is None else int(value)
 

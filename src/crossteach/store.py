@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -36,8 +36,12 @@ class LogitTable:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._logits: np.ndarray = np.load(folder / "logits.npy", mmap_mode="r+")
-        self._done: np.ndarray = np.load(folder / "done.npy", mmap_mode="r+")
+        self._open("r")
+
+    def _open(self, mode: Literal["r", "r+"]) -> None:
+        self._writable = mode == "r+"
+        self._logits: np.ndarray = np.load(self._folder / "logits.npy", mmap_mode=mode)
+        self._done: np.ndarray = np.load(self._folder / "done.npy", mmap_mode=mode)
 
     @property
     def done(self) -> Bool[np.ndarray, " N"]:
@@ -50,6 +54,9 @@ class LogitTable:
 
     def write(self, rows: Int[np.ndarray, " n"], logits: Float[np.ndarray, "n C"]) -> None:
         """Keep logits; `flush` makes them known."""
+        if not self._writable:  # a whole table may lie in a folder that is only read
+            with writing(self._folder):
+                self._open("r+")
         self._logits[rows] = logits
 
     def flush(self, rows: Int[np.ndarray, " n"]) -> None:

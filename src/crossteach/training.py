@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,9 +122,16 @@ def train(
     Returns:
         The last position. `diverged` says why if the training broke off.
     """
-    with torch.random.fork_rng():  # dropout, where it is on, draws from the seed; the caller's stream stays untouched
-        torch.manual_seed(lesson.config.seed)
+    with seeded(lesson.config.seed, student.device):
         return _train(student, lesson, position, after_epoch, evaluate, progress)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Let dropout, where it is on, draw from a seed; the caller's random stream stays untouched."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _train(
@@ -231,7 +239,7 @@ def _slow_weights(module: nn.Module, lesson: Lesson) -> SlowWeights | None:
 
 
 def _finite(module: nn.Module) -> bool:
-    return all(bool(p.isfinite().all()) for p in module.parameters())
+    return all(bool(value.isfinite().all()) for value in module.state_dict().values())
 
 
 def _evaluate(module: nn.Module, slow: SlowWeights | None, evaluate: Callable[[], float] | None) -> float | None:
@@ -264,7 +272,8 @@ def _remember(
     position.optimiser = optimiser.state_dict()
     position.scaler = scaler.state_dict()
     position.slow = slow.state if slow else None
-    position.random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+    device = next(module.parameters()).device
+    position.random = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 def _restore(
@@ -282,7 +291,7 @@ def _restore(
     if slow is not None and position.slow is not None:
         slow.state = {name: value.to(slow.state[name].device).clone() for name, value in position.slow.items()}
         position.slow = slow.state
-    cpu, *gpus = position.random
+    cpu, *gpu = position.random
     torch.set_rng_state(cpu)
-    if gpus:
-        torch.cuda.set_rng_state_all(gpus)
+    if gpu:
+        torch.cuda.set_rng_state(gpu[0], next(module.parameters()).device)

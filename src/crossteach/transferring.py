@@ -10,7 +10,6 @@ import torch
 
 from .config import TransferConfig
 from .data.assemble import split_fingerprint, stratified_cut
-from .data.views import Views, augmentation
 from .models import load_model
 from .outcome import summarise, write_outcome
 from .prediction import answers, predict
@@ -71,12 +70,13 @@ def transfer(
     """
     started = time.perf_counter()
     setting = open_setting(student, teachers, data, config or TransferConfig(), store or Store(), progress)
+    tune, gate = (data.selection.take(rows) for rows in stratified_cut(data.selection, 0.5))
     run = open_run(Path(out), describe(setting), overwrite)
     if run.is_whole:
         summary = run.summary()
-        return TransferResult(load_model(f"run:{run.path}"), summary, run.path, tuple(summary["notes"]))
+        returned = load_model(f"run:{run.path}").to(student.device)
+        return TransferResult(returned, summary, run.path, tuple(summary["notes"]))
 
-    tune, gate = (data.selection.take(rows) for rows in stratified_cut(data.selection, 0.5))
     before = predict(student, data.test, setting.store, progress)
     teacher_answers = [predict(teacher, data.test, setting.store, progress) for teacher in setting.teachers]
     kept = run.load_checkpoint()
@@ -121,14 +121,14 @@ def transfer(
 
 def _prepare_lesson(setting: Setting, tune: Split, kept: dict[str, Any] | None, started: float) -> Lesson:
     """Draw the views, ask the tutors, find the rate, and fit the length to the time there is."""
-    config, data = setting.config, setting.data
-    name = data.augmentation if config.views.augmentation == "auto" else config.views.augmentation
-    views = Views(config.seed, config.views.count, augmentation(name, config.views.strength))
+    config, data, views = setting.config, setting.data, setting.views
     tutors: Tutors | None = None
     if setting.tutors and (config.views.live or views.count == 0):
         tutors = LiveTutors(setting.tutors)
     elif setting.tutors:
         tutors = fill_store(setting.tutors, data.train, views, setting.store, setting.progress)
+        if tutors.clamped:
+            setting.notes.append(f"{tutors.clamped} logits of tutors lay below what float16 holds and were clamped")
     rate = config.optim.lr or FALLBACK_RATE
     lesson = Lesson(setting.method, config, data.train, views, tutors, rate, config.optim.epochs)
     if kept is not None:
@@ -145,10 +145,16 @@ def _probe(setting: Setting, lesson: Lesson, tune: Split) -> float:
     if objective is None:
         setting.notes.append(f"no labels to probe the learning rate with: optim.lr is {FALLBACK_RATE}")
         return FALLBACK_RATE
-    described = describe(setting)
-    key = {k: v for k, v in described.items() if k not in ("command", "student", "teachers")}
-    key["models"] = [setting.student.fingerprint, *(t.fingerprint for t in setting.tutors)]
-    key["tune"] = split_fingerprint(tune)
+    described = setting.config.to_dict()
+    key = {
+        "method": setting.method_name,
+        "models": [setting.student.fingerprint, *(t.fingerprint for t in setting.tutors)],
+        "data": [setting.data.fingerprint, split_fingerprint(tune)],
+        "views": [setting.views.key, setting.views.count],
+        "device": setting.student.device.type,
+        "seed": setting.config.seed,
+        **{name: described[name] for name in ("optim", "partition")},
+    }
     rate, _ = choose_rate(
         setting.student,
         lesson,
@@ -187,17 +193,17 @@ def _affordable_epochs(setting: Setting, lesson: Lesson, started: float) -> int:
     return epochs
 
 
-ENVIRONMENT = ("torch", "threads", "device")
+ENVIRONMENT = ("torch", "threads")
 
 
-def _environment(setting: Setting) -> dict[str, Any]:
-    return {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "device": setting.student.device.type}
+def _environment() -> dict[str, Any]:
+    return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
 
 
 def _checkpoint(run: RunFolder, position: Position, lesson: Lesson, setting: Setting) -> None:
     run.write_metrics(position.records)
     state = {f.name: getattr(position, f.name) for f in fields(position)}
-    run.save_checkpoint({"position": state, "lr": lesson.lr, "epochs": lesson.epochs, **_environment(setting)})
+    run.save_checkpoint({"position": state, "lr": lesson.lr, "epochs": lesson.epochs, **_environment()})
 
 
 def _read_position(kept: dict[str, Any] | None) -> Position | None:
@@ -205,7 +211,7 @@ def _read_position(kept: dict[str, Any] | None) -> Position | None:
 
 
 def _warn_of_another_machine(kept: dict[str, Any] | None, setting: Setting) -> None:
-    here = _environment(setting)
+    here = _environment()
     changed = [f"{k} was {kept[k]}, is {here[k]}" for k in ENVIRONMENT if kept and kept[k] != here[k]]
     if changed:
         setting.notes.append(f"resumed elsewhere ({'; '.join(changed)}): bits may differ from an uninterrupted run")

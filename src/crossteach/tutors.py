@@ -50,9 +50,10 @@ class LiveTutors:
 class StoredTutors:
     """Tutors whose answers on all views of a split were computed before."""
 
-    def __init__(self, names: Sequence[str], tables: Sequence[Sequence[LogitTable]]) -> None:
-        """Take the tables, tutor by tutor and view by view."""
+    def __init__(self, names: Sequence[str], tables: Sequence[Sequence[LogitTable]], clamped: int = 0) -> None:
+        """Take the tables, tutor by tutor and view by view, and how many logits were too low for float16."""
         self.names = tuple(names)
+        self.clamped = clamped
         self._tables = tables
 
     def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
@@ -89,6 +90,7 @@ def fill_store(
     """
     tables = [[_open(store, c, split, views, number) for number in range(views.count)] for c in classifiers]
     missing = [[table.missing() for table in row] for row in tables]
+    clamped = 0
     total = sum(len(rows) for row in missing for rows in row)
     done = 0
     for number in range(views.count):
@@ -100,13 +102,15 @@ def fill_store(
             batch = views.batch(split, rows, np.full(len(rows), number))
             for k in asked:
                 classifier, table = classifiers[k], tables[k][number]
-                table.write(rows, compact(score(classifier, batch.images(classifier.preprocess))).numpy())
+                values = compact(score(classifier, batch.images(classifier.preprocess)))
+                clamped += int((values <= FLOOR).sum())
+                table.write(rows, values.numpy())
                 done += len(rows)
                 progress("tutors answer", min(done, total), total)
             if done % (FLUSH_CHUNKS * CHUNK) < CHUNK * len(asked):
                 _flush(tables, number, asked, rows[-1] + 1)
         _flush(tables, number, range(len(tables)), len(split))
-    return StoredTutors([c.name for c in classifiers], tables)
+    return StoredTutors([c.name for c in classifiers], tables, clamped)
 
 
 FLUSH_CHUNKS = 64

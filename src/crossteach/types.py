@@ -1,13 +1,15 @@
 """The types that every room of the house passes on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from .errors import MissingLabelsError
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -191,7 +193,6 @@ class Predictions:
     model_fingerprint: str
     data_fingerprint: str
     group: Int[np.ndarray, " N"] | None = None
-    classes: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def preds(self) -> Int[Tensor, " N"]:
@@ -202,7 +203,7 @@ class Predictions:
     def correct(self) -> Bool[Tensor, " N"]:
         """Which samples are right."""
         if self.labels is None:
-            raise ValueError("Predictions without labels cannot be right or wrong")
+            raise MissingLabelsError("predictions without labels cannot be right or wrong; give a split with labels")
         return self.preds == self.labels
 
     @property

@@ -8,11 +8,12 @@ import torch
 from torch.optim.swa_utils import update_bn
 
 from .averaging import State, interpolate, snapshot
+from .data.assemble import draw
 from .gate import GateResult, Half, decide
 from .pixels import prepare
 from .prediction import answers, predict
 from .setting import Setting
-from .training import Lesson, Position
+from .training import Lesson, Position, seeded
 from .types import Predictions, Split, TrainableClassifier
 
 STATISTICS_SAMPLES, STATISTICS_BATCH = 2048, 128
@@ -66,11 +67,9 @@ def _half(setting: Setting, copy: TrainableClassifier, weights: dict[float, Stat
 
 
 def with_weights(student: TrainableClassifier, weights: State, split: Split, like: Predictions) -> Predictions:
-    """Score plain samples with other weights, on a module that is lent for it; broken weights answer nothing."""
-    if not all(bool(value.isfinite().all()) for value in weights.values()):
-        return replace(like, logits=torch.zeros_like(like.logits), model_fingerprint="")
+    """Score plain samples with other weights, on a module that is lent for it; a broken logit counts as 0."""
     student.module.load_state_dict(weights)
-    return replace(like, logits=answers(student, split), model_fingerprint="")
+    return replace(like, logits=answers(student, split).nan_to_num(0, 0, 0), model_fingerprint="")
 
 
 def accuracy_of(student: TrainableClassifier, split: Split) -> Callable[[], float] | None:
@@ -87,10 +86,10 @@ def _point(setting: Setting, copy: TrainableClassifier, old: State, new: State, 
     if not setting.config.optim.train_statistics or alpha == 1.0:
         return state
     copy.module.load_state_dict(state)
-    count = min(len(lesson.split), STATISTICS_SAMPLES)
-    parts = np.array_split(np.arange(count), range(STATISTICS_BATCH, count, STATISTICS_BATCH))
+    rows = draw(lesson.split, min(len(lesson.split), STATISTICS_SAMPLES))
+    parts = np.array_split(rows, range(STATISTICS_BATCH, len(rows), STATISTICS_BATCH))
     views = (lesson.views.batch(lesson.split, part, np.zeros(len(part), np.int64)) for part in parts)
-    with torch.no_grad():
+    with torch.no_grad(), seeded(setting.config.seed, copy.device):
         update_bn((prepare(view.images(copy.preprocess), copy.preprocess) for view in views), copy.module, copy.device)
     copy.module.eval()
     return snapshot(copy.module)

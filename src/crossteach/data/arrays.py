@@ -36,7 +36,7 @@ class ArrayInputs:
         """
         if images.ndim == 3:
             images = images[..., None]
-        if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
             raise DataError(f"{what} must be images [N, H, W] or [N, H, W, 1 or 3], not {list(images.shape)}")
         if images.dtype != np.uint8:
             if not np.issubdtype(images.dtype, np.floating):
@@ -112,6 +112,10 @@ def splits_from_arrays(spec: Spec, arrays: dict[str, np.ndarray]) -> Splits:
                 raise DataError(f"y_{key} of {spec.text!r} must hold class ids (integers), not {labels.dtype}")
             raw[name] = RawSplit(inputs, labels, arrays.get(f"group_{key}"))
     if "class_names" in arrays:
+        if arrays["class_names"].ndim != 1:
+            raise DataError(
+                f"class_names of {spec.text!r} must be a list of names, not {list(arrays['class_names'].shape)}"
+            )
         classes = [str(name) for name in arrays["class_names"]]
     else:
         known = [part.labels.max() for part in raw.values() if part.labels is not None and len(part.labels)]

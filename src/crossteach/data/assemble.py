@@ -77,7 +77,7 @@ def assemble(spec: Spec, classes: Sequence[str], raw: dict[SplitName, RawSplit],
         selection=splits["selection"],
         test=splits["test"],
         selection_seen=seen,
-        fingerprint=_fingerprint(splits),
+        fingerprint=_fingerprint(splits, classes),
         notes=tuple(notes),
         augmentation=augmentation,
     )
@@ -114,7 +114,7 @@ def stratified_cut(
     """Choose a seeded share of a split: whole groups where it has groups, else the same share of each class."""
     generator = np.random.default_rng(seed)
     count = len(split)
-    if split.group is not None:
+    if split.group is not None and len(np.unique(split.group)) > 1:
         sizes = np.bincount(split.group)
         order = generator.permutation(len(sizes))
         before = np.cumsum(sizes[order]) - sizes[order]
@@ -157,10 +157,14 @@ def _limit(spec: Spec, train: Split) -> Split:
     return train if spec.flag("train_labels", True) else replace(train, labels=None)
 
 
-def _fingerprint(splits: dict[SplitName, Split]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _fingerprint(splits: dict[SplitName, Split], classes: Sequence[str]) -> str:
+    """Digest everything that a result depends on: pixels, ids, order, labels, groups and class names."""
+    digest = hashlib.blake2b("\0".join(classes).encode(), digest_size=16)
     for name in sorted(splits):
-        digest.update(split_fingerprint(splits[name]).encode())
+        split = splits[name]
+        digest.update(f"{name}{split_fingerprint(split)}".encode())
+        for values in (split.labels, split.group):
+            digest.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 

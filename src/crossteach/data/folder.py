@@ -78,7 +78,7 @@ class FolderInputs:
 def _open(path: Path) -> Image.Image:
     try:
         return Image.open(path)
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise DataError(f"{path} is not an image that can be read; remove it or replace it") from error
 
 
@@ -110,13 +110,19 @@ def load_folder(spec: Spec) -> Splits:
                 break
     if "test" not in found:
         raise DataError(f"{root} has no folder test/; expected train/, test/ and, better, val/")
-    classes = sorted(p.name for p in found["test"].iterdir() if p.is_dir())
+    classes = sorted(p.name for p in found["test"].iterdir() if p.is_dir() and not p.name.startswith("."))
     raw = {name: _raw_split(spec, root, folder, classes) for name, folder in found.items()}
     return assemble(spec, classes, raw, "crop" if spec.whole("channels", 3) == 3 else "warp")
 
 
 def _raw_split(spec: Spec, root: Path, folder: Path, classes: list[str]) -> RawSplit:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in SUFFIXES
+        and p.is_file()
+        and not any(x.startswith(".") for x in p.relative_to(root).parts)
+    )
     code = {name: i for i, name in enumerate(classes)}
     names = [p.relative_to(folder).parts[0] if p.parent != folder else None for p in paths]
     labelled = any(name is not None for name in names)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import ModelError, SpecError
+from ..errors import ModelError, SpecError, first_line
 from ..specs import Spec, literal
 from ..types import Preprocess
 from .torch_classifier import (
@@ -19,7 +19,7 @@ from .torch_classifier import (
     count_classes,
     from_pretrained_cfg,
     read_preprocess,
-    source_digest,
+    source_of,
 )
 from .weights import fit_weights, read_weights
 
@@ -65,7 +65,11 @@ def load_demo(spec: Spec) -> TorchClassifier:
 def wrap(spec: Spec, module: nn.Module, architecture: dict[str, Any]) -> TorchClassifier:
     """Describe a built module: preprocessing, classes, digest."""
     cfg = getattr(module, "pretrained_cfg", None)
-    preprocess = read_preprocess(spec, from_pretrained_cfg(cfg) if cfg else Preprocess())
+    try:
+        own = from_pretrained_cfg(cfg) if cfg else Preprocess()
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"the pretrained_cfg of {spec.text!r} is not as timm's: {first_line(error)}") from error
+    preprocess = read_preprocess(spec, own)
     notes: tuple[str, ...] = ()
     if not cfg and not PREPROCESS_OPTIONS & set(spec.options):
         notes = (f"{spec.text} says nothing of its input: it gets pixels in [0, 1] at the data's own size",)
@@ -83,7 +87,7 @@ def wrap(spec: Spec, module: nn.Module, architecture: dict[str, Any]) -> TorchCl
         n_classes=n_classes,
         architecture=architecture,
         classes=tuple(classes) if classes else None,
-        source_digest=source_digest(builder),
+        source=source_of(builder),
         notes=notes,
     )
 
@@ -105,8 +109,8 @@ def build(architecture: dict[str, Any], text: str) -> nn.Module:
     factory = factory_of(architecture, text)
     try:
         module = factory(**architecture["arguments"])
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"the factory of {text!r} failed: {error}") from error
+    except Exception as error:  # the user's code may raise anything: name it, and keep the house standing
+        raise ModelError(f"the factory of {text!r} failed: {first_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"the factory of {text!r} must return a torch module, not {type(module).__name__}")
     return module
@@ -125,8 +129,8 @@ def _import(where: str, text: str) -> ModuleType:
     if not where.endswith(".py"):
         try:
             return importlib.import_module(where)
-        except ImportError as error:
-            raise SpecError(f"cannot import {where!r}, asked for by {text!r}: {error}") from error
+        except Exception as error:
+            raise SpecError(f"cannot import {where!r}, asked for by {text!r}: {first_line(error)}") from error
     path = Path(where).resolve()
     if not path.is_file():
         raise SpecError(f"no file {where}, asked for by {text!r}")
@@ -138,7 +142,7 @@ def _import(where: str, text: str) -> ModuleType:
         sys.modules[name] = module  # dataclasses and pickles of the user's module look it up there
         try:
             spec.loader.exec_module(module)
-        except Exception as error:  # the user's code may raise anything: name it, and keep the house standing
+        except Exception as error:
             del sys.modules[name]
-            raise ModelError(f"{where}, asked for by {text!r}, fails on import: {error}") from error
+            raise ModelError(f"{where}, asked for by {text!r}, fails on import: {first_line(error)}") from error
     return sys.modules[name]

@@ -7,7 +7,7 @@ from ..errors import ModelError
 from ..specs import Spec
 from ..types import Preprocess
 from . import py, timm
-from .torch_classifier import PREPROCESS_OPTIONS, TorchClassifier, read_preprocess, source_digest
+from .torch_classifier import ARCHITECTURE, PREPROCESS_OPTIONS, TorchClassifier, read_preprocess, source_of
 from .weights import fit_weights, read_weights
 
 
@@ -25,28 +25,31 @@ def load_run(spec: Spec) -> TorchClassifier:
         raise ModelError(f"{spec.rest} holds no saved student (student/model.json); give the folder of a whole run")
     try:
         saved = json.loads(description.read_text(encoding="utf-8"))
-        architecture = saved["architecture"]
-        given = saved["preprocess"]
+        architecture, given = saved["architecture"], saved["preprocess"]
+        size, classes = given["size"], saved["classes"]
         preprocess = Preprocess(
-            size=tuple(given["size"]) if given["size"] else None,
+            size=tuple(size) if size else None,
             channels=given["channels"],
             mean=tuple(given["mean"]),
             std=tuple(given["std"]),
             interpolation=given["interpolation"],
             crop=given["crop"],
         )
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        name, n_classes, from_python = saved["name"], saved["n_classes"], architecture["source"] == "py"
+        names = tuple(classes) if classes else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{description} is damaged ({error!r}); save the student again") from error
-    module = (py if architecture["source"] == "py" else timm).build(architecture, spec.text)
+    if from_python and (folder / ARCHITECTURE).is_file():
+        architecture = {**architecture, "where": str(folder / ARCHITECTURE)}
+    module = (py if from_python else timm).build(architecture, spec.text)
     fit_weights(module, read_weights(folder / "model.safetensors"), spec.text)
-    digest = source_digest(py.factory_of(architecture, spec.text)) if architecture["source"] == "py" else ""
     return TorchClassifier(
         spec=spec.text,
-        name=saved["name"],
+        name=name,
         module=module,
         preprocess=read_preprocess(spec, preprocess),
-        n_classes=saved["n_classes"],
+        n_classes=n_classes,
         architecture=architecture,
-        classes=tuple(saved["classes"]) if saved["classes"] else None,
-        source_digest=digest,
+        classes=names,
+        source=source_of(py.factory_of(architecture, spec.text)) if from_python else "",
     )

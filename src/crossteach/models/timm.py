@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import MissingExtraError, ModelError, SpecError
+from ..errors import MissingExtraError, ModelError, SpecError, first_line
 from ..specs import Spec, literal
 from .torch_classifier import PREPROCESS_OPTIONS, TorchClassifier, count_classes, from_pretrained_cfg, read_preprocess
 from .weights import fit_weights, read_weights
@@ -53,7 +53,7 @@ def build(architecture: dict[str, Any], text: str, pretrained: bool = False) -> 
         raise SpecError(f"timm has no model {name!r}" + (f"; near it: {', '.join(near)}" if near else ""))
     try:
         return timm.create_model(name, pretrained=pretrained, **architecture["arguments"])
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # hub, network and constructor raise whatever they like
+        reason = first_line(error)
         hint = "; give @FILE.safetensors, or ?pretrained=false for random weights" if pretrained else ""
         raise ModelError(f"timm cannot create {text!r}: {reason}{hint}") from error

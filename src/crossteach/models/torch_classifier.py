@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import ModelError, SpecError
-from ..files import make_folder, write_json
+from ..errors import ModelError, SpecError, first_line
+from ..files import make_folder, write_bytes, write_json
 from ..pixels import prepare
 from ..specs import Spec
 from ..types import Family, Interpolation, Preprocess
@@ -24,6 +25,12 @@ from .weights import write_weights
 
 PREPROCESS_OPTIONS = {"size", "channels", "mean", "std", "interpolation", "crop"}
 """Model options that every source takes."""
+
+ARCHITECTURE = "architecture.py"
+"""The copy of a factory's source that is saved with its weights, so that the original may move or change."""
+
+RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.", re.MULTILINE)
+"""What makes a source file unfit for a copy."""
 
 FIXED_INPUTS = 8
 """How many fixed inputs a fingerprint answers."""
@@ -41,12 +48,14 @@ class TorchClassifier:
     architecture: dict[str, Any]
     """What `run:` needs to build the module again: source, factory, arguments."""
     classes: tuple[str, ...] | None = None
-    source_digest: str = ""
-    """Digest of the code that builds the module, where there is a file."""
+    source: str = ""
+    """The code that builds the module, where it is a file of the user's."""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.module.eval()
+        if not self.n_parameters:
+            raise ModelError(f"{self.spec!r} has no parameters; a model that learns and teaches needs weights")
         if self.classes is not None and len(self.classes) != self.n_classes:
             raise ModelError(f"{self.spec!r} names {len(self.classes)} classes but scores {self.n_classes}")
 
@@ -70,19 +79,21 @@ class TorchClassifier:
         scores: Tensor = self.module(prepare(images.to(self.device), self.preprocess))
         return scores
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Digest of weights, preprocessing, code and the answers on eight fixed inputs."""
         digest = hashlib.blake2b(digest_size=16)
         for name, value in sorted(self.module.state_dict().items()):
             digest.update(f"{name}{value.dtype}{list(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        described = {"preprocess": asdict(self.preprocess), "architecture": self.architecture}
+        built = {key: value for key, value in self.architecture.items() if key != "where"}  # its source is digested
+        described = {"preprocess": asdict(self.preprocess), "architecture": built}
         digest.update(json.dumps(described, sort_keys=True, default=str).encode())
-        digest.update(self.source_digest.encode())
-        digest.update(self._answers().encode())
+        digest.update(self.source.encode())
+        digest.update(self._answers.encode())
         return digest.hexdigest()
 
+    @cached_property
     @torch.no_grad()
     def _answers(self) -> str:
         """Classes and spreads on fixed inputs, coarse enough to be the same on every machine."""
@@ -103,7 +114,7 @@ class TorchClassifier:
 
     def to(self, device: torch.device | str) -> "TorchClassifier":
         """Move the module to a device, in place, and return the model."""
-        self.fingerprint  # noqa: B018  taken on the device it was loaded on, then kept
+        self._answers  # noqa: B018  taken on the device it was loaded on, then kept
         self.module.to(device)
         return self
 
@@ -119,6 +130,8 @@ class TorchClassifier:
             "architecture": self.architecture,
         }
         write_json(target / "model.json", description)
+        if self.source and not RELATIVE_IMPORT.search(self.source):
+            write_bytes(target / ARCHITECTURE, self.source.encode())
 
     def loading_code(self) -> str:
         """Return Python that loads the saved weights without crossteach."""
@@ -126,13 +139,10 @@ class TorchClassifier:
         arguments = ", ".join(f"{key}={value!r}" for key, value in built["arguments"].items())
         if built["source"] == "timm":
             lines = ["import timm", f"module = timm.create_model({built['name']!r}, {arguments})".replace(", )", ")")]
-        elif built["where"].endswith(".py"):
-            lines = [
-                f"from {Path(built['where']).stem} import {built['factory']}  # {built['where']}",
-                f"module = {built['factory']}({arguments})",
-            ]
         else:
-            lines = [f"from {built['where']} import {built['factory']}", f"module = {built['factory']}({arguments})"]
+            copied = self.source and not RELATIVE_IMPORT.search(self.source)
+            where = Path(ARCHITECTURE if copied else built["where"]).stem
+            lines = [f"from {where} import {built['factory']}", f"module = {built['factory']}({arguments})"]
         load = 'module.load_state_dict(safetensors.torch.load_file("model.safetensors"))'
         return "\n".join(["import safetensors.torch", *lines, load])
 
@@ -163,9 +173,9 @@ def count_classes(module: nn.Module, preprocess: Preprocess, channels: int, spec
     try:
         with torch.no_grad():
             scores = module(prepare(blank, preprocess))
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # the user's code may raise anything
         raise ModelError(
-            f"{spec!r} does not accept an image of {list(blank.shape[1:])} ({str(error).splitlines()[0]}); "
+            f"{spec!r} does not accept an image of {list(blank.shape[1:])} ({first_line(error)}); "
             "give ?channels= and ?size= as the model wants them"
         ) from error
     if not isinstance(scores, Tensor) or scores.ndim != 2:
@@ -235,10 +245,9 @@ def from_pretrained_cfg(cfg: Mapping[str, Any]) -> Preprocess:
     )
 
 
-def source_digest(builder: Any) -> str:
-    """Digest the source of a factory's module: changed code is another model."""
+def source_of(builder: Any) -> str:
+    """Return the source of a factory's module: changed code is another model."""
     try:
-        text = inspect.getsource(inspect.getmodule(builder) or builder)
+        return inspect.getsource(inspect.getmodule(builder) or builder)
     except (OSError, TypeError):
         return ""
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ..errors import WeightsError
+from ..errors import WeightsError, first_line
 from ..files import write_bytes
 
 
@@ -35,7 +35,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             "save its state_dict() as safetensors"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} is not a whole torch file ({str(error).splitlines()[0]})") from error
+        raise WeightsError(f"{path} is not a whole torch file ({first_line(error)})") from error
     if isinstance(content, Mapping):
         for key in ("state_dict", "model"):
             if isinstance(content.get(key), Mapping):
