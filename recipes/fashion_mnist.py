@@ -25,28 +25,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="All pairs and methods on Fashion-MNIST.")
     parser.add_argument("--folder", default="/usr/share/datasets/fashion-mnist")
     parser.add_argument("--out", type=Path, default=Path("runs/fashion_mnist"))
+    parser.add_argument("--models", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--most-epochs", default="150", help="of the training from scratch")
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     arguments = parser.parse_args()
     models = arguments.out / "models"
     data = f"idx:{arguments.folder}?selection_from=test"
-    missing = [name for name in NAMES if not (models / f"{name}.safetensors").is_file()]
-    training = [
-        sys.executable,
-        "-m",
-        "crossteach.demo.train_checkpoints",
-        "--data",
-        data,
-        "--out",
-        str(models),
-        "--patience",
-        "3",
-    ]
+    missing = [name for name in arguments.models if not (models / f"{name}.safetensors").is_file()]
+    training = [sys.executable, "-m", "crossteach.demo.train_checkpoints", "--data", data, "--out", str(models)]
+    training += ["--patience", "3", "--most-epochs", arguments.most_epochs]
     workers = [subprocess.Popen([*training, *missing[start::2]]) for start in (0, 1) if missing[start::2]]
     for worker in workers:
         if worker.wait():
             sys.exit("a training failed; see above")
-    specs = [f"py:crossteach.demo.zoo:{name}@{models / name}.safetensors?num_classes=10" for name in NAMES]
+    specs = [f"py:crossteach.demo.zoo:{name}@{models / name}.safetensors?num_classes=10" for name in arguments.models]
     transfer_set = f"{data}&train_samples={TRANSFER_SET}"
-    print(show(study(specs, transfer_set, arguments.out / "pairs", METHODS), specs))
+    print(show(study(specs, transfer_set, arguments.out / "pairs", METHODS, arguments.settings), specs))
 
 
 if __name__ == "__main__":

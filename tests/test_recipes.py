@@ -1,0 +1,78 @@
+"""Every recipe runs, on a small setting and for one epoch."""
+
+import gzip
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import digits
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHORT = ["--set", "optim.epochs=1", "--set", "optim.lr=0.01", "--set", "views.count=1"]
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+    return digits.make(tmp_path_factory.mktemp("digits"))
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    told = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert told.returncode == 0, told.stderr
+    return told.stdout
+
+
+def test_forgetting(setting, tmp_path):
+    pair = ["--student", setting.student, "--teacher", setting.teacher, "--data", setting.data]
+    shown = run("recipes/forgetting.py", *pair, "--out", tmp_path / "run", *SHORT)
+    assert re.search(r"gained \d+\.\d\d%, forgotten \d+\.\d\d%", shown)
+
+
+def test_who_teaches(setting):
+    shown = run("recipes/who_teaches.py", setting.student, setting.teacher, "--data", setting.data)
+    assert len([line for line in shown.splitlines() if line.startswith(("| convolutional", "| dense"))]) == 8
+
+
+def test_against_controls(setting, tmp_path):
+    pair = ["--student", setting.student, "--teacher", setting.teacher, "--data", setting.data]
+    shown = run("recipes/against_controls.py", *pair, "--out", tmp_path / "run", *SHORT)
+    for method in ("self", "xe", "self+labels", "kl", "kl+dp", "kl+dp-unsupervised", "xe+dp"):
+        assert f"| `{method}` |" in shown
+
+
+def test_pairs(setting, tmp_path):
+    models = [setting.student, setting.teacher]
+    chosen = ["--methods", "self", "xe", "kl+dp", "--data", setting.data, "--workers", "1"]
+    shown = run("recipes/pairs.py", *models, *chosen, "--out", tmp_path / "study", *SHORT)
+    assert "6/6 kl+dp" in shown
+    assert re.search(r"\| `kl\+dp` \| 2 \|.* to (xe|self) \|", shown)
+
+
+def test_fashion_mnist(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    for stem, count in (("train", 300), ("t10k", 200)):
+        labels = np.arange(count, dtype=np.uint8) % 10
+        images = rng.integers(0, 60, (count, 28, 28), dtype=np.uint8)
+        images[np.arange(count), labels * 2 + 4] = 255  # a bright line whose height is the class
+        header = bytes((0, 0, 8, 3)) + b"".join(n.to_bytes(4, "big") for n in images.shape)
+        (folder / f"{stem}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + images.tobytes()))
+        header = bytes((0, 0, 8, 1)) + count.to_bytes(4, "big")
+        (folder / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header + labels.tobytes()))
+    arguments = ["--folder", folder, "--out", tmp_path / "out", "--models", "mlp", "resnet", "--most-epochs", "30"]
+    shown = run("recipes/fashion_mnist.py", *arguments, *SHORT)
+    assert "14/14" in shown
+    assert "### Gated" in shown
+
+
+def test_step_time(setting):
+    pair = ["--student", setting.student, "--teacher", setting.teacher, "--data", setting.data]
+    shown = run("benchmarks/step_time.py", *pair, "--repeats", 1)
+    assert re.search(r"live / \(plain \+ tutors\): \d\.\d+", shown)
