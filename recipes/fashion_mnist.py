@@ -6,7 +6,23 @@
 The demo's architectures are trained on all 60,000 training images until validation stalls. Half of the test images
 select, the other half reports. The transfer set is a stratified fifth of the training images.
 
-Expected: RESULT
+Result (2026-11-23, 2 CPU cores, torch 2.14.1, about 30 minutes; mlp 83.26%, mixer 86.02%, resnet 83.12%, convnet 85.82%
+before; deltas in points on 5,000 test images, 12 ordered pairs):
+
+| method | mean Δ, ungated | median | worst | success, mean student | mean Δ, gated | worst, gated |
+|---|---|---|---|---|---|---|
+| `self` | -0.01 | -0.01 | -0.02 | 0% | +0.00 | +0.00 |
+| `xe` | +0.17 | +0.19 | +0.04 | 100% | +0.04 | +0.00 |
+| `self+labels` | -0.15 | -0.13 | -0.68 | 25% | -0.10 | -0.32 |
+| `kl` | -0.79 | -0.84 | -1.48 | 0% | -0.01 | -0.26 |
+| `kl+dp` | -0.17 | -0.15 | -0.44 | 8% | +0.03 | +0.00 |
+| `kl+dp-unsupervised` | -0.27 | -0.19 | -0.80 | 8% | -0.01 | -0.08 |
+| `xe+dp` | +0.02 | +0.02 | -0.18 | 50% | +0.01 | -0.02 |
+
+A negative result. The partition takes four fifths of plain distillation's harm away, but does not gain: against `xe` it
+stands at -0.35 (-0.48 to -0.21), `xe+dp` at -0.16 (-0.29 to -0.05). The gate refuses nearly all of it (17% accepted for
+`kl+dp`), and no gated run shows significant harm. Why Fashion-MNIST loses where the glyphs gain is open: neither zoo
+overfits (on train 85.2, 87.9, 85.2 and 86.9% before), and both students are small (1,022 to 18,982 weights here).
 """
 
 import argparse

@@ -90,19 +90,26 @@ def test_the_fingerprint_follows_weights_and_code(zoo):
     assert changed.fingerprint != model.fingerprint
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "mixer_s32_224"])
-def test_timm_models_open_with_weights_from_a_file(tmp_path, name):
-    random = load_model(f"timm:{name}?pretrained=false&num_classes=7")
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("resnet18", "size=32"),
+        ("vit_tiny_patch16_224", "size=32&img_size=32"),
+        ("mixer_s32_224", "size=64&img_size=64"),
+    ],
+)
+def test_timm_models_open_with_weights_from_a_file(tmp_path, name, small):
+    random = load_model(f"timm:{name}?pretrained=false&num_classes=7&{small}")
     path = tmp_path / "w.safetensors"
     save_file({k: v.contiguous() for k, v in random.module.state_dict().items()}, path)
-    model = load_model(f"timm:{name}@{path}?num_classes=7&crop=0.9")
+    model = load_model(f"timm:{name}@{path}?num_classes=7&crop=0.9&{small}")
     assert model.n_classes == 7
     assert model.preprocess.crop == 0.9
     assert model.family == {"resnet18": "convolutional", "vit_tiny_patch16_224": "transformer"}.get(name, "mlp")
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(score(model, images), score(random, images))
     with pytest.raises(WeightsError, match=r"another shape: (fc|head)\.weight \[7, \d+\] for \[9, \d+\]"):
-        load_model(f"timm:{name}@{path}?num_classes=9")
+        load_model(f"timm:{name}@{path}?num_classes=9&{small}")
 
 
 def test_timm_reads_grey_models_and_wrong_names():

@@ -61,7 +61,7 @@ def test_scoring_leaves_the_model_as_it_was():
 
 def test_a_model_that_fails_gets_its_mode_back():
     module = nn.Sequential(nn.Dropout(), nn.Linear(3, 2))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ModelError, match=r"does not accept images of \[1, 16, 16\]"):
         score(Answers(module), images(5))
     assert module.training and module[0].training
 

@@ -273,10 +273,9 @@ def _show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
 
     table = Table(title="Transfer: the student on the test split, before and after, in %; differences in points")
     left = ("student", "teacher", "method", "verdict")
-    for heading in ("student", "teacher", "method", "before", "after", "delta (95% interval)", "gain", "loss"):
-        table.add_column(heading, justify="left" if heading in left else "right", no_wrap=heading == "method")
-    for heading in ("transfer rate", "verdict", "ungated"):
-        table.add_column(heading, justify="left" if heading in left else "right")
+    headings = ("student", "teacher", "method", "before", "after", "delta", "95% interval", "gain", "loss")
+    for heading in (*headings, "transfer rate", "verdict", "ungated"):
+        table.add_column(heading, justify="left" if heading in left else "right", no_wrap=heading != "transfer rate")
     for s in summaries:
         low, high = s["interval"]
         rate, gate = s["transfer_rate"], s["gate"]
@@ -287,7 +286,8 @@ def _show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
             s["method"],
             f"{s['accuracy_before']:.2f}",
             f"{s['accuracy_after']:.2f}",
-            f"{s['transfer_delta']:+.2f} ({low:+.2f} to {high:+.2f})",
+            f"{s['transfer_delta']:+.2f}",
+            f"{low:+.2f} to {high:+.2f}",
             f"{s['knowledge_gain']:.2f}",
             f"{s['knowledge_loss']:.2f}",
             "·" if rate is None else f"{rate:.1f}",
