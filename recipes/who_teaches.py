@@ -6,11 +6,11 @@ For every ordered pair, on views of the transfer set: the share given to the tea
 there, how often the frozen student would have been, and the accuracy of all targets, by the supervised, the
 unsupervised and a random partition of the unsupervised one's share.
 
-Expected (the demo's four models, 2026-11-23): yes. Where the unsupervised rule gives the resnet's samples to the convnet
-(47.4%), the convnet is right on 91.7% and the resnet would have been on 87.6%; in a random share of the same size it is
-89.0 against 89.4%. The targets are right on 91.1%, supervised 93.7%, the resnet alone 89.2%. From a much weaker teacher
-only the supervised rule helps: of what the MLP takes from the resnet (16.1% unsupervised) it has 70.5% right, the resnet
-76.5%, and the targets (88.2%) are worse than the resnet; supervised they are right on 91.3%.
+Expected (the demo's four models, 2026-11-23): yes. Where the unsupervised rule gives the resnet's samples to the
+convnet (47.4%), the convnet is right on 91.7% and the resnet would have been on 87.6%; in a random share of the same
+size it is 89.0 against 89.4%. The targets are right on 91.1%, supervised 93.7%, the resnet alone 89.2%. From a much
+weaker teacher only the supervised rule helps: of what the MLP takes from the resnet (16.1% unsupervised) it has 70.5%
+right, the resnet 76.5%, and the targets (88.2%) are worse than the resnet; supervised they are right on 91.3%.
 """
 
 import argparse

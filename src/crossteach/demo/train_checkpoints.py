@@ -29,13 +29,15 @@ RATES = {"convnet": 3e-3, "resnet": 3e-3, "mixer": 2e-3, "mlp": 1e-3}
 PATIENCE, FALLS, MOST_EPOCHS, BATCH, DECAY = 7, 4, 150, 128, 0.02
 
 
-def train(name: str, data: Splits, folder: Path, most_epochs: int = MOST_EPOCHS, patience: int = PATIENCE) -> None:
+def train(
+    name: str, data: Splits, folder: Path, most_epochs: int = MOST_EPOCHS, patience: int = PATIENCE, seed: int = 0
+) -> None:
     """Train one architecture and write its weights."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     module = getattr(zoo, name)(len(data.classes))
     preprocess = from_pretrained_cfg(module.pretrained_cfg)
     model = TorchClassifier(f"zoo:{name}", name, module, preprocess, len(data.classes), {"factory": name})
-    views = Views(seed=1000, count=0, augmentation=augmentation(data.augmentation))
+    views = Views(seed=1000 + seed, count=0, augmentation=augmentation(data.augmentation))
     optimiser = torch.optim.AdamW(module.parameters(), lr=RATES[name], weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, "max", factor=1 / 3, patience=patience)
     labels = torch.from_numpy(data.train.labels)
@@ -43,7 +45,7 @@ def train(name: str, data: Splits, folder: Path, most_epochs: int = MOST_EPOCHS,
     for epoch in range(most_epochs):
         started = time.perf_counter()
         module.train()
-        order = np.random.default_rng((0, epoch)).permutation(len(data.train))
+        order = np.random.default_rng((seed, epoch)).permutation(len(data.train))
         for start in range(0, len(order), BATCH):
             index = order[start : start + BATCH]
             images = views.batch(data.train, index, views.numbers(epoch, len(index))).images(preprocess)
@@ -80,11 +82,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "checkpoints")
     parser.add_argument("--most-epochs", type=int, default=MOST_EPOCHS, help="stop here at the latest")
     parser.add_argument("--patience", type=int, default=PATIENCE, help="epochs without a rise before the rate falls")
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     data = load_data(arguments.data)
     for name in arguments.names or RATES:
-        train(name, data, arguments.out, arguments.most_epochs, arguments.patience)
+        train(name, data, arguments.out, arguments.most_epochs, arguments.patience, arguments.seed)
 
 
 if __name__ == "__main__":
