@@ -26,11 +26,13 @@ from ..types import Splits
 from . import zoo
 
 RATES = {"convnet": 3e-3, "resnet": 3e-3, "mixer": 2e-3, "mlp": 1e-3}
-PATIENCE, FALLS, MOST_EPOCHS, BATCH, DECAY = 7, 4, 150, 128, 0.02
+PATIENCE = {"convnet": 7, "resnet": 7, "mixer": 7, "mlp": 12}
+"""Epochs without a rise before the rate falls; with 7 the MLP stopped early once, 1.6 points lower."""
+FALLS, MOST_EPOCHS, BATCH, DECAY = 4, 250, 128, 0.02
 
 
 def train(
-    name: str, data: Splits, folder: Path, most_epochs: int = MOST_EPOCHS, patience: int = PATIENCE, seed: int = 0
+    name: str, data: Splits, folder: Path, most_epochs: int = MOST_EPOCHS, patience: int | None = None, seed: int = 0
 ) -> None:
     """Train one architecture and write its weights."""
     torch.manual_seed(seed)
@@ -39,7 +41,9 @@ def train(
     model = TorchClassifier(f"zoo:{name}", name, module, preprocess, len(data.classes), {"factory": name})
     views = Views(seed=1000 + seed, count=0, augmentation=augmentation(data.augmentation))
     optimiser = torch.optim.AdamW(module.parameters(), lr=RATES[name], weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, "max", factor=1 / 3, patience=patience)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimiser, "max", factor=1 / 3, patience=patience or PATIENCE[name]
+    )
     labels = torch.from_numpy(data.train.labels)
     best, best_weights = 0.0, snapshot(module)
     for epoch in range(most_epochs):
@@ -81,7 +85,9 @@ def main() -> None:
     parser.add_argument("--data", default="glyphs", help="data spec")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "checkpoints")
     parser.add_argument("--most-epochs", type=int, default=MOST_EPOCHS, help="stop here at the latest")
-    parser.add_argument("--patience", type=int, default=PATIENCE, help="epochs without a rise before the rate falls")
+    parser.add_argument(
+        "--patience", type=int, help="epochs without a rise before the rate falls; by default the model's own"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
