@@ -46,6 +46,8 @@ def test_a_python_factory_gets_its_weights_and_arguments(zoo):
     assert all(torch.equal(value, kept[name]) for name, value in model.module.state_dict().items())
     assert (model.n_classes, model.n_parameters, model.family) == (10, 64 * 8 + 8 + 8 * 10 + 10, "mlp")
     assert load_model(f"py:{zoo}/zoo.py:dense@{zoo}/dense.pt{OPTIONS}").fingerprint != ""
+    random = f"py:{zoo}/zoo.py:dense{OPTIONS}&pretrained=false"
+    assert load_model(random).fingerprint == load_model(random).fingerprint
     wide = load_model(f"py:{zoo}/zoo.py:dense{OPTIONS}&width=5&pretrained=false")
     assert wide.module[1].out_features == 5
 

@@ -108,7 +108,7 @@ def fill_store(
                 done += len(rows)
                 progress("tutors answer", min(done, total), total)
             if done % (FLUSH_CHUNKS * CHUNK) < CHUNK * len(asked):
-                _flush(tables, number, asked, rows[-1] + 1)
+                _flush(tables, number, asked, int(rows[-1]) + 1)
         _flush(tables, number, range(len(tables)), len(split))
     return StoredTutors([c.name for c in classifiers], tables, clamped)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import torch
+
 from ..errors import SpecError
 from ..specs import Spec, parse_spec
 from .py import load_demo, load_py
@@ -34,6 +36,8 @@ def load_model(spec: str) -> TorchClassifier:
     if parsed.scheme not in SOURCES:
         known = ", ".join(f"{name}:" for name in sorted(SOURCES))
         raise SpecError(f"unknown model {spec!r}; expected one of {known} as in timm:resnet18")
-    classifier = SOURCES[parsed.scheme](parsed)
+    with torch.random.fork_rng(devices=[]):  # random weights, where they are asked for, are the same every time
+        torch.manual_seed(0)
+        classifier = SOURCES[parsed.scheme](parsed)
     require_finite(classifier.module.state_dict(), repr(spec))
     return classifier
