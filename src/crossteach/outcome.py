@@ -12,7 +12,7 @@ from .files import make_folder, write_bytes
 from .gate import GateResult
 from .knowledge import change, negative_flips, percent, positive_flips, transfer_rate, transfer_rate_by_area
 from .runs import RunFolder
-from .statistics import mcnemar, paired_delta
+from .statistics import Interval, mcnemar, paired_delta
 from .types import Predictions, Splits, TrainableClassifier
 
 README = """# A student saved by crossteach
@@ -32,7 +32,9 @@ def measured(before: Predictions, after: Predictions, teachers: Sequence[Predict
     assert before.labels is not None
     labels = before.labels
     changed = change(before.logits, after.logits, labels)
-    interval = paired_delta(before.correct.numpy(), after.correct.numpy(), before.group)
+    unchanged = torch.equal(before.logits, after.logits)  # the original came back: nothing about it is uncertain
+    compared = paired_delta(before.correct.numpy(), after.correct.numpy(), before.group)
+    interval = Interval(0.0, 0.0, 0.0) if unchanged else compared
     gained = int((~before.correct & after.correct).sum())
     lost = int((before.correct & ~after.correct).sum())
     flips = torch.zeros_like(labels, dtype=torch.bool)
