@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 import crossteach.transferring
 from crossteach import Store, TransferConfig, load_data, load_model, transfer, with_settings
@@ -185,6 +186,25 @@ def test_many_teachers_share_the_samples(setting, tmp_path):
     assert s["teachers"] == ["dense", "linear"]
     assert len(s["teacher_accuracy"]) == len(s["positive_flips"]) == 2
     assert all(s["training"]["taught"][name] > 0 for name in ("frozen student", "dense", "linear"))
+
+
+def test_image_files_teach_the_same_with_any_number_of_workers(setting, tmp_path):
+    with np.load(setting.folder / "digits.npz") as archive:
+        for split in ("train", "val", "test"):
+            for i, (pixels, label) in enumerate(zip(archive[f"x_{split}"], archive[f"y_{split}"], strict=True)):
+                folder = tmp_path / "images" / split / str(label)
+                folder.mkdir(parents=True, exist_ok=True)
+                if i < 200:
+                    Image.fromarray(pixels).save(folder / f"{i}.png")
+    for workers in (0, 3):
+        data = f"folder:{tmp_path / 'images'}?channels=1&workers={workers}"
+        s = run(
+            setting, tmp_path / f"run{workers}", ["method=kl"], data=data, store=Store(tmp_path / f"store{workers}")
+        )
+        assert s.summary["accuracy_before"] > 90
+    lines = [(tmp_path / f"run{workers}" / "metrics.jsonl").read_text().splitlines() for workers in (0, 3)]
+    losses = [[json.loads(line)["loss"] for line in part] for part in lines]
+    assert losses[0] == losses[1]
 
 
 def test_the_probe_takes_a_rate_of_its_own_and_remembers_it(setting, tmp_path):
