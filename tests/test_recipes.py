@@ -72,6 +72,13 @@ def test_fashion_mnist(tmp_path):
     assert "### Gated" in shown
 
 
+def test_gate_level():
+    """The simulation itself: one proposed alpha keeps to the level, the best of four does not."""
+    shown = re.findall(r"only (\d+\.\d)%, any of four (\d+\.\d)%", run("benchmarks/gate_level.py"))
+    assert len(shown) == 2
+    assert all(float(one) <= 13 < float(any_of_four) for one, any_of_four in shown)
+
+
 def test_step_time(setting):
     pair = ["--student", setting.student, "--teacher", setting.teacher, "--data", setting.data]
     shown = run("benchmarks/step_time.py", *pair, "--repeats", 1)
