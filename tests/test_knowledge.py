@@ -68,11 +68,6 @@ def test_laws_of_flips(seed, n, c):
     counts = knowledge.flips_by_class(positive, y, c)
     assert knowledge.flip_entropy(counts) <= math.log(c) + 1e-12
     assert knowledge.flip_entropy(torch.full((c,), 7)) == pytest.approx(math.log(c))
-    both = knowledge.ceilings([student, teacher], y)
-    accuracy = knowledge.percent(student.argmax(1) == y)
-    assert both.oracle == pytest.approx(accuracy + knowledge.percent(positive))
-    alone = knowledge.ceilings([student], y)
-    assert alone.oracle == alone.mean_probability == alone.most_confident == accuracy
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=6), st.sampled_from([1, 2, 5, 20, 50, 75, 99, 100]))
@@ -91,32 +86,6 @@ def test_area_of_expertise_is_the_smallest_set_that_holds_the_share(counts, shar
     assert area == sorted(range(len(counts)), key=lambda c: (-counts[c], c))[:smallest]
     if share == 100:
         assert sum(counts[c] for c in area) == total
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_ceilings_agree_with_a_loop(tied):
-    models, y = [scores(k) for k in range(3)], labels(0)
-    if not tied:
-        models = [m + torch.rand(N, C, generator=torch.Generator().manual_seed(k)) for k, m in enumerate(models)]
-    mean = confident = oracle = 0
-    for i, label in enumerate(y.tolist()):
-        probs = [torch.softmax(m[i].double(), 0).tolist() for m in models]
-        mean += first_best(torch.tensor([sum(p[c] for p in probs) for c in range(C)])) == label
-        tops = [round(max(p), 5) for p in probs]  # earlier model on a tie
-        chosen = tops.index(max(tops))
-        confident += first_best(models[chosen][i]) == label
-        oracle += any(first_best(m[i]) == label for m in models)
-    found = knowledge.ceilings(models, y)
-    assert found.most_confident == pytest.approx(100 * confident / N)
-    assert found.oracle == pytest.approx(100 * oracle / N)
-    if not tied:  # sums of tied probabilities differ in their last bit
-        assert found.mean_probability == pytest.approx(100 * mean / N)
-
-
-def test_of_models_that_are_equally_confident_the_earlier_is_heard():
-    first, second = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
-    assert knowledge.ceilings([first, second], torch.tensor([1])).most_confident == 100
-    assert knowledge.ceilings([second, first], torch.tensor([1])).most_confident == 0
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 40))
@@ -163,7 +132,6 @@ def test_no_samples_give_zero_and_no_error():
     assert found.complementary_knowledge == found.entropy == 0.0
     assert found.by_class.tolist() == [0] * C and found.expertise(100.0).tolist() == []
     assert knowledge.flip_matrix(torch.zeros(2, 0, dtype=torch.bool)).tolist() == [[0, 0], [0, 0]]
-    assert knowledge.ceilings([nothing, nothing], y).oracle == 0.0
     changed = knowledge.change(nothing, nothing, y)
     assert (changed.n, changed.delta, changed.retained) == (0, 0.0, 100.0)
 
@@ -176,5 +144,3 @@ def test_flips_refuse_what_cannot_be_compared(unchecked):
         knowledge.flips(predictions(scores(0), None), predictions(scores(1), None))
     with pytest.raises(LabelSpaceError, match=r"\[60, 4\] and \[60, 5\]"):
         knowledge.flips(student, predictions(scores(1, c=5), y))
-    with pytest.raises(LabelSpaceError):
-        knowledge.ceilings([scores(0), scores(1, c=5)], y)

@@ -1,9 +1,14 @@
 """How far confidence can be trusted: expected calibration error, and a temperature that mends it."""
 
+import math
+
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import brentq
 from torch import Tensor
+
+COLDEST, HOTTEST = 0.05, 20.0
+"""Temperatures beyond these say that the labels are separated perfectly, or not at all."""
 
 
 def expected_calibration_error(logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"], bins: int = 15) -> float:
@@ -12,27 +17,36 @@ def expected_calibration_error(logits: Float[Tensor, "N C"], labels: Int[Tensor,
     Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017).
     """
     confidence, preds = logits.double().softmax(1).max(1)
-    right = (preds == labels).double()
+    return calibration_error(confidence, preds == labels, bins)
+
+
+def calibration_error(confidence: Float[Tensor, " N"], correct: Bool[Tensor, " N"], bins: int = 15) -> float:
+    """Return the expected calibration error of highest probabilities that are at hand already, in [0, 1]."""
+    confidence, right = confidence.double(), correct.double()
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are (low, high]
-    zeros = torch.zeros(bins, dtype=torch.double, device=logits.device)
+    zeros = torch.zeros(bins, dtype=torch.double, device=confidence.device)
     gap = zeros.index_add(0, index, confidence) - zeros.index_add(0, index, right)
-    return gap.abs().sum().item() / max(len(labels), 1)
+    return gap.abs().sum().item() / max(len(correct), 1)
 
 
 def fit_temperature(logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:
     """Return the temperature that minimises cross-entropy, within [0.05, 20].
 
-    Decide on the selection split; `logits / temperature` is then calibrated.
+    Cross-entropy is convex in 1 / temperature, so the temperature is where its slope there, mean logit under the
+    softmax − logit of the label, is zero. Decide on the selection split; `logits / temperature` is then calibrated.
     """
-    scores = logits.detach().double()
-    log_temperature = torch.zeros(1, dtype=torch.double, device=logits.device, requires_grad=True)
-    optimiser = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+    scores = logits.detach().float()
+    scores = scores - scores.amax(1, keepdim=True)
+    of_labels = float(scores.gather(1, labels[:, None]).double().mean())
 
-    def objective() -> Tensor:
-        optimiser.zero_grad()
-        loss = F.cross_entropy(scores / log_temperature.exp(), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+    def slope(log_sharpness: float) -> float:
+        probs = (scores * math.exp(log_sharpness)).softmax(1)
+        return float(torch.linalg.vecdot(probs, scores).double().mean()) - of_labels
 
-    optimiser.step(objective)  # type: ignore[no-untyped-call]
-    return float(log_temperature.detach().exp().clamp(0.05, 20).item())
+    low, high = -math.log(HOTTEST), -math.log(COLDEST)
+    if slope(low) >= 0:
+        return HOTTEST
+    if slope(high) <= 0:
+        return COLDEST
+    crossing: float = brentq(slope, low, high, xtol=1e-5)
+    return math.exp(-crossing)

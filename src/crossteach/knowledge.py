@@ -1,10 +1,9 @@
-"""Who is right where the other is wrong: flips, expertise, ceilings, and what a transfer gained and lost.
+"""Who is right where the other is wrong: flips, expertise, and what a transfer gained and lost.
 
 Definitions: Roth et al., "Fantastic Gains" (ICLR 2024), sections 3 and 5; docs/method.md says them in our words.
 All rates are in %.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -161,35 +160,6 @@ def flip_matrix(correct: Bool[Tensor, "M N"]) -> Float[Tensor, "M M"]:
     """
     right = correct.double()
     return 100.0 * ((1 - right) @ right.T) / max(correct.shape[1], 1)
-
-
-@dataclass(frozen=True)
-class Ceilings:
-    """The accuracies, in %, that simple combinations of models reach."""
-
-    mean_probability: float
-    """Average of the probabilities."""
-    most_confident: float
-    """For each sample the model whose highest probability is highest; the earlier one on a tie."""
-    oracle: float
-    """A sample counts as right when any model is right."""
-
-
-def ceilings(logits: Sequence[Float[Tensor, "N C"]], labels: Int[Tensor, " N"]) -> Ceilings:
-    """Measure what combinations of these models reach together."""
-    mean = torch.zeros_like(logits[0])
-    best = torch.full(labels.shape, -math.inf, dtype=mean.dtype, device=mean.device)
-    chosen = torch.zeros_like(labels)
-    any_right = torch.zeros_like(labels, dtype=torch.bool)
-    for scores in logits:
-        _require_same_shape(logits[0], scores)
-        probs = scores.softmax(1)
-        mean += probs
-        confidence, preds = probs.max(1)
-        chosen = torch.where(confidence > best, preds, chosen)
-        best = torch.maximum(confidence, best)
-        any_right |= scores.argmax(1) == labels
-    return Ceilings(percent(mean.argmax(1) == labels), percent(chosen == labels), percent(any_right))
 
 
 @dataclass(frozen=True)

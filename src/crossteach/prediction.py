@@ -1,20 +1,27 @@
 """(model, split) -> Predictions, each computed once."""
 
+import time
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .data.assemble import split_fingerprint
 from .data.views import plain_images
-from .scoring import CHUNK, score
-from .store import Store
+from .scoring import CHUNK, evaluation_mode, score
+from .store import LogitTable, Store
 from .types import Classifier, Predictions, Progress, Split, no_progress
 
 FLUSH_EVERY = 32
 """Chunks between two flushes of the store."""
 BLOCK = 8 * CHUNK
 """Samples that are read at once."""
+READ_ROWS, BLOCK_ROWS = 512, 64
+"""Samples of all models that are read at once, and that are handed on at once."""
+FEW, ENOUGH_SECONDS = 8, 0.1
+"""Images that a timing begins with, and how long it must take to be believed."""
 
 
 def predict(
@@ -34,18 +41,9 @@ def predict(
     Raises:
         ModelError: If the model answers NaN or infinity.
     """
-    data_fingerprint = split_fingerprint(split)
     count, what = len(split), f"{classifier.name} on {split.name}"
-    table = None
-    if store is not None:
-        key = {
-            "kind": "predictions",
-            "model": classifier.fingerprint,
-            "data": data_fingerprint,
-            "device": classifier.device.type,
-            "torch": str(torch.__version__),
-        }
-        table = store.table(key, count, classifier.n_classes, "float32")
+    model_fingerprint, data_fingerprint = classifier.fingerprint, split_fingerprint(split)
+    table = None if store is None else open_table(classifier, split, store)
     logits = torch.empty(count, classifier.n_classes)
     missing = table.missing() if table is not None else np.arange(count)
     pending: list[np.ndarray] = []
@@ -63,16 +61,61 @@ def predict(
     if table is not None:
         if pending:
             table.flush(np.concatenate(pending))
-        logits = torch.from_numpy(table.read(np.arange(count)))
+        logits = torch.from_numpy(table.read_range(0, count))
     return Predictions(
         model=classifier.name,
         logits=logits,
         labels=None if split.labels is None else torch.from_numpy(split.labels),
         ids=split.ids,
-        model_fingerprint=classifier.fingerprint,
+        model_fingerprint=model_fingerprint,
         data_fingerprint=data_fingerprint,
         group=split.group,
     )
+
+
+def open_table(classifier: Classifier, split: Split, store: Store) -> LogitTable:
+    """Open the table of a model's answers on a split."""
+    key = {
+        "kind": "predictions",
+        "model": classifier.fingerprint,
+        "data": split_fingerprint(split),
+        "device": classifier.device.type,
+        "torch": str(torch.__version__),
+    }
+    return store.table(key, len(split), classifier.n_classes, "float32")
+
+
+def stored_blocks(
+    classifiers: Sequence[Classifier], split: Split, store: Store
+) -> Iterator[tuple[Float[Tensor, "M B C"], Int[Tensor, " B"]]]:
+    """Read what `predict` has stored for all models, a few samples at a time: logits and labels.
+
+    However many models there are, only a block of each is in memory.
+    """
+    assert split.labels is not None, "blocks are read to be compared with labels"
+    tables = [open_table(classifier, split, store) for classifier in classifiers]
+    labels = torch.from_numpy(split.labels)
+    for start in range(0, len(split), READ_ROWS):
+        stop = min(start + READ_ROWS, len(split))
+        logits = torch.from_numpy(np.stack([table.read_range(start, stop) for table in tables]))
+        yield from zip(torch.split(logits, BLOCK_ROWS, 1), torch.split(labels[start:stop], BLOCK_ROWS), strict=True)
+
+
+@torch.no_grad()
+def images_per_second(classifier: Classifier, split: Split) -> float:
+    """Measure how fast a model answers here, on a few images or, where that is too quick to tell, on full batches.
+
+    Reading the images is not counted.
+    """
+    images = plain_images(split, np.arange(min(CHUNK, len(split))), classifier.preprocess)
+    with evaluation_mode(classifier):
+        batch, asked, started = images[:FEW], 0, time.perf_counter()
+        while (seconds := time.perf_counter() - started) < ENOUGH_SECONDS:
+            classifier.logits(batch).cpu()
+            asked += len(batch)
+            if len(batch) < len(images) and time.perf_counter() - started < ENOUGH_SECONDS:
+                batch, asked, started = images, 0, time.perf_counter()
+    return asked / seconds
 
 
 def answers(classifier: Classifier, split: Split) -> Float[Tensor, "N C"]:

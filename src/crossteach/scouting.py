@@ -1,37 +1,61 @@
-"""N models on one split: who knows what the others do not, and what any combination could reach."""
+"""N models on one data set: who knows what the others do not, what any combination could reach, and whom to ask first.
 
+One pass per model and split, through the store; every pair is compared from digests of these answers.
+"""
+
+import hashlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import permutations
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from .calibration import expected_calibration_error
+from .calibration import calibration_error, fit_temperature
 from .check import require_channels, require_label_space, require_test_labels
+from .comparison import Comparison, describe_flips, describe_partitions
+from .data.assemble import draw
+from .digest import Digest, digest, require_same_samples
+from .embeddings import ClassSimilarity, Embed, class_similarity, source_fingerprint, wordnet_similarity
+from .ensembles import EnsembleAccuracies, ensemble_accuracies
 from .errors import ConfigError
-from .knowledge import (
-    EXPERTISE_SHARES,
-    ceilings,
-    expertise_area,
-    flip_entropy,
-    flip_matrix,
-    flips_by_class,
-    positive_flips,
-)
-from .prediction import predict
-from .runs import open_run
+from .knowledge import flip_matrix, percent
+from .models import random_copy
+from .prediction import images_per_second, predict, stored_blocks
+from .ranking import predicted_gain, rank_teachers
+from .semantics import Closeness
 from .store import Store
-from .types import Classifier, Predictions, Progress, Splits, no_progress
+from .types import Classifier, Progress, Split, Splits, no_progress
+
+MOST_TRANSFER_SAMPLES = 10_000
+"""Samples of the transfer set on which partitions are tried; a larger one is drawn from, class by class."""
+MOST_FIT_SAMPLES = 5_000
+"""Samples of the selection split that fit a temperature; one number needs no more."""
+TOP_5_FROM = 11
+"""Classes from which top-5 accuracy is reported."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What every model said, a digest each, on the splits that are there for it."""
+
+    test: tuple[Digest, ...]
+    selection: tuple[Digest, ...]
+    transfer: tuple[Digest, ...]
+    """On (a draw of) the transfer set."""
+    temperatures: tuple[float | None, ...]
+    """Fitted on the selection split; None where it has no labels."""
 
 
 @dataclass(frozen=True)
 class Scouting:
     """What a scout found."""
 
-    predictions: tuple[Predictions, ...]
-    """Of each model on the test split."""
+    answers: Answers
     summary: dict[str, Any]
     """The content of `scout.json`."""
 
@@ -41,14 +65,23 @@ def scout(
     data: Splits,
     store: Store | None = None,
     progress: Progress = no_progress,
+    embeddings: str | Embed | np.ndarray = "auto",
+    ensembles: bool = True,
+    controls: bool = False,
 ) -> Scouting:
-    """Compare models on the test split: one pass each, then every ordered pair from the answers.
+    """Compare models before any training: one pass each, then every ordered pair from the answers.
 
     Args:
         models: At least two, over the data's classes.
-        data: Its test split is read.
+        data: The test split is reported; selection fits temperatures and ranks teachers; on the transfer set
+            partitions are tried.
         store: Where answers are kept; None takes the user's cache folder.
-        progress: Told how many samples are done.
+        progress: Told what is being done.
+        embeddings: How close class names are: `auto` (MiniLM where it is installed), `none`, FILE.npy,
+            FILE.py:FUNCTION, an array [C, d], or a function of the names.
+        ensembles: Whether mean-probability ensembles of every pair are measured: the only work that grows with
+            pairs × samples × classes.
+        controls: Whether a randomly initialised copy of each architecture stands beside the models.
 
     Raises:
         ConfigError: If there are fewer than two models, or one twice.
@@ -57,8 +90,25 @@ def scout(
     started = time.perf_counter()
     require_comparable(models, data)
     store = store or Store()
-    answers = tuple(predict(model, data.test, store, progress) for model in models)
-    return Scouting(answers, _summarise(models, data, answers, started))
+    names = unique_names([model.name for model in models])
+    answers = _ask(models, names, data, store, progress)
+    measured = _ensembles(models, data.test, store, progress) if ensembles else None
+    summary = {
+        "data": data.spec,
+        "classes": list(data.classes),
+        "n_test": len(data.test),
+        "n_selection": len(data.selection),
+        "n_transfer": len(answers.transfer[0].preds),
+        "models": [
+            _describe_model(model, name, index, answers, data)
+            for index, (model, name) in enumerate(zip(models, names, strict=True))
+        ],
+        "controls": _controls(models, answers.test, data, store, progress) if controls else [],
+        **compare(answers, data.classes, _similarity(data.classes, embeddings, store), measured, progress),
+        "notes": _notes(data),
+        "seconds": 0.0,
+    }
+    return Scouting(answers, {**summary, "seconds": round(time.perf_counter() - started, 2)})
 
 
 def require_comparable(models: Sequence[Classifier], data: Splits) -> None:
@@ -70,97 +120,182 @@ def require_comparable(models: Sequence[Classifier], data: Splits) -> None:
     for model in models:
         require_label_space(model, data)
         require_channels(model, data)
-        if model.fingerprint in seen:
-            raise ConfigError(f"{model.spec!r} is the same model as {seen[model.fingerprint]!r}; name it once")
-        seen[model.fingerprint] = model.spec
+        fingerprint = model.fingerprint
+        if fingerprint in seen:
+            raise ConfigError(f"{model.spec!r} is the same model as {seen[fingerprint]!r}; name it once")
+        seen[fingerprint] = model.spec
 
 
-def _summarise(
-    models: Sequence[Classifier], data: Splits, answers: Sequence[Predictions], started: float
-) -> dict[str, Any]:
-    labels = answers[0].labels
-    assert labels is not None
-    correct = torch.stack([a.correct for a in answers])
-    everyone = ceilings([a.logits for a in answers], labels)
-    pairs = [
-        _pair(models, answers, data.classes, student, teacher)
-        for student in range(len(models))
-        for teacher in range(len(models))
-        if student != teacher
-    ]
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Number the second and every further model of one name."""
+    return [name if (k := names[:i].count(name)) == 0 else f"{name}#{k + 1}" for i, name in enumerate(names)]
+
+
+def _ask(models: Sequence[Classifier], names: Sequence[str], data: Splits, store: Store, progress: Progress) -> Answers:
+    """Let every model answer the three splits, one model at a time, and keep the digests."""
+    transfer = data.train
+    if len(transfer) > MOST_TRANSFER_SAMPLES:
+        transfer = transfer.take(draw(transfer, MOST_TRANSFER_SAMPLES))
+    test: list[Digest] = []
+    on_selection: list[Digest] = []
+    on_transfer: list[Digest] = []
+    temperatures: list[float | None] = []
+    for model, name in zip(models, names, strict=True):
+        selection = replace(predict(model, data.selection, store, progress), model=name)
+        temperature = None
+        if selection.labels is not None:
+            few = torch.from_numpy(draw(data.selection, min(len(data.selection), MOST_FIT_SAMPLES)))
+            temperature = fit_temperature(selection.logits[few], selection.labels[few])
+        temperatures.append(temperature)
+        on_selection.append(digest(selection))
+        del selection  # hundreds of megabytes where there are 1000 classes
+        for digests, split in ((test, data.test), (on_transfer, transfer)):
+            answered = replace(predict(model, split, store, progress), model=name)
+            digests.append(digest(answered, temperature or 1.0))
+    return Answers(tuple(test), tuple(on_selection), tuple(on_transfer), tuple(temperatures))
+
+
+def _similarity(classes: Sequence[str], source: str | Embed | np.ndarray, store: Store) -> ClassSimilarity:
+    """Return how close class names are; what a model reads is read once, as with samples."""
+    fingerprint = source_fingerprint(source)
+    if not fingerprint:
+        return class_similarity(classes, source)
+    digested = hashlib.blake2b("\0".join(classes).encode(), digest_size=16).hexdigest()
+    key = {"kind": "similarity", "source": fingerprint, "classes": digested}
+    if (kept := store.recall(key)) is None:
+        found = class_similarity(classes, source)
+        matrix = None if found.matrix is None else found.matrix.round(6).tolist()
+        kept = {"matrix": matrix, "source": found.source, "missing": found.missing}
+        store.remember(key, kept)
+    matrix = None if kept["matrix"] is None else np.array(kept["matrix"], np.float32)
+    return ClassSimilarity(matrix, kept["source"], fingerprint, kept["missing"])
+
+
+def _ensembles(models: Sequence[Classifier], test: Split, store: Store, progress: Progress) -> EnsembleAccuracies:
+    done = 0
+
+    def counted() -> Iterator[tuple[Float[Tensor, "M B C"], Int[Tensor, " B"]]]:
+        nonlocal done
+        for logits, labels in stored_blocks(models, test, store):
+            yield logits, labels
+            done += len(labels)
+            progress("ensembles", done, len(test))
+
+    return ensemble_accuracies(counted(), len(models))
+
+
+def _describe_model(model: Classifier, name: str, index: int, answers: Answers, data: Splits) -> dict[str, Any]:
+    test, temperature = answers.test[index], answers.temperatures[index]
+    assert test.within_top is not None
+    calibrated = None if temperature is None else calibration_error(test.calibrated.exp(), test.correct)
     return {
-        "data": data.spec,
-        "n_test": len(labels),
-        "models": [
-            {
-                "name": model.name,
-                "spec": model.spec,
-                "accuracy": a.accuracy,
-                "ece": expected_calibration_error(a.logits, labels),
-                "params": model.n_parameters,
-                "family": model.family,
-                "fingerprint": model.fingerprint,
-            }
-            for model, a in zip(models, answers, strict=True)
-        ],
-        "positive_flips": flip_matrix(correct).tolist(),
-        "pairs": pairs,
-        "ceilings": vars(everyone),
-        "notes": list(data.notes),
-        "seconds": round(time.perf_counter() - started, 2),
+        "name": name,
+        "spec": model.spec,
+        "accuracy": test.accuracy,
+        "accuracy_top5": percent(test.within_top) if len(data.classes) >= TOP_5_FROM else None,
+        "ece": calibration_error(test.confidence.exp(), test.correct),
+        "ece_calibrated": calibrated,
+        "temperature": temperature,
+        "params": model.n_parameters,
+        "family": model.family,
+        "images_per_second": round(images_per_second(model, data.test), 1),
+        "fingerprint": model.fingerprint,
     }
 
 
-def _pair(
-    models: Sequence[Classifier], answers: Sequence[Predictions], classes: Sequence[str], student: int, teacher: int
-) -> dict[str, Any]:
-    s, t = answers[student], answers[teacher]
-    assert s.labels is not None
-    flips = positive_flips(s.logits, t.logits, s.labels)
-    counts = flips_by_class(flips, s.labels, len(classes))
-    areas = {f"{share:g}": [classes[c] for c in expertise_area(counts, share).tolist()] for share in EXPERTISE_SHARES}
-    return {
-        "student": models[student].name,
-        "teacher": models[teacher].name,
-        "positive_flips": int(flips.sum()),
-        "entropy": flip_entropy(counts),
-        "uniform_entropy": torch.tensor(float(len(classes))).log().item(),
-        "expertise": areas,
-        "ceilings": vars(ceilings([s.logits, t.logits], s.labels)),
-    }
+def _controls(
+    models: Sequence[Classifier], test: Sequence[Digest], data: Splits, store: Store, progress: Progress
+) -> list[dict[str, Any]]:
+    """Ask a random copy of each architecture: the complementary knowledge that chance gives."""
+    rows, seen = [], set()
+    for model, own in zip(models, test, strict=True):
+        copy = random_copy(model)
+        if copy is None or copy.fingerprint in seen:
+            continue
+        seen.add(copy.fingerprint)
+        answered = digest(predict(copy, data.test, store, progress))
+        flips = {student.model: percent(answered.correct & ~student.correct) for student in test}
+        rows.append({"name": copy.name, "of": own.model, "accuracy": answered.accuracy, "positive_flips": flips})
+    return rows
 
 
-def open_scout(
-    models: Sequence[Classifier],
-    data: Splits,
-    out: Path,
-    store: Store | None = None,
-    overwrite: bool = False,
+def _notes(data: Splits) -> list[str]:
+    notes = list(data.notes)
+    if len(data.train) > MOST_TRANSFER_SAMPLES:
+        notes.append(f"partitions are tried on {MOST_TRANSFER_SAMPLES:,} of {len(data.train):,} transfer samples")
+    if data.selection.labels is None:
+        notes.append("the selection split has no labels: no temperature is fitted and no teacher is ranked")
+    return notes
+
+
+def compare(
+    answers: Answers,
+    classes: Sequence[str],
+    text: ClassSimilarity,
+    measured: EnsembleAccuracies | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Scout into a folder; one that the same command has filled is read instead.
+    """Compare every ordered pair, from digests alone.
 
     Args:
-        models: At least two.
-        data: Its test split is read.
-        out: Receives `config.json` and `scout.json`.
-        store: Where answers are kept.
-        overwrite: Whether to empty a folder that another configuration has used.
-        progress: Told how many samples are done.
+        answers: Digests of every model.
+        classes: Their names.
+        text: How close these names are.
+        measured: Accuracies of mean-probability ensembles, where they were asked for.
+        progress: Told how many pairs are done.
 
     Returns:
-        The content of `scout.json`.
+        `positive_flips`, `pairs`, `ceilings`, `ranking` and `semantics` of `scout.json`.
 
     Raises:
-        RunFolderError: If the folder holds another scout, or a transfer.
+        DataError: If models answered other samples, or the same in another order.
+        LabelSpaceError: If they do not score the same classes.
     """
-    require_comparable(models, data)
-    config = {
-        "command": "scout",
-        "models": [{"spec": m.spec, "fingerprint": m.fingerprint} for m in models],
-        "data": {"spec": data.spec, "fingerprint": data.fingerprint},
+    for digests in (answers.test, answers.selection, answers.transfer):
+        require_same_samples(digests)
+    wordnet = wordnet_similarity(classes)
+    closeness = [None if s.matrix is None else Closeness(s.matrix) for s in (text, wordnet)]
+    labelled = answers.selection[0].labels is not None
+    pairs: list[dict[str, Any]] = []
+    ordered = list(permutations(range(len(answers.test)), 2))
+    for student, teacher in ordered:
+        pair = describe_flips(Comparison(answers.test[student], answers.test[teacher]), classes, *closeness)
+        if measured is not None:
+            pair["ceilings"]["mean_probability"] = float(measured.pairs[student, teacher])
+        pair["partition"] = describe_partitions(answers.transfer[student], answers.transfer[teacher], labelled)
+        held_out = answers.selection[student], answers.selection[teacher]
+        pair["predicted_gain"] = predicted_gain(*held_out) if labelled else None
+        pairs.append({"student": answers.test[student].model, "teacher": answers.test[teacher].model, **pair})
+        progress("pairs", len(pairs), len(ordered))
+    return {
+        "positive_flips": flip_matrix(torch.stack([d.correct for d in answers.test])).tolist(),
+        "pairs": pairs,
+        "ceilings": _together(answers.test, measured),
+        "ranking": _rank_all(answers.selection) if labelled else None,
+        "semantics": _describe_semantics(text, wordnet),
     }
-    folder = open_run(out, config, overwrite, done="scout.json")
-    if not folder.is_whole:
-        folder.finish(scout(models, data, store, progress).summary)
-    return folder.summary()
+
+
+def _together(test: Sequence[Digest], measured: EnsembleAccuracies | None) -> dict[str, float | None]:
+    """Return what all models together reach, in %."""
+    confident = torch.stack([d.confidence for d in test]).numpy().argmax(0)  # the earlier one on a tie
+    correct = torch.stack([d.correct for d in test])
+    return {
+        "mean_probability": None if measured is None else measured.together,
+        "most_confident": percent(correct[confident, torch.arange(correct.shape[1])]),
+        "oracle": percent(correct.any(0)),
+    }
+
+
+def _rank_all(selection: Sequence[Digest]) -> list[dict[str, Any]]:
+    return [
+        {
+            "student": student.model,
+            "teachers": [asdict(r) for r in rank_teachers(student, [t for t in selection if t is not student])],
+        }
+        for student in selection
+    ]
+
+
+def _describe_semantics(text: ClassSimilarity, wordnet: ClassSimilarity) -> dict[str, Any]:
+    return {"source": text.source, "missing": text.missing, "wordnet_missing": wordnet.missing}

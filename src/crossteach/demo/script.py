@@ -6,7 +6,7 @@ from typing import Any
 from ..config import TransferConfig, with_settings
 from ..data import load_data
 from ..models import load_model
-from ..scouting import open_scout
+from ..scout_folder import open_scout
 from ..store import Store
 from ..transferring import transfer
 from ..types import Progress

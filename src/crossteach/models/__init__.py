@@ -1,11 +1,14 @@
 """Model specs to classifiers: one file a source."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from ..errors import SpecError
 from ..specs import Spec, parse_spec
+from ..types import Classifier
+from . import py, timm
 from .py import load_demo, load_py
 from .run import load_run
 from .timm import load_timm
@@ -41,3 +44,24 @@ def load_model(spec: str) -> TorchClassifier:
         classifier = SOURCES[parsed.scheme](parsed)
     require_finite(classifier.module.state_dict(), repr(spec))
     return classifier
+
+
+def random_copy(classifier: Classifier) -> TorchClassifier | None:
+    """Build a model's architecture again with random weights, the same every time: the control that knows nothing.
+
+    Returns:
+        None for a black box, whose architecture nobody has.
+    """
+    if not isinstance(classifier, TorchClassifier):
+        return None
+    source = py if classifier.architecture["source"] == "py" else timm
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = source.build(classifier.architecture, classifier.spec)
+    copy = replace(
+        classifier,
+        spec=f"{classifier.spec} with random weights",
+        name=f"random {classifier.architecture.get('factory') or classifier.architecture['name']}",
+        module=module,
+    )
+    return copy.to(classifier.device)

@@ -1,0 +1,152 @@
+"""Two models side by side, from their digests: what each knows that the other does not, and who would teach what."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from .digest import Digest
+from .knowledge import EXPERTISE_SHARES, expertise_area, flip_entropy, flips_by_class, percent
+from .semantics import Closeness
+
+READ_BY = {"supervised": "right", "unsupervised": "confidence", "calibrated": "calibrated"}
+"""What of a digest each partition reads: the tutor in whom it is higher teaches."""
+DISAGREEMENTS = 10
+"""How many pairs of differing answers are listed."""
+
+
+@dataclass(frozen=True)
+class Partitioned:
+    """What a partition would make of a transfer set, before anything is trained."""
+
+    teacher_share: float
+    """Samples that the teacher would teach, in %."""
+    target_accuracy: float | None
+    """How often the targets are right, in %: what a student that learnt all of them would reach here."""
+    wrong_choice: float | None
+    """Where exactly one of the two is right, how often the other one teaches, in %; 50 is guessing."""
+
+
+def partitioned(student: Digest, teacher: Digest, rule: str) -> Partitioned:
+    """Try a partition on plain samples.
+
+    Args:
+        student: Digest of the student, which is the frozen student and so wins ties.
+        teacher: Digest of the teacher on the same samples.
+        rule: `supervised` (reads the right class), `unsupervised` or `calibrated` (read confidence).
+    """
+    taught = getattr(teacher, READ_BY[rule]) > getattr(student, READ_BY[rule])
+    share = percent(taught)
+    if student.labels is None:
+        return Partitioned(share, None, None)
+    right = torch.where(taught, teacher.correct, student.correct)
+    decisive = student.correct != teacher.correct
+    return Partitioned(share, percent(right), percent(~right[decisive]) if decisive.any() else None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A student and a teacher on one labelled split."""
+
+    student: Digest
+    teacher: Digest
+
+    @property
+    def positive(self) -> Bool[Tensor, " N"]:
+        """The teacher is right and the student wrong."""
+        return self.teacher.correct & ~self.student.correct
+
+    @property
+    def negative(self) -> Bool[Tensor, " N"]:
+        """The student is right and the teacher wrong."""
+        return self.student.correct & ~self.teacher.correct
+
+    def by_class(self) -> tuple[Int[Tensor, " C"], Int[Tensor, " C"]]:
+        """Count positive and negative flips of each class."""
+        labels, classes = self.student.labels, self.student.n_classes
+        assert labels is not None
+        return flips_by_class(self.positive, labels, classes), flips_by_class(self.negative, labels, classes)
+
+    def disagreements(self, classes: Sequence[str]) -> tuple[float, list[dict[str, Any]]]:
+        """Return how often the answers differ, in %, and the pairs of answers that do so most."""
+        differ = self.student.preds != self.teacher.preds
+        codes = self.student.preds[differ] * len(classes) + self.teacher.preds[differ]
+        assert self.student.labels is not None
+        labels = self.student.labels[differ]
+        found, counts = torch.unique(codes, return_counts=True)
+        most = counts.argsort(descending=True, stable=True)[:DISAGREEMENTS]
+        rows = []
+        for code, count in zip(found[most].tolist(), counts[most].tolist(), strict=True):
+            says = divmod(code, len(classes))
+            true = labels[codes == code]
+            rows.append(
+                {
+                    "student_says": classes[says[0]],
+                    "teacher_says": classes[says[1]],
+                    "count": count,
+                    "student_right": int((true == says[0]).sum()),
+                    "teacher_right": int((true == says[1]).sum()),
+                }
+            )
+        return percent(differ), rows
+
+
+def describe_flips(
+    compared: Comparison, names: Sequence[str], text: Closeness | None = None, wordnet: Closeness | None = None
+) -> dict[str, Any]:
+    """Say in JSON what a teacher knows that a student does not: how much, in which classes, and where they differ.
+
+    Args:
+        compared: The two models.
+        names: Of the classes.
+        text: How close class names are, where it is known.
+        wordnet: How close classes stand in WordNet, where that is known.
+    """
+    positive, negative = compared.by_class()
+    n, total = len(compared.student.preds), int(positive.sum())
+    areas = {f"{share:g}": expertise_area(positive, share) for share in EXPERTISE_SHARES}
+    disagreement, rows = compared.disagreements(names)
+    oracle = percent(compared.student.correct | compared.teacher.correct)
+    return {
+        "positive_flips": total,
+        "negative_flips": int(negative.sum()),
+        "positive_flips_percent": 100.0 * total / max(n, 1),
+        "negative_flips_percent": 100.0 * int(negative.sum()) / max(n, 1),
+        "accuracy_difference": compared.teacher.accuracy - compared.student.accuracy,
+        "entropy": flip_entropy(positive),
+        "uniform_entropy": torch.tensor(float(len(names))).log().item(),
+        "expertise": {share: [names[c] for c in area.tolist()] for share, area in areas.items()},
+        "expertise_share": {
+            share: 100.0 * int(positive[area].sum()) / total if total else 0.0 for share, area in areas.items()
+        },
+        "similarity": _similarity(areas, text),
+        "wordnet": _similarity(areas, wordnet),
+        "disagreement": disagreement,
+        "disagreements": rows,
+        "ceilings": {
+            "mean_probability": None,
+            "most_confident": partitioned(compared.student, compared.teacher, "unsupervised").target_accuracy,
+            "oracle": oracle,
+        },
+    }
+
+
+def _similarity(areas: dict[str, Int[Tensor, " _"]], closeness: Closeness | None) -> dict[str, Any] | None:
+    """Say how close the classes of each area are."""
+    if closeness is None:
+        return None
+    found = closeness.of_each(list(areas.values()))
+    return {share: asdict(similarity) for share, similarity in zip(areas, found, strict=True)}
+
+
+def describe_partitions(student: Digest, teacher: Digest, calibrated: bool) -> dict[str, Any]:
+    """Say in JSON who would teach what on the transfer set, under each rule that has what it reads."""
+    rules = {
+        "supervised": student.labels is not None,
+        "unsupervised": True,
+        "calibrated": calibrated,
+    }
+    return {rule: asdict(partitioned(student, teacher, rule)) if fits else None for rule, fits in rules.items()}

@@ -1,0 +1,44 @@
+"""What the averaged probabilities of models reach: of every pair, and of all together."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EnsembleAccuracies:
+    """Accuracies of mean-probability ensembles, in %."""
+
+    pairs: Float[Tensor, "M M"]
+    """Of each two models; a model with itself is the model."""
+    together: float
+    """Of all models."""
+
+
+def ensemble_accuracies(
+    blocks: Iterable[tuple[Float[Tensor, "M B C"], Int[Tensor, " B"]]], n_models: int
+) -> EnsembleAccuracies:
+    """Average the probabilities of every two models, and of all, and count what is right.
+
+    This is the one comparison whose work grows with pairs × samples × classes: it walks over samples in blocks, so
+    that all models' probabilities of a block fit into the cache, and asks each unordered pair once.
+
+    Args:
+        blocks: Logits of all models on some samples, and their labels. Some tens of samples a block are fastest.
+        n_models: How many models a block holds.
+    """
+    right = torch.zeros(n_models, n_models, dtype=torch.long)
+    together = samples = 0
+    for logits, labels in blocks:
+        probs = logits.softmax(2)
+        for model in range(n_models):
+            sums = probs[model:] + probs[model]
+            preds = torch.from_numpy(sums.numpy().argmax(2))  # several times faster than torch's
+            right[model, model:] += (preds == labels).sum(1)
+        together += int((probs.sum(0).argmax(1) == labels).sum())
+        samples += len(labels)
+    counts = torch.triu(right) + torch.triu(right, 1).T
+    return EnsembleAccuracies(100.0 * counts.double() / max(samples, 1), 100.0 * together / max(samples, 1))

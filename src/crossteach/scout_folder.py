@@ -1,0 +1,158 @@
+"""A scout in a folder: `config.json`, `classes.parquet`, `pictures.json` with its pictures, and last `scout.json`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .comparison import Comparison
+from .digest import Digest
+from .embeddings import Embed, source_fingerprint
+from .files import write_json
+from .knowledge import expertise_area, flips_by_class
+from .pictures import write_pictures
+from .runs import RunFolder, open_run
+from .scouting import require_comparable, scout
+from .store import Store
+from .types import Classifier, Progress, Splits, no_progress
+
+MOST_PICTURES, A_PAIR, A_CLASS = 240, 12, 3
+"""Pictures of all pairs together, of one pair, and of one class of a pair: a report has to stay small."""
+
+
+def open_scout(
+    models: Sequence[Classifier],
+    data: Splits,
+    out: Path,
+    store: Store | None = None,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+    embeddings: str | Embed | np.ndarray = "auto",
+    ensembles: bool = True,
+    controls: bool = False,
+) -> dict[str, Any]:
+    """Scout into a folder; one that the same command has filled is read instead.
+
+    Args:
+        models: At least two.
+        data: See `scout`.
+        out: The folder.
+        store: Where answers are kept.
+        overwrite: Whether to empty a folder that another configuration has used.
+        progress: Told what is being done.
+        embeddings: See `scout`.
+        ensembles: See `scout`.
+        controls: See `scout`.
+
+    Returns:
+        The content of `scout.json`.
+
+    Raises:
+        RunFolderError: If the folder holds another scout, or a transfer.
+    """
+    require_comparable(models, data)
+    config = {
+        "command": "scout",
+        "models": [{"spec": m.spec, "fingerprint": m.fingerprint} for m in models],
+        "data": {"spec": data.spec, "fingerprint": data.fingerprint},
+        "embeddings": source_fingerprint(embeddings),
+        "ensembles": ensembles,
+        "controls": controls,
+    }
+    folder = open_run(out, config, overwrite, done="scout.json")
+    if not folder.is_whole:
+        found = scout(models, data, store, progress, embeddings, ensembles, controls)
+        folder.write_table("classes.parquet", class_table(found.answers.test))
+        _write_pictures(folder, found.answers.test, found.summary, data)
+        folder.finish(found.summary)
+    return folder.summary()
+
+
+def class_table(test: Sequence[Digest]) -> dict[str, np.ndarray]:
+    """Count the flips of every ordered pair in every class; classes without flips have no row."""
+    labels, n_classes = test[0].labels, test[0].n_classes
+    assert labels is not None
+    columns: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("student", "teacher", "class", "positive", "negative")
+    }
+    correct = [d.correct for d in test]
+    for student, knows in enumerate(correct):
+        for teacher, knows_too in enumerate(correct):
+            positive = flips_by_class(knows_too & ~knows, labels, n_classes).numpy()
+            negative = flips_by_class(knows & ~knows_too, labels, n_classes).numpy()
+            found = np.flatnonzero(positive + negative)
+            parts = (
+                np.full(len(found), student),
+                np.full(len(found), teacher),
+                found,
+                positive[found],
+                negative[found],
+            )
+            for column, part in zip(columns.values(), parts, strict=True):
+                column.append(part)
+    return {name: np.concatenate(parts).astype(np.int32) for name, parts in columns.items()}
+
+
+def _write_pictures(folder: RunFolder, test: Sequence[Digest], summary: dict[str, Any], data: Splits) -> None:
+    """Show what teachers know: of each student's first teacher, then of its second, while there is room."""
+    chosen: list[tuple[Digest, Digest, list[int]]] = []
+    rows: set[int] = set()
+    for student, teacher in _pairs_in_order(test, summary):
+        best = strongest_flips(Comparison(student, teacher))
+        if len(rows | set(best)) > MOST_PICTURES:
+            break
+        rows |= set(best)
+        chosen.append((student, teacher, best))
+    files = write_pictures(data.test, sorted(rows), folder.path)
+    entries = [
+        {
+            "student": student.model,
+            "teacher": teacher.model,
+            "samples": [_sample(row, files[row], data.classes, student, teacher) for row in best],
+        }
+        for student, teacher, best in chosen
+    ]
+    write_json(folder.path / "pictures.json", entries)
+
+
+def _pairs_in_order(test: Sequence[Digest], summary: dict[str, Any]) -> list[tuple[Digest, Digest]]:
+    """Return every student with the teacher ranked first for it, then with the second, and so on."""
+    named = {d.model: d for d in test}
+    if summary["ranking"] is None:
+        return [(named[pair["student"]], named[pair["teacher"]]) for pair in summary["pairs"]]
+    lists = [[(named[r["student"]], named[t["teacher"]]) for t in r["teachers"]] for r in summary["ranking"]]
+    return [pair for place in zip(*lists, strict=True) for pair in place]
+
+
+def strongest_flips(compared: Comparison) -> list[int]:
+    """Choose positive flips to show: from the classes with most of them, the teacher surest of the right answer.
+
+    Returns:
+        Rows of the split; few of each class.
+    """
+    student, teacher, labels = compared.student, compared.teacher, compared.student.labels
+    assert labels is not None and student.right is not None and teacher.right is not None
+    surer = teacher.right.exp() - student.right.exp()
+    rows: list[int] = []
+    for c in expertise_area(compared.by_class()[0], 100.0).tolist():
+        inside = (compared.positive & (labels == c)).nonzero().squeeze(1)
+        best = torch.argsort(surer[inside], descending=True, stable=True)[:A_CLASS]
+        rows += inside[best].tolist()
+        if len(rows) >= A_PAIR:
+            break
+    return rows[:A_PAIR]
+
+
+def _sample(row: int, file: str, classes: Sequence[str], student: Digest, teacher: Digest) -> dict[str, Any]:
+    assert student.labels is not None
+    return {
+        "file": file,
+        "sample": row,
+        "label": classes[int(student.labels[row])],
+        "student_says": classes[int(student.preds[row])],
+        "student_confidence": float(student.confidence[row].exp()),
+        "teacher_says": classes[int(teacher.preds[row])],
+        "teacher_confidence": float(teacher.confidence[row].exp()),
+    }
