@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .methods import METHODS as METHODS
     from .models import load_model as load_model
     from .prediction import predict as predict
+    from .report import write_report as write_report
     from .scouting import Scouting as Scouting
     from .scouting import scout as scout
     from .store import Store as Store
@@ -60,6 +61,7 @@ _HOME = {
     "METHODS": "methods",
     "load_model": "models",
     "predict": "prediction",
+    "write_report": "report",
     "Scouting": "scouting",
     "scout": "scouting",
     "Store": "store",

@@ -100,18 +100,30 @@ def scout(
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Add a randomly initialised copy of each architecture.")
+    ] = False,
+    embeddings: Annotated[
+        str, typer.Option(help="How close class names are: auto (MiniLM), none, FILE.npy, or FILE.py:FUNCTION.")
+    ] = "auto",
+    ensembles: Annotated[
+        bool, typer.Option(help="Measure the mean-probability ensemble of every pair; the slowest part of many models.")
+    ] = True,
 ) -> None:
-    """Compare models: who is right where the others are wrong, and what any combination could reach."""
-    from .scouting import open_scout
+    """Compare models: what each knows that the others do not, what any combination could reach, whom to ask first."""
+    from .scout_folder import open_scout
 
     with _progress(quiet) as report:
         opened = [_load_model(spec, device) for spec in models]
-        summary = open_scout(opened, _load_data(data), out, _store(store), overwrite, report)
+        found = open_scout(
+            opened, _load_data(data), out, _store(store), overwrite, report, embeddings, ensembles, controls
+        )
     if as_json:
-        _print_json(summary)
-    else:
-        _show_scout(summary)
-        _console().print(f"\nWritten to {out / 'scout.json'}")
+        _print_json(found)
+        return
+    _show_scout(found)
+    _show_ranking(found)
+    _console().print(f"\nWritten to {out / 'scout.json'}; crossteach report {out} makes pages of it", highlight=False)
 
 
 @app.command(
@@ -167,6 +179,28 @@ def transfer(
     for note in result.notes:
         _console().print(f"Note: {note}.", highlight=False)
     _console().print(f"\nThe student is in {out / 'student'}; crossteach opens it as run:{out}")
+
+
+@app.command(epilog="Example:  crossteach report my-run")
+@_one_line_errors
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a scout or a transfer.")],
+    as_json: Json = False,
+    store: Annotated[Path | None, typer.Option("--store", help="Taken, as everywhere; no answer is read.")] = None,
+    seed: Annotated[int, typer.Option(help="Taken, as everywhere; nothing is drawn at random.")] = 0,
+    device: Annotated[str, typer.Option(help="Taken, as everywhere; no model is loaded.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Taken; a report always replaces the last.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Taken; there is no progress to show.")] = False,
+) -> None:
+    """Write a run folder as one HTML page, with its figures as SVG and its tables as CSV beside it."""
+    from .report import make_report
+
+    made = make_report(folder)
+    if as_json:
+        files = {kind: [str(p) for p in paths] for kind, paths in (("figures", made.figures), ("tables", made.tables))}
+        _print_json({"report": str(made.path), **files, "seconds": made.seconds})
+        return
+    sys.stdout.write(f"{made.path}\n")
 
 
 def _device(name: str) -> str:
@@ -260,12 +294,28 @@ def _show_scout(summary: dict[str, Any]) -> None:
         table.add_row(model["name"], model["family"], f"{model['params']:,}", f"{model['accuracy']:.2f}%", *cells)
     console = _console()
     console.print(table)
-    top = summary["ceilings"]
+    top = {name: "not measured" if value is None else f"{value:.2f}%" for name, value in summary["ceilings"].items()}
     console.print(
-        f"All together: mean probability {top['mean_probability']:.2f}%, most confident {top['most_confident']:.2f}%, "
-        f"any of them right {top['oracle']:.2f}%",
+        f"All together: mean probability {top['mean_probability']}, most confident {top['most_confident']}, "
+        f"any of them right {top['oracle']}",
         highlight=False,
     )
+
+
+def _show_ranking(found: dict[str, Any]) -> None:
+    """Print which teacher to try first, for each student."""
+    if found["ranking"] is None:
+        return
+    console = _console()
+    console.print(
+        "\nWhich teacher first, by what its share of the targets would add on the selection split, in points:"
+    )
+    for row in found["ranking"]:
+        teachers = [
+            f"{t['teacher']} {t['predicted_gain']:+.2f}" + (" (redundant)" if t["redundant"] else "")
+            for t in row["teachers"]
+        ]
+        console.print(f"  {row['student']:<12} {', '.join(teachers)}", highlight=False)
 
 
 def _show_transfers(summaries: Sequence[dict[str, Any]]) -> None:

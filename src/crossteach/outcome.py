@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .calibration import expected_calibration_error
+from .exhibits import write_exhibits
 from .files import make_folder, write_bytes
 from .gate import GateResult
 from .knowledge import change, negative_flips, percent, positive_flips, transfer_rate, transfer_rate_by_area
@@ -117,6 +118,7 @@ def one_or_list(values: Sequence[float]) -> float | list[float] | None:
 
 def write_outcome(
     run: RunFolder,
+    data: Splits,
     student: TrainableClassifier,
     before: Predictions,
     after: Predictions,
@@ -124,7 +126,7 @@ def write_outcome(
     teachers: Sequence[Predictions],
     summary: dict[str, Any],
 ) -> None:
-    """Write the ledger and the student, then the summary: with it the run is whole."""
+    """Write the ledger, what is shown, and the student, then the summary: with it the run is whole."""
     assert before.labels is not None
     columns: dict[str, np.ndarray] = {"id": before.ids, "label": before.labels.numpy()}
     if before.group is not None:
@@ -136,6 +138,7 @@ def write_outcome(
         columns[f"pred_{name}"] = preds.numpy()
         columns[f"confidence_{name}"] = confidence.numpy()
     run.write_samples(columns)
+    write_exhibits(run, data, before, after, ungated, teachers)
     folder = make_folder(run.path / "student")
     student.save(str(folder))
     write_bytes(folder / "README.md", README.format(code=student.loading_code()).encode())

@@ -1,7 +1,8 @@
 """A run folder: what was asked, what happened, what came out.
 
-`config.json`, `metrics.jsonl`, `summary.json`, `samples.parquet`, `student/`, and while it runs `checkpoint.pt`. A
-folder is whole once `summary.json` (of a scout: `scout.json`) stands in it; it is written last.
+`config.json`, `metrics.jsonl`, `summary.json`, `samples.parquet`, `classes.parquet`, `pictures.json` with `pictures/`,
+`student/`, and while it runs `checkpoint.pt`; a report adds `report.html`, `figures/` and `tables/`. A folder is whole
+once `summary.json` (of a scout: `scout.json`) stands in it; it is written last.
 """
 
 import io
@@ -20,7 +21,10 @@ import torch
 from .errors import RunFolderError, first_line
 from .files import make_folder, write_bytes, write_json, writing
 
-OURS = {"config.json", "metrics.jsonl", "summary.json", "samples.parquet", "student", "checkpoint.pt", "scout.json"}
+OURS = {
+    *("config.json", "metrics.jsonl", "summary.json", "samples.parquet", "student", "checkpoint.pt", "scout.json"),
+    *("classes.parquet", "pictures.json", "pictures", "report.html", "figures", "tables"),
+}
 
 
 class RunFolder:
@@ -51,9 +55,13 @@ class RunFolder:
 
     def write_samples(self, columns: Mapping[str, np.ndarray]) -> None:
         """Write the ledger: one row for each test sample."""
+        self.write_table("samples.parquet", columns)
+
+    def write_table(self, name: str, columns: Mapping[str, np.ndarray]) -> None:
+        """Write columns of equal length as a parquet file."""
         buffer = io.BytesIO()
         pq.write_table(pa.table(dict(columns)), buffer, compression="zstd")
-        write_bytes(self.path / "samples.parquet", buffer.getvalue())
+        write_bytes(self.path / name, buffer.getvalue())
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Keep everything that an interrupted run needs to go on."""

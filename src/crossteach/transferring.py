@@ -115,7 +115,7 @@ def transfer(
         seconds=time.perf_counter() - started,
     )
     run.write_metrics(trained.records)
-    write_outcome(run, copy, before, after, ungated, teacher_answers, summary)
+    write_outcome(run, data, copy, before, after, ungated, teacher_answers, summary)
     return TransferResult(copy, summary, run.path, tuple(setting.notes))
 
 

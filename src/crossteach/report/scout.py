@@ -1,0 +1,189 @@
+"""A scout's page: who knows what the others do not, and who should teach whom first."""
+
+from typing import Any
+
+from . import scout_figures as figures
+from .page import Page
+from .pairs import Pairs
+from .reading import Run, clean, damaged, require
+from .tables import Tables
+from .words import number, points, scout_command
+
+NUMBER = (int, float)
+MODEL_COLUMNS = (
+    ("accuracy", "Accuracy, %", 2),
+    ("accuracy_top5", "Top 5, %", 2),
+    ("ece", "ECE", 4),
+    ("ece_calibrated", "ECE, calibrated", 4),
+    ("temperature", "Temperature", 2),
+    ("params", "Parameters", 0),
+    ("family", "Family", None),
+    ("images_per_second", "Images/s", 0),
+)
+CEILINGS = (
+    ("mean_probability", "Mean probability"),
+    ("most_confident", "Most confident"),
+    ("oracle", "Any of them right"),
+)
+SHOWN_PAIRS = 1000
+"""Pairs that a page shows; 32 models have 992."""
+SHOWN_TEACHERS = 8
+"""Of a student's ranking."""
+
+
+def scout_page(run: Run, tables: Tables) -> Page:
+    """Turn a scout's folder into its page."""
+    summary = checked(run)
+    pairs = Pairs(run, summary)
+    write_tables(summary, pairs, tables)
+    chosen = pairs.first()
+    drawings = [figures.flips(summary)]
+    drawings += [figures.knowledge(pairs, pairs.shown(SHOWN_PAIRS))] if pairs.all else []
+    drawings += [figures.histogram(pairs, chosen)] if chosen and pairs.histogram(chosen) else []
+    context = {
+        "title": f"{len(summary['models'])} models on {clean(summary['data'])}",
+        "summary": summary,
+        "sentence": sentence(summary, pairs),
+        "models": summary["models"],
+        "columns": columns(summary["models"]),
+        "matrix": heat(summary),
+        "ceilings": [(name, summary["ceilings"].get(key)) for key, name in CEILINGS],
+        "controls": controls(summary),
+        "pairs": [pair_row(pair) for pair in pairs.shown(SHOWN_PAIRS)],
+        "pairs_left_out": max(0, len(pairs.all) - SHOWN_PAIRS),
+        "chosen": chosen,
+        "embedded": pairs.embedded(SHOWN_PAIRS) if chosen else None,
+        "ranking": summary.get("ranking"),
+        "shown_teachers": SHOWN_TEACHERS,
+        "semantics": summary.get("semantics") or {},
+        "notes": [clean(note) for note in summary.get("notes") or []],
+        "command": repeat(run),
+        "fingerprints": [(m["name"], clean(m["fingerprint"])) for m in summary["models"] if m.get("fingerprint")]
+        + [("data", clean(run.config["data"]["fingerprint"]))] * ("fingerprint" in run.config.get("data", {})),
+        "files": run.files,
+    }
+    return Page("scout.html.jinja", context, drawings)
+
+
+def checked(run: Run) -> dict[str, Any]:
+    """Return the summary, after a look at what the page cannot do without."""
+    summary, path = run.summary, run.path / "scout.json"
+    require(summary, path, data=str, models=list, positive_flips=list, ceilings=dict)
+    summary["data"] = clean(summary["data"])
+    for model in summary["models"]:
+        require(model, path, name=str, accuracy=NUMBER)
+        model["name"] = clean(model["name"])
+    names = [model["name"] for model in summary["models"]]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise damaged(path, f"its models are {', '.join(names)}; expected two or more of different names")
+    rows = summary["positive_flips"]
+    square = len(rows) == len(names) and all(isinstance(row, list) and len(row) == len(names) for row in rows)
+    if not square or not all(isinstance(cell, NUMBER) for row in rows for cell in row):
+        raise damaged(path, f"its 'positive_flips' are not {len(names)} rows of {len(names)} numbers")
+    return summary
+
+
+def sentence(summary: dict[str, Any], pairs: Pairs) -> str:
+    """Say the result in words."""
+    models = summary["models"]
+    best = max(models, key=lambda model: model["accuracy"])
+    told = [f"{best['name']} is the best alone, with {number(best['accuracy'])} %."]
+    oracle = summary["ceilings"].get("oracle")
+    if isinstance(oracle, NUMBER):
+        told.append(
+            f"On {number(oracle)} % of the samples at least one model is right: "
+            f"{number(oracle - best['accuracy'])} points that {best['name']} could learn."
+        )
+    predicted = [pair for pair in pairs.all if isinstance(pair.get("predicted_gain"), NUMBER)]
+    if predicted:
+        first = max(predicted, key=lambda pair: pair["predicted_gain"])
+        told.append(
+            f"The lesson to try first: {first['student']} from {first['teacher']}, "
+            f"predicted {points(first['predicted_gain'])} points."
+        )
+    return " ".join(told)
+
+
+def columns(models: list[dict[str, Any]]) -> list[tuple[str, str, int | None]]:
+    """Return the columns that at least one model fills."""
+    return [column for column in MODEL_COLUMNS if any(model.get(column[0]) is not None for model in models)]
+
+
+def heat(summary: dict[str, Any]) -> list[list[tuple[float, str]] | None]:
+    """Return, for each student, a value and a shade in [0, 0.6] for each teacher."""
+    matrix = summary["positive_flips"]
+    largest = max((cell for i, row in enumerate(matrix) for j, cell in enumerate(row) if i != j), default=0) or 1
+    return [[(cell, f"{0.6 * cell / largest:.2f}") for cell in row] for row in matrix]
+
+
+def controls(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the control rows, a cell for each student."""
+    names = [model["name"] for model in summary["models"]]
+    return [
+        {
+            "name": clean(control["name"]),
+            "of": clean(control.get("of", "")),
+            "accuracy": control.get("accuracy"),
+            "flips": [control.get("positive_flips", {}).get(name) for name in names],
+        }
+        for control in summary.get("controls") or []
+    ]
+
+
+def pair_row(pair: dict[str, Any]) -> dict[str, Any]:
+    """Return what the table of pairs shows."""
+    uniform, entropy = pair.get("uniform_entropy"), pair.get("entropy")
+    even = 100 * entropy / uniform if isinstance(entropy, NUMBER) and uniform else None
+    keys = (
+        "student",
+        "teacher",
+        "key",
+        "accuracy_difference",
+        "positive",
+        "negative",
+        "predicted_gain",
+        "disagreement",
+    )
+    return {**{key: pair.get(key) for key in keys}, "evenness": even, "ceilings": pair.get("ceilings") or {}}
+
+
+def repeat(run: Run) -> str | None:
+    """Return the command that repeats the scout; None where the configuration is not known."""
+    known = all(key in run.config for key in ("models", "data"))
+    return clean(scout_command(run.config, f"{run.name}-again")) if known else None
+
+
+def write_tables(summary: dict[str, Any], pairs: Pairs, tables: Tables) -> None:
+    """Write everything the page draws on, whole."""
+    names = [model["name"] for model in summary["models"]]
+    keys = ["name", "spec", *(key for key, *_ in MODEL_COLUMNS), "fingerprint"]
+    tables.write("models", keys, [[model.get(key) for key in keys] for model in summary["models"]])
+    rows = [[name, *row] for name, row in zip(names, summary["positive_flips"], strict=True)]
+    tables.write("positive_flips", ["student", *names], rows)
+    flat = [flatten(pair) for pair in pairs.all]
+    heads = list(dict.fromkeys(key for row in flat for key in row)) or ["student", "teacher"]
+    tables.write("pairs", heads, [[row.get(head) for head in heads] for row in flat])
+    tables.write("expertise", ("student", "teacher", "share", "held", "count", "classes"), pairs.areas())
+    tables.write("disagreements", pairs.DISAGREEMENT, pairs.disagreements())
+    if summary.get("controls"):
+        rows = [[c["name"], c["of"], c["accuracy"], *c["flips"]] for c in controls(summary)]
+        tables.write("controls", ["control", "of", "accuracy", *names], rows)
+    if summary.get("ranking"):
+        keys = ["teacher", "predicted_gain", "adds", "redundant", "reason"]
+        ranked = [[s["student"], *(t.get(k) for k in keys)] for s in summary["ranking"] for t in s["teachers"]]
+        tables.write("ranking", ["student", *keys], ranked)
+    if pairs.has_counts:
+        tables.write("flips_by_class", ["student", "teacher", *pairs.classes], pairs.by_class())
+
+
+def flatten(pair: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Bring a pair's numbers into one row; lists of classes stand in tables of their own."""
+    row: dict[str, Any] = {}
+    for key, value in pair.items():
+        if key in ("expertise", "disagreements", "index", "key", "positive", "negative"):
+            continue
+        if isinstance(value, dict):
+            row |= flatten(value, f"{prefix}{key}.")
+        elif not isinstance(value, list):
+            row[prefix + key] = value
+    return row

@@ -1,0 +1,136 @@
+"""Numbers and findings as words."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..config import TransferConfig
+
+METHODS = {
+    "kl": "plain distillation: the student is pulled towards the teacher on every sample",
+    "xe-kl": "distillation mixed with the labels' cross-entropy",
+    "xe-kl+mcl": "distillation mixed with the labels' cross-entropy; the slow average of the weights is returned",
+    "kl+dp": "data partitioning: each sample is taught by the one, teacher or frozen student, that gives the true "
+    "class the higher probability",
+    "kl+dp-unsupervised": "data partitioning without labels: each sample is taught by the more confident of teacher "
+    "and frozen student",
+    "xe+dp": "data partitioning by the labels, mixed with the labels' cross-entropy",
+    "self": "a control without a teacher: the student is taught by its frozen self",
+    "xe": "a control without a teacher: the student goes on training on the labels",
+    "self+labels": "a control without a teacher: the frozen student where it is right, else the label",
+}
+VERDICTS = {
+    "accepted": "accepted by the gate",
+    "kept_original": "the gate kept the original",
+    "unverified": "unverified: no label could confirm it",
+    "diverged": "training broke off; the original is kept",
+}
+MARKS = {"accepted": "✓", "kept_original": "↺", "unverified": "?", "diverged": "✕"}
+NOTHING = "–"
+
+
+def number(value: Any, digits: int = 2) -> str:
+    """Write a number with a true minus and thousands separated.
+
+    Example:
+        >>> number(-1234.567, 1), number(None)
+        ('−1,234.6', '–')
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return NOTHING
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def points(value: Any, digits: int = 2) -> str:
+    """Write a difference with its sign; what rounds to nothing has none.
+
+    Example:
+        >>> points(0.204), points(-3), points(-0.001)
+        ('+0.20', '−3.00', '0.00')
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return NOTHING
+    rounded = round(value, digits)
+    return f"{rounded:+,.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
+
+
+def p_value(value: Any) -> str:
+    """Write a p-value.
+
+    Example:
+        >>> p_value(0.00004), p_value(0.0312), p_value(1.0)
+        ('< 0.0001', '0.031', '1.00')
+    """
+    if not isinstance(value, int | float):
+        return NOTHING
+    return "< 0.0001" if value < 1e-4 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def interval(bounds: Any) -> str:
+    """Write an interval of points."""
+    return f"{points(bounds[0])} to {points(bounds[1])}" if isinstance(bounds, list) and len(bounds) == 2 else NOTHING
+
+
+def listing(names: Sequence[str]) -> str:
+    """Join names as a sentence does.
+
+    Example:
+        >>> listing(["a", "b", "c"])
+        'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def shorten(text: str, longest: int = 60) -> str:
+    """Cut a name that would break a page's lines."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def transfer_command(config: Mapping[str, Any], out: str) -> str:
+    """Return the command that repeats a transfer, from its `config.json`."""
+    settings = config.get("config", {})
+    parts = [["crossteach transfer"], ["--student", config["student"]["spec"]]]
+    parts += [["--teacher", teacher["spec"]] for teacher in config["teachers"]]
+    parts += [["--data", config["data"]["spec"]]]
+    defaults = TransferConfig().to_dict()
+    if settings.get("method", "auto") != "auto":
+        parts += [["--method", settings["method"]]]
+    for key, value in changed(settings, defaults).items():
+        if key not in ("method", "seed"):
+            parts += [["--set", f"{key}={spell(value)}"]]
+    parts += [["--seed", str(settings.get("seed", 0))], ["--device", config.get("device", "auto")], ["--out", out]]
+    return join_lines(parts)
+
+
+def scout_command(config: Mapping[str, Any], out: str) -> str:
+    """Return the command that repeats a scout, from its `config.json`."""
+    parts = [["crossteach scout"], *([model["spec"]] for model in config["models"])]
+    parts += [["--data", config["data"]["spec"]], *([["--controls"]] if config.get("controls") else [])]
+    parts += [["--no-ensembles"]] if config.get("ensembles") is False else []
+    parts += [["--embeddings", "none"]] if config.get("embeddings") == "" else []
+    return join_lines([*parts, ["--out", out]])
+
+
+def join_lines(parts: Sequence[Sequence[str]]) -> str:
+    """Quote words for a shell, one option a line; the first part is the command itself."""
+    return " \\\n  ".join([parts[0][0], *(shlex.join(part) for part in parts[1:])])
+
+
+def changed(settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the settings that differ from the defaults, by their `--set` keys."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
+            found |= changed(value, defaults[key], f"{prefix}{key}.")
+        elif value != defaults.get(key):
+            found[prefix + key] = value
+    return found
+
+
+def spell(value: Any) -> str:
+    """Write a value as `--set` reads it."""
+    if isinstance(value, list):
+        return ",".join(spell(part) for part in value)
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, float) else str(value)
