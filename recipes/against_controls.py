@@ -31,7 +31,7 @@ print("| method | before | after | Δ returned | verdict | Δ ungated | 95% | ga
 print("|---|---|---|---|---|---|---|---|---|---|")
 for method in METHODS:
     config = crossteach.with_settings(crossteach.TransferConfig(), [f"method={method}", *arguments.settings])
-    teachers = [] if crossteach.METHODS[method].is_control else [teacher]
+    teachers = [teacher] if crossteach.METHODS[method].teachers else []
     s = crossteach.transfer(student, teachers, data, Path(arguments.out) / method, config).summary
     end = s["ungated"]
     low, high = end["interval"]

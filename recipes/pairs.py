@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from crossteach.methods import find_method
+
 METHODS = ("self", "xe", "self+labels", "kl", "kl+dp", "kl+dp-unsupervised", "xe+dp")
-CONTROLS = ("self", "xe", "self+labels")
-WITHOUT_LABELS = ("self", "kl", "kl+dp-unsupervised")
+"""What is run unless --methods says otherwise; any name of crossteach.METHODS may be given."""
 
 
 class Job(NamedTuple):
@@ -35,10 +36,10 @@ class Job(NamedTuple):
 
 
 def jobs(models: Sequence[str], data: str, out: Path, methods: Sequence[str], settings: Sequence[str]) -> list[Job]:
-    """List the transfers; a control knows no teacher and runs once a student."""
+    """List the transfers; a method that asks no teacher runs once a student."""
     listed = []
     for method in methods:
-        pairs = [(s, None) for s in models] if method in CONTROLS else list(permutations(models, 2))
+        pairs = list(permutations(models, 2)) if find_method(method).teachers else [(s, None) for s in models]
         for student, teacher in pairs:
             name = "-".join([method, *(f"{models.index(spec)}{slug(spec)}" for spec in (student, teacher) if spec)])
             listed.append(Job(method, student, teacher, data, out / name, tuple(settings)))
@@ -124,7 +125,7 @@ def table(results: Sequence[dict[str, Any]], models: Sequence[str], gated: bool)
 
 
 def matrix(results: Sequence[dict[str, Any]], models: Sequence[str], method: str, gated: bool) -> np.ndarray:
-    """Put one method's deltas into a student x teacher table; a control fills its student's row."""
+    """Put one method's deltas into a student x teacher table; one that asks no teacher fills its student's row."""
     values = np.full((len(models), len(models)), np.nan)
     for r in results:
         if r["method"] == method:
@@ -137,9 +138,10 @@ def matrix(results: Sequence[dict[str, Any]], models: Sequence[str], method: str
 
 def best_control(deltas: dict[str, np.ndarray], method: str) -> str | None:
     """Choose the control with the highest mean among those that see the same labels."""
-    if method in CONTROLS:
+    if find_method(method).is_control:
         return None
-    allowed = [c for c in CONTROLS if c in deltas and (method not in WITHOUT_LABELS or c in WITHOUT_LABELS)]
+    controls = [name for name in deltas if find_method(name).is_control]
+    allowed = [name for name in controls if find_method(method).labels or not find_method(name).labels]
     return max(allowed, key=lambda c: float(np.nanmean(deltas[c])), default=None)
 
 

@@ -17,7 +17,9 @@ GOOD = {
     "optim.momentum": ("0", 0.0),
     "optim.weight_decay": ("1e-4", 1e-4),
     "optim.warmup": ("0.1", 0.1),
+    "optim.schedule": ("constant", "constant"),
     "optim.clip": ("2", 2.0),
+    "optim.trains": ("lora:4", "lora:4"),
     "optim.train_statistics": ("True", True),
     "optim.precision": ("bfloat16", "bfloat16"),
     "optim.probe_rates": ("0.1,1", (0.1, 1.0)),
@@ -31,9 +33,18 @@ GOOD = {
     "partition.kl_weight": ("1", 1.0),
     "partition.slow_momentum": ("0.9999", 0.9999),
     "partition.slow_every": ("4", 4),
+    "partition.margin": ("0.2", 0.2),
+    "partition.top_classes": ("5", 5),
     "gate.max_loss": ("0", 0.0),
     "gate.level": ("0.95", 0.95),
     "gate.alphas": ("0.5,1", (0.5, 1.0)),
+    "gate.measure": ("balanced", "balanced"),
+    "gate.class_max_loss": ("5", 5.0),
+    "gate.ask": ("false", False),
+    "curriculum.order": ("soup", "soup"),
+    "curriculum.sequence": ("scout", "scout"),
+    "curriculum.average": ("uniform", "uniform"),
+    "curriculum.budget": ("total", "total"),
 }
 """A good value of every field, as text and as what it is read as."""
 
@@ -60,8 +71,19 @@ BAD = {
     "partition.kl_weight": ["-0.1", "1.1", "nan"],
     "partition.slow_momentum": ["-0.1", "1.1", "nan"],
     "partition.slow_every": ["0", "none"],
+    "partition.margin": ["-0.1", "1", "nan", "inf", "none"],
+    "partition.top_classes": ["0", "-3", "2.5", "many", "true"],
     "gate.max_loss": ["-0.1", "101", "inf", "nan", "none"],
     "gate.level": ["0.5", "1", "nan", "none"],
+    "optim.schedule": ["step", "none"],
+    "optim.trains": ["body", "lora:0", "head:2", "none"],
+    "gate.measure": ["f1", "none"],
+    "gate.class_max_loss": ["0", "-1", "101", "nan", "few"],
+    "gate.ask": ["2", "none"],
+    "curriculum.order": ["random", "none"],
+    "curriculum.sequence": ["alphabetical"],
+    "curriculum.average": ["mean"],
+    "curriculum.budget": ["none", "8"],
     "gate.alphas": ["", "0,1", "0.5,1.1", "1,0.5", "nan", "none"],
 }
 
@@ -112,7 +134,10 @@ def test_what_may_be_left_to_the_method_can_be_set_back(path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("lr=0.1", "unknown setting 'lr'; expected one of force, gate, method, optim, partition, seed, .*views"),
+        (
+            "lr=0.1",
+            "unknown setting 'lr'; expected one of curriculum, force, gate, method, optim, partition, seed, .*views",
+        ),
         ("optim.rate=1", "unknown setting 'optim.rate'; expected one of batch_size, clip, epochs, lr, .*warmup"),
         ("optim.lr.peak=1", "'lr' is a single value"),
         ("gate=0.3", "'gate' is a group of settings; expected one of gate.max_loss, gate.level, gate.alphas"),

@@ -141,3 +141,52 @@ def test_what_does_not_help_is_seldom_taken(simulation, deltas, alpha, share):
 def test_a_clear_gain_is_nearly_always_taken(simulation):
     alphas = accepted_alphas([1.0, 2.0, 3.0, 4.0], (0.03, 0.05, 0.07, 0.09), *simulation)
     assert (alphas > 0).mean() >= 0.9
+
+
+def classes(*changes, sizes):
+    """Return a half of so many samples a class, half of each right before; of each class, (gained, lost) changed."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    before = np.concatenate([np.arange(size) < size // 2 for size in sizes])
+    after = before.copy()
+    for c, (gained, lost) in enumerate(changes):
+        after[np.flatnonzero(~before & (labels == c))[:gained]] = True
+        after[np.flatnonzero(before & (labels == c))[:lost]] = False
+    return Half(before, [after], labels=labels)
+
+
+def test_balanced_accuracy_lets_every_class_count_the_same():
+    """A large class gains what a small one loses: more samples are right, and fewer classes are served."""
+    found = classes((60, 0), (0, 20), sizes=(2000, 100))
+    plain, balanced = (
+        decide(found, found, GateConfig(alphas=(1.0,), measure=measure)) for measure in ("accuracy", "balanced")
+    )
+    assert plain.verdict == "accepted"
+    assert plain.selection_delta == pytest.approx(100 * 40 / 2100)
+    assert balanced.verdict == "kept_original"
+    assert balanced.path[0].delta.estimate == pytest.approx((3 - 20) / 2)
+    assert balanced.path[0].tune_delta == pytest.approx((3 - 20) / 2)
+
+
+def test_no_class_may_be_shown_to_lose_more_than_its_budget():
+    found = classes((60, 0), (2, 12), sizes=(2000, 100))
+    config = partial(GateConfig, alphas=(1.0,))
+    assert decide(found, found, config()).verdict == "accepted"
+    refused = decide(found, found, config(class_max_loss=5.0))
+    assert refused.verdict == "kept_original"
+    assert "class 1 lost 10.0 points (12 lost, 2 gained)" in refused.classes
+    assert decide(found, found, config(class_max_loss=11.0)).verdict == "accepted"
+
+
+def test_a_loss_that_chance_would_make_vetoes_nothing():
+    found = classes((60, 0), (7, 10), sizes=(2000, 50))  # -6 points, of 17 changes
+    assert decide(found, found, GateConfig(alphas=(1.0,), class_max_loss=5.0)).verdict == "accepted"
+
+
+def test_classes_too_small_to_judge_are_counted_with_the_number_they_lack():
+    result = decide(
+        *[classes((60, 0), (0, 0), (0, 3), sizes=(2000, 80, 79))] * 2, GateConfig(class_max_loss=5.0, alphas=(1.0,))
+    )
+    assert result.verdict == "accepted"
+    assert "1 of 3 classes have fewer than the 80 samples that could show a loss of 5 points" in result.classes
+    few = classes((60, 0), (0, 4), sizes=(2000, 80))  # four losses, none gained: 5 points, and 0.5 ** 4 < 0.1
+    assert decide(few, few, GateConfig(alphas=(1.0,), class_max_loss=4.9)).verdict == "kept_original"

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, rel_entr, softmax
 
-from crossteach.losses import cross_entropy, kl_divergence, mixed
+from crossteach.losses import cross_entropy, kl_divergence, mixed, top_kl_divergence
 
 
 def logits(seed, n=7, c=5, scale=3.0):
@@ -53,6 +55,44 @@ def test_kl_of_a_certain_target_is_finite():
     assert kl_divergence(logits(0, n=1, c=3), certain).isfinite()
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("top", [1, 2, 3, 4])
+def test_kl_of_the_largest_classes_agrees_with_a_loop(temperature, top):
+    student, target = logits(0), logits(1)
+    total = 0.0
+    for s, t in zip(student.double().numpy(), target.double().numpy(), strict=True):
+        p, q = softmax(t / temperature), softmax(s / temperature)
+        kept = sorted(range(5), key=lambda c: -p[c])[:top]
+        total += sum(p[c] * np.log(p[c] / q[c]) for c in kept)
+        p_rest, q_rest = 1 - sum(p[c] for c in kept), 1 - sum(q[c] for c in kept)
+        total += p_rest * np.log(p_rest / q_rest)
+    expected = temperature**2 * total / len(student)
+    assert top_kl_divergence(student, target, top, temperature).item() == pytest.approx(expected, rel=1e-4)
+
+
+@given(seed=st.integers(0, 10_000), c=st.integers(1, 6), scale=st.sampled_from([0.1, 3.0, 30.0]))
+def test_adding_up_classes_only_loses_information(seed, c, scale):
+    student, target = logits(seed, c=c, scale=scale), logits(seed + 1, c=c, scale=scale)
+    full = kl_divergence(student, target)
+    assert torch.equal(top_kl_divergence(student, target, c), full)
+    found = [top_kl_divergence(student, target, top).item() for top in range(1, c + 1)]
+    assert all(-1e-6 <= less <= more + 1e-5 * scale for less, more in itertools.pairwise(found))
+    assert found[-1] == full.item()
+    if c > 1:
+        assert found[-2] == pytest.approx(full.item(), rel=1e-4, abs=1e-5)  # a tail of one class is that class
+
+
+def test_the_student_is_not_told_how_the_rest_is_spread():
+    target = torch.tensor([[4.0, 1.0, 0.5, -1.0]])
+    leaf = torch.tensor([[3.0, 0.0, 2.0, 1.0]], requires_grad=True)
+    top_kl_divergence(leaf, target, 1).backward()
+    rest = leaf.detach()[0, 1:].softmax(0)
+    assert leaf.grad.isfinite().all()
+    assert torch.allclose(leaf.grad[0, 1:] / leaf.grad[0, 1:].sum(), rest)  # its own spread is kept
+    certain = torch.tensor([[0.0, -60000.0, -60000.0, -60000.0]])
+    assert top_kl_divergence(leaf, certain, 2).isfinite()
+
+
 def test_cross_entropy_takes_logits():
     student, labels = logits(0), torch.tensor([0, 1, 2, 3, 4, 0, 1])
     expected = -log_softmax(student.double().numpy(), axis=1)[np.arange(7), labels.numpy()].mean()
@@ -70,6 +110,7 @@ def test_mixed_needs_only_what_has_weight():
     student, target, labels = logits(0), logits(1), torch.tensor([0, 1, 2, 3, 4, 0, 1])
     assert torch.equal(mixed(student, None, labels, 0.0), cross_entropy(student, labels))
     assert torch.equal(mixed(student, target, None, 1.0), kl_divergence(student, target))
+    assert torch.equal(mixed(student, target, None, 1.0, 2.0, 3), top_kl_divergence(student, target, 3, 2.0))
 
 
 def test_no_gradient_reaches_the_targets():

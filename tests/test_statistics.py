@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from crossteach.statistics import holm, mcnemar, paired_delta, summarise_study, two_way_bootstrap
+from crossteach.statistics import (
+    balanced_weights,
+    holm,
+    mcnemar,
+    paired_delta,
+    summarise_study,
+    two_way_bootstrap,
+)
 
 
 @given(st.integers(0, 200), st.integers(0, 200))
@@ -135,3 +142,41 @@ def test_a_study_by_hand():
     assert found.harm == pytest.approx(20.0) and found.significant_harm == pytest.approx(20.0)
     assert found.coverage == pytest.approx(90.0)
     assert summarise_study(students, deltas, uppers).coverage == 100.0
+
+
+def test_equal_weights_change_nothing():
+    rng = np.random.default_rng(0)
+    before, after = rng.random(300) < 0.8, rng.random(300) < 0.8
+    group = np.arange(300) % 12
+    for given_group in (None, group):
+        assert paired_delta(before, after, given_group) == paired_delta(
+            before, after, given_group, weights=np.ones(300)
+        )
+
+
+def test_balanced_weights_give_balanced_accuracy():
+    rng = np.random.default_rng(0)
+    labels = rng.choice(5, 400, p=[0.6, 0.2, 0.1, 0.06, 0.04])
+    before, after = rng.random(400) < 0.8, rng.random(400) < 0.7
+    weights = balanced_weights(labels)
+    assert weights.mean() == pytest.approx(1)
+    by_class = [100 * (after[labels == c].mean() - before[labels == c].mean()) for c in range(5)]
+    found = paired_delta(before, after, weights=weights)
+    assert found.estimate == pytest.approx(np.mean(by_class))
+    assert found.low < found.estimate < found.high
+    assert found.high - found.low > paired_delta(before, after).high - paired_delta(before, after).low
+
+
+def test_a_balanced_interval_covers():
+    """Two classes, one rare: the interval of the balanced delta holds the truth about as often as it says."""
+    rng, covered = np.random.default_rng(1), 0
+    labels = np.repeat([0, 1], [900, 100])
+    weights = balanced_weights(labels)
+    for _ in range(300):
+        change = rng.random(1000)
+        gain, loss = np.where(labels == 0, 0.02, 0.06), np.where(labels == 0, 0.01, 0.10)
+        before = rng.random(1000) < 0.5
+        after = np.where(before, change >= 2 * loss, change < 2 * gain)
+        found = paired_delta(before, after, weights=weights)
+        covered += found.low <= 100 * (0.01 - 0.04) / 2 <= found.high
+    assert 0.90 <= covered / 300 <= 0.99

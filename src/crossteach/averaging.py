@@ -1,9 +1,11 @@
 """Averages of weights: the slow weights of MCL, and the straight path between old and new."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from .errors import ModelError
 
 State = dict[str, Tensor]
 
@@ -25,6 +27,29 @@ def interpolate(old: Mapping[str, Tensor], new: Mapping[str, Tensor], alpha: flo
     return {
         name: torch.lerp(old[name], value, alpha) if value.is_floating_point() else value.clone()
         for name, value in new.items()
+    }
+
+
+def average(states: Sequence[Mapping[str, Tensor]]) -> State:
+    """Return the mean of several weights of one architecture: a soup. Integer buffers come from the first.
+
+    Raises:
+        ModelError: If the weights are of different architectures.
+
+    Source: Wortsman et al., "Model soups" (ICML 2022).
+    """
+    first = states[0]
+    for number, other in enumerate(states[1:], 2):
+        if {n: v.shape for n, v in first.items()} != {n: v.shape for n, v in other.items()}:
+            raise ModelError(
+                f"weights 1 and {number} of a soup are of different architectures; only students of one architecture, "
+                "trained from the same start, can be averaged"
+            )
+    return {
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(value.dtype)
+        if value.is_floating_point()
+        else value.clone()
+        for name, value in first.items()
     }
 
 

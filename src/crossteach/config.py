@@ -9,6 +9,9 @@ from .errors import ConfigError
 from .specs import literal
 
 Config = TypeVar("Config")
+PARTS = ("all", "norm", "last", "head", "lora")
+ADAPTER_RANK = 8
+"""Of adapters, where none is given."""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -32,9 +35,13 @@ class OptimConfig:
     weight_decay: float = 0.0
     """Above 0 it pulls the student away from what it knows."""
     warmup: float = 0.05
-    """Share of the steps over which the rate rises from 0; then it falls to 0 along a cosine."""
+    """Share of the steps over which the rate rises from 0."""
+    schedule: str = "cosine"
+    """What the rate does then: it falls to 0 along a cosine, or stays (constant)."""
     clip: float = 1.0
     """Largest norm of the gradient."""
+    trains: str = "all"
+    """Which weights learn: all, norm, last (the last block and the head), head, or lora:RANK (adapters; extra peft)."""
     train_statistics: bool = False
     """Whether dropout, drop-path and batch norm run in train mode; by default they stay as in evaluation."""
     precision: Precision = "auto"
@@ -44,7 +51,22 @@ class OptimConfig:
     probe_steps: int = 50
     """Steps the probe gives each rate."""
 
+    @property
+    def part(self) -> tuple[str, int]:
+        """The part that learns, and the rank of its adapters."""
+        part, _, rank = self.trains.partition(":")
+        return part, int(rank or ADAPTER_RANK)
+
     def __post_init__(self) -> None:
+        part, colon, rank = self.trains.partition(":")
+        ranked = not colon or (part == "lora" and rank.isdigit() and int(rank) > 0)
+        _require(part in PARTS and ranked, f"optim.trains must be one of {', '.join(PARTS)} or lora:RANK", self.trains)
+        known_schedules = ("cosine", "constant")
+        _require(
+            self.schedule in known_schedules,
+            f"optim.schedule must be one of {', '.join(known_schedules)}",
+            self.schedule,
+        )
         _require(self.epochs >= 1, "optim.epochs must be at least 1", self.epochs)
         _require(self.lr is None or 0 < self.lr < math.inf, "optim.lr must be above 0", self.lr)
         _require(self.batch_size >= 1, "optim.batch_size must be at least 1", self.batch_size)
@@ -97,6 +119,10 @@ class PartitionConfig:
     """τ of the slow weights; None makes τ to the power of all updates 0.6, as in the paper's 10,000 steps."""
     slow_every: int = 2
     """Steps between two updates of the slow weights."""
+    margin: float = 0.0
+    """Probability by which a teacher must exceed the frozen student to teach a sample; 0 is the paper's rule."""
+    top_classes: int | None = None
+    """Largest classes of the target that KL keeps apart, all others added up; None keeps all apart."""
 
     def __post_init__(self) -> None:
         _require(0 < self.temperature < math.inf, "partition.temperature must be above 0", self.temperature)
@@ -109,6 +135,9 @@ class PartitionConfig:
             self.slow_momentum,
         )
         _require(self.slow_every >= 1, "partition.slow_every must be at least 1", self.slow_every)
+        _require(0 <= self.margin < 1, "partition.margin must lie in [0, 1)", self.margin)
+        top = self.top_classes
+        _require(top is None or top >= 1, "partition.top_classes must be at least 1, or none", top)
 
 
 @dataclass(frozen=True)
@@ -121,14 +150,51 @@ class GateConfig:
     """One-sided confidence of that bound."""
     alphas: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     """Points on the straight path from the old weights (0) to the new (1)."""
+    measure: str = "accuracy"
+    """What may not fall: accuracy, or balanced accuracy (balanced), in which every class counts the same."""
+    class_max_loss: float | None = None
+    """Points that no single class may be shown to lose; None asks nothing of single classes."""
+    ask: bool = True
+    """Whether the gate is asked; if not, the end of training is returned, unverified."""
 
     def __post_init__(self) -> None:
+        known = ("accuracy", "balanced")
+        _require(self.measure in known, f"gate.measure must be one of {', '.join(known)}", self.measure)
+        _require(
+            self.class_max_loss is None or 0 < self.class_max_loss <= 100,
+            "gate.class_max_loss must lie in (0, 100] points",
+            self.class_max_loss,
+        )
         _require(0 <= self.max_loss <= 100, "gate.max_loss must lie in [0, 100] points", self.max_loss)
         _require(0.5 < self.level < 1, "gate.level must lie in (0.5, 1)", self.level)
         inside = len(self.alphas) > 0 and all(0 < alpha <= 1 for alpha in self.alphas)
         _require(
             inside and list(self.alphas) == sorted(self.alphas), "gate.alphas must rise within (0, 1]", self.alphas
         )
+
+
+@dataclass(frozen=True)
+class CurriculumConfig:
+    """How a student learns from several teachers."""
+
+    order: str = "parallel"
+    """parallel (each sample asks all of them), sequential (one after the other), soup (singly, then averaged)."""
+    sequence: str = "given"
+    """Of sequential: given, ascending or descending (by accuracy on the tune half), scout (by predicted gain there)."""
+    average: str = "greedy"
+    """Of soup: greedy (the best student, then each that does not lower the tune half), uniform (all that learnt)."""
+    budget: str = "each"
+    """each: every lesson has optim.epochs; total: the lessons share them, as one lesson from all teachers would."""
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("order", ("parallel", "sequential", "soup")),
+            ("sequence", ("given", "ascending", "descending", "scout")),
+            ("average", ("greedy", "uniform")),
+            ("budget", ("each", "total")),
+        ):
+            given = getattr(self, name)
+            _require(given in known, f"curriculum.{name} must be one of {', '.join(known)}", given)
 
 
 @dataclass(frozen=True)
@@ -147,6 +213,7 @@ class TransferConfig:
     views: ViewsConfig = field(default_factory=ViewsConfig)
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**31, "seed must lie in [0, 2**31)", self.seed)
@@ -163,6 +230,30 @@ class TransferConfig:
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in items}
+
+
+COMPAT: dict[str, tuple[str, ...]] = {
+    "paper": (
+        "optim.schedule=constant",
+        "optim.warmup=0",
+        "optim.weight_decay=0.0001",
+        "optim.clip=1e6",
+        "optim.train_statistics=true",
+        "optim.probe_rates=0.0001,0.0003,0.001,0.003,0.01,0.03",
+        "gate.ask=false",
+    )
+}
+"""Settings of recipes that are not ours; docs/method.md says how they differ."""
+
+
+def compatible(name: str) -> tuple[str, ...]:
+    """Return the settings of a recipe.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    _require(name in COMPAT, f"--compat must be one of {', '.join(COMPAT)}", name)
+    return COMPAT[name]
 
 
 def with_settings(config: TransferConfig, settings: Sequence[str]) -> TransferConfig:
@@ -196,21 +287,23 @@ def _with(config: Config, path: list[str], value: str, key: str) -> Config:
         return replace(config, **{path[0]: _with(current, path[1:], value, key)})
     if len(path) > 1:
         raise ConfigError(f"unknown setting {key!r}; {path[0]!r} is a single value")
-    optional = any(type(None) in get_args(f.type) for f in fields(config) if f.name == path[0])
-    return replace(config, **{path[0]: _read(value, current, key, optional)})
+    admitted = next(get_args(f.type) for f in fields(config) if f.name == path[0])
+    return replace(config, **{path[0]: _read(value, current, key, admitted)})
 
 
-def _read(text: str, current: object, key: str, optional: bool) -> object:
-    """Read a value as the type that the field has now; an optional field takes a number or none."""
+def _read(text: str, current: object, key: str, admitted: tuple[object, ...]) -> object:
+    """Read a value as the type that the field has now; an optional field takes a number, whole or not, or none."""
     if isinstance(current, tuple):
         value: object = tuple(float(part) if _is_number(part) else _refuse(key, part) for part in text.split(","))
         return value
     value = literal(text)
-    wanted = type(current)
+    wanted, optional = type(current), type(None) in admitted
     if isinstance(current, str):
         return text
     if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if optional and int in admitted:
+        return value if value is None or type(value) is int else _refuse(key, text)
     if optional:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return float(value) if number else None if value is None else _refuse(key, text)  # type: ignore[arg-type]

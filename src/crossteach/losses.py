@@ -1,5 +1,7 @@
 """What the student is pulled towards. Every loss takes logits; targets carry no gradient."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -28,6 +30,39 @@ def kl_divergence(
     return divergence * temperature**2
 
 
+def top_kl_divergence(
+    student: Float[Tensor, "N C"], target: Float[Tensor, "N C"], top: int, temperature: float = 1.0
+) -> Float[Tensor, ""]:
+    """Return the KL divergence over the target's `top` largest classes, with all others added up to one more class.
+
+    The student is told how probable the rest is, not how it is spread. Adding up classes only loses information, so
+    that this is never more than `kl_divergence`; with all classes it is the same.
+
+    Args:
+        student: Logits of the student in training.
+        target: Logits of each sample's tutor, without gradient; they say which classes are the largest.
+        top: How many classes are kept apart, from 1; C or more keeps all.
+        temperature: Applied before the classes are chosen and added up.
+
+    Example:
+        >>> top_kl_divergence(torch.tensor([[3.0, 2.0, 0.0]]), torch.tensor([[3.0, 0.0, 2.0]]), 1).item()
+        0.0
+    """
+    if top >= student.shape[1]:
+        return kl_divergence(student, target, temperature)
+    target_log_probs = F.log_softmax(target.detach() / temperature, dim=1)
+    largest = target_log_probs.topk(top, dim=1).indices
+    student_parts = _with_tail(F.log_softmax(student / temperature, dim=1), largest)
+    target_parts = _with_tail(target_log_probs, largest)
+    return F.kl_div(student_parts, target_parts, reduction="batchmean", log_target=True) * temperature**2
+
+
+def _with_tail(log_probs: Float[Tensor, "N C"], kept: Int[Tensor, "N top"]) -> Float[Tensor, "N top+1"]:
+    """Pick the kept classes and append the logarithm of what the others add up to."""
+    tail = log_probs.scatter(1, kept, -math.inf).logsumexp(1, keepdim=True)
+    return torch.cat([log_probs.gather(1, kept), tail], dim=1)
+
+
 def cross_entropy(student: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of logits against labels, in nats."""
     return F.cross_entropy(student, labels)
@@ -39,6 +74,7 @@ def mixed(
     labels: Int[Tensor, " N"] | None,
     kl_weight: float,
     temperature: float = 1.0,
+    top_classes: int | None = None,
 ) -> Float[Tensor, ""]:
     """Return λ·KL + (1−λ)·cross-entropy; what has no weight is not computed.
 
@@ -48,11 +84,13 @@ def mixed(
         labels: Class ids; may be None where `kl_weight` is 1.
         kl_weight: λ in [0, 1].
         temperature: Of the KL term.
+        top_classes: How many of the target's largest classes the KL term keeps apart; None is all.
     """
     terms = []
     if kl_weight > 0:
         assert target is not None, "a KL term needs targets"
-        terms.append(kl_weight * kl_divergence(student, target, temperature))
+        top = student.shape[1] if top_classes is None else top_classes
+        terms.append(kl_weight * top_kl_divergence(student, target, top, temperature))
     if kl_weight < 1:
         assert labels is not None, "a cross-entropy term needs labels"
         terms.append((1 - kl_weight) * cross_entropy(student, labels))

@@ -1,38 +1,53 @@
 """What each method name means: which target a sample gets, which losses, which averaging."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from . import partition
 from .errors import ConfigError, MissingLabelsError
+from .partition import Given
 
-Targets = Callable[[Float[Tensor, "K N C"], Int[Tensor, " N"] | None], tuple[Float[Tensor, "N C"], Int[Tensor, " N"]]]
-"""Tutor logits and labels to target logits and the tutor each came from."""
+Taught = tuple[Float[Tensor, "N C"], Float[Tensor, "T N"]]
+"""Target logits, and what share of each sample each of T taught: the tutors, and last the label; they sum to 1."""
+
+Targets = Callable[[Float[Tensor, "K N C"], Int[Tensor, " N"] | None, Given], Taught]
+"""Tutor logits, labels and what else is given to targets, and who they come from."""
 
 
 def from_partition(rule: partition.Partition) -> Targets:
     """Turn a partition into targets: each sample gets the logits of its tutor."""
 
-    def choose(
-        tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None
-    ) -> tuple[Float[Tensor, "N C"], Int[Tensor, " N"]]:
-        tutor = rule(tutors, labels)
-        return partition.targets(tutors, tutor), tutor
+    def choose(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given) -> Taught:
+        tutor = rule(tutors, labels, given)
+        return partition.targets(tutors, tutor), _whole(tutor, len(tutors))
 
     return choose
 
 
-def frozen_or_label(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None
-) -> tuple[Float[Tensor, "N C"], Int[Tensor, " N"]]:
+def from_mixture(rule: partition.Mixture) -> Targets:
+    """Turn a mixture into targets: each sample gets the mean of its tutors' probabilities, as log-probabilities."""
+
+    def mix(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given) -> Taught:
+        weights = rule(tutors, labels, given)
+        return partition.mixed_targets(tutors, weights), F.pad(weights, (0, 0, 0, 1))
+
+    return mix
+
+
+def frozen_or_label(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given) -> Taught:
     """Give the frozen student where it is right, else the label, which counts as one more tutor."""
     known = partition.require_labels(labels, "self+labels")
     wrong = tutors[0].argmax(1) != known
-    return partition.label_targets(tutors[0], known), wrong.long() * len(tutors)
+    return partition.label_targets(tutors[0], known), _whole(wrong.long() * len(tutors), len(tutors))
+
+
+def _whole(tutor: Int[Tensor, " N"], n_tutors: int) -> Float[Tensor, "T N"]:
+    """Give each sample to one tutor whole."""
+    return F.one_hot(tutor, n_tutors + 1).T.float()
 
 
 @dataclass(frozen=True)
@@ -51,33 +66,70 @@ class Method:
     """Whether the student that is returned is the slow average (MCL)."""
     labels: bool = False
     """Whether labels on the transfer set are read."""
+    control: bool = False
+    """Whether it is there to be beaten: what it reaches is no transfer of knowledge by a partition."""
+    margin: bool = False
+    """Whether `partition.margin` is read."""
+    calibrated: bool = False
+    """Whether each tutor's temperature is fitted, with labels, on the tune half of the selection split."""
+    random_teachers: bool = False
+    """Whether each teacher is replaced by a copy of its architecture with random weights."""
+    alpha: float = 1.0
+    """How far from the old weights (0) to the trained ones (1) the end of training stands."""
 
     @property
     def is_control(self) -> bool:
-        """Whether the method works without any teacher."""
-        return not self.teachers
+        """Whether a claim of transfer must beat it."""
+        return self.control
 
+
+_supervised = from_partition(partition.supervised)
+_teacher = from_partition(partition.teacher_only)
 
 METHODS: dict[str, Method] = {
-    "kl": Method(from_partition(partition.teacher_only), 1.0, False),
-    "xe-kl": Method(from_partition(partition.teacher_only), 0.5, frozen_student=False, labels=True),
-    "xe-kl+mcl": Method(
-        from_partition(partition.teacher_only),
-        0.68,
-        frozen_student=False,
-        slow_weights=True,
-        labels=True,
-    ),
-    "kl+dp": Method(from_partition(partition.supervised), labels=True),
-    "kl+dp-unsupervised": Method(from_partition(partition.unsupervised)),
-    "xe+dp": Method(from_partition(partition.supervised), 0.5, labels=True),
-    "self": Method(from_partition(partition.frozen_student_only), teachers=False),
-    "xe": Method(None, 0.0, frozen_student=False, teachers=False, labels=True),
-    "self+labels": Method(frozen_or_label, teachers=False, labels=True),
+    "kl": Method(_teacher, 1.0, False),
+    "xe-kl": Method(_teacher, 0.5, frozen_student=False, labels=True),
+    "xe-kl+mcl": Method(_teacher, 0.68, frozen_student=False, slow_weights=True, labels=True),
+    "kl+dp": Method(_supervised, labels=True, margin=True),
+    "kl+dp-unsupervised": Method(from_partition(partition.unsupervised), margin=True),
+    "kl+dp-calibrated": Method(from_partition(partition.calibrated), margin=True, calibrated=True),
+    "kl+dp-flips": Method(from_partition(partition.on_positive_flips), labels=True),
+    "kl+dp-not-negative": Method(from_partition(partition.off_negative_flips), labels=True),
+    "kl+dp-flips-mean": Method(from_mixture(partition.flips_or_mean), labels=True),
+    "kl+dp-soft": Method(from_mixture(partition.soft)),
+    "xe+dp": Method(_supervised, 0.5, labels=True, margin=True),
+    "self": Method(from_partition(partition.frozen_student_only), teachers=False, control=True),
+    "xe": Method(None, 0.0, frozen_student=False, teachers=False, labels=True, control=True),
+    "self+labels": Method(frozen_or_label, teachers=False, labels=True, control=True),
+    "wise-ft": Method(None, 0.0, frozen_student=False, teachers=False, labels=True, control=True, alpha=0.5),
+    "kl+ensemble": Method(from_mixture(partition.alike), control=True),
+    "kl+dp-random": Method(from_partition(partition.shuffled), labels=True, control=True, margin=True),
+    "kl+dp-random-teacher": Method(_supervised, labels=True, control=True, margin=True, random_teachers=True),
 }
+"""Every method by name; `+mcl` behind any of them returns its slow weights, see `find_method`."""
 
+SLOW = "+mcl"
 DEFAULT_WITH_LABELS = "kl+dp"
 DEFAULT_WITHOUT_LABELS = "kl+dp-unsupervised"
+
+
+def find_method(name: str) -> Method:
+    """Find a method by its name, with or without `+mcl` behind it.
+
+    Example:
+        >>> find_method("kl+dp+mcl").slow_weights, find_method("kl+dp").slow_weights
+        (True, False)
+
+    Raises:
+        ConfigError: If there is no such method.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    method = METHODS.get(name.removesuffix(SLOW))
+    if method is None or method.slow_weights:
+        known = ", ".join(METHODS)
+        raise ConfigError(f"unknown method {name!r}; expected auto or one of {known}; {SLOW} may follow")
+    return replace(method, slow_weights=True)
 
 
 def choose_method(name: str, has_labels: bool) -> tuple[str, Method]:
@@ -87,11 +139,9 @@ def choose_method(name: str, has_labels: bool) -> tuple[str, Method]:
         ConfigError: If there is no such method.
         MissingLabelsError: If it reads labels and there are none.
     """
-    if name == "auto":
-        name = DEFAULT_WITH_LABELS if has_labels else DEFAULT_WITHOUT_LABELS
-    if name not in METHODS:
-        raise ConfigError(f"unknown method {name!r}; expected auto or one of {', '.join(METHODS)}")
-    method = METHODS[name]
+    if name in ("auto", f"auto{SLOW}"):
+        name = name.replace("auto", DEFAULT_WITH_LABELS if has_labels else DEFAULT_WITHOUT_LABELS)
+    method = find_method(name)
     if method.labels and not has_labels:
         raise MissingLabelsError(
             f"method {name!r} needs labels on the transfer set, which has none; use kl+dp-unsupervised, kl or self"
@@ -99,6 +149,6 @@ def choose_method(name: str, has_labels: bool) -> tuple[str, Method]:
     return name, method
 
 
-def tutor_share(tutor: Int[Tensor, " N"], n_tutors: int) -> Int[Tensor, " K"]:
-    """Count the samples each tutor taught; the last entry is the label's."""
-    return torch.bincount(tutor, minlength=n_tutors + 1)
+def tutor_share(shares: Float[Tensor, "T N"]) -> Float[Tensor, " T"]:
+    """Count the samples each tutor taught, shares of a sample as shares; the last entry is the label's."""
+    return shares.double().sum(1)

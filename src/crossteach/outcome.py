@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .calibration import expected_calibration_error
+from .evidence import in_words, speaks_for
 from .exhibits import write_exhibits
 from .files import make_folder, write_bytes
 from .gate import GateResult
@@ -93,7 +94,9 @@ def summarise(
             "alpha": verdict.alpha,
             "selection_delta": verdict.selection_delta,
             "selection_seen": data.selection_seen,
-            "evidence": verdict.evidence,
+            "evidence": in_words(*verdict.label_free) if verdict.label_free else "",
+            "label_free": _label_free(verdict),
+            "classes": verdict.classes,
             "path": [asdict(step) for step in verdict.path],
         },
         "calibration": {
@@ -111,9 +114,28 @@ def summarise(
     }
 
 
+def _label_free(verdict: GateResult) -> dict[str, Any] | None:
+    """Put what was found without labels into JSON."""
+    if verdict.label_free is None:
+        return None
+    before, after = verdict.label_free
+    return {"before": asdict(before), "after": asdict(after), "speaks_for": speaks_for(before, after)}
+
+
 def one_or_list(values: Sequence[float]) -> float | list[float] | None:
     """Return the only value as it is, several as a list, none as None."""
     return values[0] if len(values) == 1 else list(values) or None
+
+
+def samples_taught(names: Sequence[str], counts: Sequence[float]) -> dict[str, float]:
+    """Name who taught how many samples; whole counts as whole numbers, shares of samples to a hundredth.
+
+    Example:
+        >>> samples_taught(["frozen student", "dense", "label"], [10.0, 2.5, 0.0])
+        {'frozen student': 10, 'dense': 2.5, 'label': 0}
+    """
+    rounded = [round(count, 2) for count in counts]
+    return {n: int(c) if c.is_integer() else c for n, c in zip(names, rounded, strict=True)}
 
 
 def write_outcome(

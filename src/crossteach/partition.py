@@ -1,23 +1,57 @@
-"""Who teaches which sample: tutor logits to a tutor index. Tutor 0 is the frozen student.
+"""Who teaches which sample: tutor logits to a tutor index, or to tutor weights. Tutor 0 is the frozen student.
+
+Every rule has one shape, ``(tutors, labels, given)``. A `Partition` gives each sample to one tutor; a `Mixture` gives
+each tutor a share of it. What a rule does not read it ignores.
 
 Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 4.2, "data partitioning".
 """
 
+import math
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .errors import MissingLabelsError
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a rule may read beside the tutors' answers and the labels."""
+
+    margin: float = 0.0
+    """By how much a teacher's probability must exceed the frozen student's; 0 is the paper's rule."""
+    temperatures: tuple[float, ...] | None = None
+    """Of each tutor: its logits divided by it are calibrated."""
+    chance: Float[Tensor, " N"] | None = None
+    """A uniform number in [0, 1) for each sample."""
+
+
+NOTHING = Given()
 
 
 @runtime_checkable
 class Partition(Protocol):
     """A rule that gives each sample to one tutor."""
 
-    def __call__(self, tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None) -> Int[Tensor, " N"]:
+    def __call__(
+        self, tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+    ) -> Int[Tensor, " N"]:
         """Return the tutor of each sample."""
+        ...
+
+
+@runtime_checkable
+class Mixture(Protocol):
+    """A rule that gives each tutor a share of each sample."""
+
+    def __call__(
+        self, tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+    ) -> Float[Tensor, "K N"]:
+        """Return the weight of each tutor on each sample; the weights of a sample sum to 1."""
         ...
 
 
@@ -26,12 +60,30 @@ def _first_best(scores: Float[Tensor, "K N"]) -> Int[Tensor, " N"]:
     return (scores == scores.max(0).values).to(torch.int8).argmax(0)
 
 
-def supervised(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None) -> Int[Tensor, " N"]:
+def _best(log_probs: Float[Tensor, "K N"], margin: float) -> Int[Tensor, " N"]:
+    """Return the best tutor where its probability exceeds the frozen student's by more than the margin, else 0."""
+    best = _first_best(log_probs)
+    if margin == 0:  # logarithms tell apart what rounds to equal probabilities
+        return best
+    probs = log_probs.exp()
+    ahead = probs.gather(0, best[None]).squeeze(0) - probs[0] > margin
+    return torch.where(ahead, best, 0)
+
+
+def _of_right_class(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"]) -> Float[Tensor, "K N"]:
+    """Return each tutor's log-probability of the right class."""
+    return tutors.log_softmax(-1).gather(2, labels.expand(len(tutors), -1)[..., None]).squeeze(-1)
+
+
+def supervised(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+) -> Int[Tensor, " N"]:
     """Give each sample to the tutor with the highest probability of the right class.
 
     Args:
         tutors: Logits; tutor 0 is the frozen student, and wins ties.
         labels: True class ids.
+        given: Its margin: the best teacher must be ahead of the frozen student by more than it.
 
     Raises:
         MissingLabelsError: Without labels.
@@ -41,27 +93,157 @@ def supervised(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None)
         tensor([1])
     """
     labels = require_labels(labels, "the supervised partition")
-    log_probs = tutors.log_softmax(-1)
-    right = log_probs.gather(2, labels.expand(len(tutors), -1)[..., None]).squeeze(-1)
-    return _first_best(right)
+    return _best(_of_right_class(tutors, labels), given.margin)
 
 
-def unsupervised(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None) -> Int[Tensor, " N"]:
+def unsupervised(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+) -> Int[Tensor, " N"]:
     """Give each sample to the tutor that is most confident in whatever class; no label is read.
+
+    Args:
+        tutors: Logits; tutor 0 is the frozen student, and wins ties.
+        labels: Not read.
+        given: Its margin: the best teacher must be ahead of the frozen student by more than it.
 
     Example:
         >>> unsupervised(torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]]))
         tensor([1])
     """
-    return _first_best(tutors.log_softmax(-1).max(-1).values)
+    return _best(tutors.log_softmax(-1).max(-1).values, given.margin)
 
 
-def teacher_only(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None) -> Int[Tensor, " N"]:
+def calibrated(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+) -> Int[Tensor, " N"]:
+    """Give each sample to the tutor whose calibrated confidence is highest; no label of these samples is read.
+
+    The temperatures decide who teaches; the target is then that tutor's logits as they are.
+
+    Args:
+        tutors: Logits; tutor 0 is the frozen student, and wins ties.
+        labels: Not read.
+        given: Its temperatures, one for each tutor, and its margin, of calibrated confidences.
+
+    Example:
+        >>> calibrated(torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]]), None, Given(temperatures=(1.0, 4.0)))
+        tensor([0])
+    """
+    assert given.temperatures is not None, "calibrated confidence needs a temperature for each tutor"
+    heat = torch.tensor(given.temperatures, dtype=tutors.dtype, device=tutors.device)
+    return unsupervised(tutors / heat[:, None, None], None, given)
+
+
+def on_positive_flips(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+) -> Int[Tensor, " N"]:
+    """Give a sample to a teacher only where that is right and the frozen student is wrong.
+
+    Of several right teachers the most confident one teaches.
+
+    Raises:
+        MissingLabelsError: Without labels.
+    """
+    labels = require_labels(labels, "the partition by flips")
+    right = _right(tutors, labels)
+    return _first_best(_of_right_class(tutors, labels).masked_fill(~right | right[0], -math.inf))
+
+
+def off_negative_flips(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+) -> Int[Tensor, " N"]:
+    """Give a sample to a teacher, but for those where the frozen student is right and the teacher wrong.
+
+    Of several right teachers the most confident one teaches; where nobody is right, the teacher with the highest
+    probability of the right class.
+
+    Raises:
+        MissingLabelsError: Without labels.
+    """
+    labels = require_labels(labels, "the partition by flips")
+    right = _right(tutors, labels)
+    fit = torch.where(right[1:].any(0), right, ~right[0])
+    fit[0] = False
+    return _first_best(_of_right_class(tutors, labels).masked_fill(~fit, -math.inf))
+
+
+def flips_or_mean(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+) -> Float[Tensor, "K N"]:
+    """Weigh the teacher alone on positive flips, the frozen student alone on negative flips, both alike elsewhere.
+
+    With several teachers: where the frozen student is wrong, the most confident right teacher alone, or all tutors
+    alike if nobody is right; where it is right, alike all tutors that are right too.
+
+    Raises:
+        MissingLabelsError: Without labels.
+    """
+    labels = require_labels(labels, "the partition by flips")
+    right = _right(tutors, labels)
+    teacher = on_positive_flips(tutors, labels)
+    alike = (right | ~right[0]).to(tutors.dtype)
+    alone = F.one_hot(teacher, len(tutors)).T.to(tutors.dtype)
+    return torch.where(teacher > 0, alone, alike / alike.sum(0))
+
+
+def _right(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"]) -> Bool[Tensor, "K N"]:
+    return tutors.argmax(2) == labels
+
+
+def soft(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+) -> Float[Tensor, "K N"]:
+    """Weigh each tutor by the odds p / (1−p) of its confidence p, its highest probability; no label is read.
+
+    Between the hard choice, which forgets the second tutor, and the ensemble, which forgets who is sure. Weights of p
+    itself would hardly leave the ensemble: most confidences are high. Beyond odds of e^10000 all are alike.
+
+    Example:
+        >>> soft(torch.tensor([[[0.5, 0.5]], [[0.25, 0.75]]]).log())
+        tensor([[0.2500],
+                [0.7500]])
+    """
+    log_probs = tutors.log_softmax(-1)
+    best = log_probs.max(-1, keepdim=True)
+    others = log_probs.scatter(2, best.indices, -math.inf).logsumexp(-1)
+    return (best.values.squeeze(-1) - others).clamp(max=1e4).softmax(0)
+
+
+def alike(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+) -> Float[Tensor, "K N"]:
+    """Weigh all tutors alike: the mean-probability ensemble."""
+    return torch.full_like(tutors[..., 0], 1 / len(tutors))
+
+
+def shuffled(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+) -> Int[Tensor, " N"]:
+    """Let chance say who teaches, each tutor as many samples as the supervised partition gives it here.
+
+    "Here" is the batch: its counts are kept exactly, so the share over a training is exactly the supervised one. Who
+    gets which sample is said by `given.chance`, a number that belongs to the sample and its view: samples in its
+    ascending order are dealt to tutor 0, then 1, and so on. Where batches have about the same shares, a view then has
+    the same tutor in nearly every batch it meets, as under a real partition.
+
+    Raises:
+        MissingLabelsError: Without labels.
+    """
+    assert given.chance is not None, "a random choice needs a number for each sample"
+    dealt = supervised(tutors, labels, given).sort().values
+    return torch.empty_like(dealt).scatter_(0, given.chance.to(dealt.device).argsort(stable=True), dealt)
+
+
+def teacher_only(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+) -> Int[Tensor, " N"]:
     """Give every sample to the last tutor: plain distillation."""
     return torch.full((tutors.shape[1],), len(tutors) - 1, dtype=torch.long, device=tutors.device)
 
 
-def frozen_student_only(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None) -> Int[Tensor, " N"]:
+def frozen_student_only(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+) -> Int[Tensor, " N"]:
     """Give every sample to the frozen student: the self-transfer control."""
     return torch.zeros(tutors.shape[1], dtype=torch.long, device=tutors.device)
 
@@ -69,6 +251,14 @@ def frozen_student_only(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"
 def targets(tutors: Float[Tensor, "K N C"], tutor: Int[Tensor, " N"]) -> Float[Tensor, "N C"]:
     """Pick each sample's logits from its tutor."""
     return tutors.gather(0, tutor[None, :, None].expand(1, -1, tutors.shape[2])).squeeze(0)
+
+
+def mixed_targets(tutors: Float[Tensor, "K N C"], weights: Float[Tensor, "K N"]) -> Float[Tensor, "N C"]:
+    """Return the logarithm of the weighted mean of the tutors' probabilities: logits whose softmax is that mean.
+
+    The mean is taken at temperature 1; a temperature of the loss softens the mean.
+    """
+    return torch.logsumexp(tutors.log_softmax(-1) + weights.log()[..., None], 0)
 
 
 def label_targets(frozen: Float[Tensor, "N C"], labels: Int[Tensor, " N"] | None) -> Float[Tensor, "N C"]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .calibration import fit_temperature
 from .store import Store
-from .training import Lesson, train
+from .training import Lesson, end_of_training, train
 from .types import Progress, TrainableClassifier, no_progress
 
 Objective = Callable[[Float[Tensor, "n C"]], float]
@@ -61,8 +61,9 @@ def choose_rate(
         steps = min(optim.probe_steps, lesson.steps)
         short = replace(lesson, lr=rate, max_steps=steps, epochs=math.ceil(steps / lesson.steps_per_epoch))
         ended = train(copy, short)
-        if ended.slow is not None and not ended.diverged:
-            copy.module.load_state_dict(ended.slow)  # what would be returned
+        if not ended.diverged:
+            old = student.module.state_dict()
+            copy.module.load_state_dict(end_of_training(lesson.method, old, ended.weights, ended.slow))
         logits = answers(copy) if not ended.diverged else torch.full((1, 1), math.nan)
         value = objective(logits) if bool(logits.isfinite().all()) else math.inf
         objectives[f"{rate:g}"] = value if math.isfinite(value) else 1e9

@@ -1,7 +1,7 @@
 """What a transfer is about, opened and checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ import numpy as np
 from .check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from .config import TransferConfig
 from .data.views import Views, augmentation
-from .errors import ConfigError, CrossteachError, ModelError, first_line
+from .errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
 from .methods import Method, choose_method
+from .models import random_copy
 from .prediction import predict
 from .store import Store
 from .types import Classifier, Progress, Splits, TrainableClassifier
@@ -57,7 +58,7 @@ def open_setting(
     Raises:
         LabelSpaceError: If models and data do not share their classes.
         MissingLabelsError: If the method reads labels that the data do not have.
-        ConfigError: If the method is unknown, or needs a teacher and has none.
+        ConfigError: If the method is unknown, needs a teacher and has none, or is given the student as a teacher.
         ModelError: If the student answers like chance.
     """
     name, method = choose_method(config.method, data.train.labels is not None)
@@ -65,11 +66,19 @@ def open_setting(
         raise ConfigError(
             f"method {name!r} needs a teacher and none is given; name one, or use self, xe or self+labels"
         )
-    _require_settings_that_fit(name, method, len(teachers), config)
+    at_once = len(teachers) if config.curriculum.order == "parallel" else min(len(teachers), 1)
+    _require_settings_that_fit(name, method, at_once, len(data.classes), config)
+    if method.calibrated and data.selection.labels is None:
+        raise MissingLabelsError(
+            f"method {name!r} fits temperatures to labels of the selection split, which has none; "
+            "use kl+dp-unsupervised, or give labels"
+        )
     require_test_labels(data)
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
         require_channels(classifier, data)
+    _require_others(student, teachers)
+    teachers = [_with_random_weights(t) for t in teachers] if method.random_teachers else teachers
     notes = [*data.notes, *(note for c in (student, *teachers) for note in getattr(c, "notes", ()))]
     if not config.force:
         require_better_than_chance(predict(student, data.selection, store, progress), student.spec)
@@ -81,7 +90,28 @@ def open_setting(
     return Setting(student, tuple(teachers), data, views, config, name, method, store, progress, notes)
 
 
-def _require_settings_that_fit(name: str, method: Method, n_teachers: int, config: TransferConfig) -> None:
+def _require_others(student: Classifier, teachers: Sequence[Classifier]) -> None:
+    known = student.fingerprint
+    for teacher in teachers:
+        if teacher.fingerprint == known:
+            raise ConfigError(
+                f"the teacher {teacher.spec!r} is the student itself (same weights, same answers), and knows nothing "
+                "that it does not; name another model, or use --method self"
+            )
+
+
+def _with_random_weights(teacher: Classifier) -> Classifier:
+    """Replace a teacher by its architecture with random weights; it keeps the spec it was asked for by."""
+    copy = random_copy(teacher)
+    if copy is None or copy.fingerprint == teacher.fingerprint:
+        reason = "nobody has its architecture" if copy is None else "built anew, it has the same weights"
+        raise ModelError(f"there is no randomly initialised copy of {teacher.spec!r}: {reason}; name another teacher")
+    return replace(copy, spec=teacher.spec)
+
+
+def _require_settings_that_fit(
+    name: str, method: Method, n_teachers: int, n_classes: int, config: TransferConfig
+) -> None:
     if method.teachers and not method.frozen_student and n_teachers > 1:
         raise ConfigError(f"method {name!r} takes one teacher, not {n_teachers}; name one, or use kl+dp")
     weight = config.partition.kl_weight
@@ -89,6 +119,13 @@ def _require_settings_that_fit(name: str, method: Method, n_teachers: int, confi
         raise ConfigError(f"method {name!r} has no KL term, so partition.kl_weight={weight:g} means nothing; drop it")
     if weight is not None and weight < 1 and not method.labels:
         raise ConfigError(f"method {name!r} reads no labels, so partition.kl_weight must be 1, not {weight:g}")
+    margin, top = config.partition.margin, config.partition.top_classes
+    if margin and not method.margin:
+        raise ConfigError(f"method {name!r} knows no margin, so partition.margin={margin:g} means nothing; drop it")
+    if top is not None and method.targets is None:
+        raise ConfigError(f"method {name!r} has no KL term, so partition.top_classes={top} means nothing; drop it")
+    if top is not None and top > n_classes:
+        raise ConfigError(f"partition.top_classes={top} exceeds the {n_classes} classes; give fewer, or none for all")
 
 
 def _try_views(views: Views, data: Splits, student: TrainableClassifier) -> None:

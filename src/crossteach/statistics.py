@@ -29,6 +29,7 @@ def paired_delta(
     after: Bool[np.ndarray, " N"],
     group: Rows | None = None,
     level: float = 0.95,
+    weights: Float[np.ndarray, " N"] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
@@ -43,29 +44,48 @@ def paired_delta(
         after: Which samples are right now.
         group: What samples have in common.
         level: Two-sided coverage; 0.8 makes the lower bound a one-sided 90% one.
+        weights: How much each sample counts, 1 on average; `balanced_weights` make it balanced accuracy.
         resamples: Bootstrap draws.
         seed: Of the bootstrap.
     """
-    difference = after.astype(np.int8) - before.astype(np.int8)
-    n = len(difference)
+    n = len(before)
+    weights = np.ones(n) if weights is None else weights
+    difference = weights * (after.astype(np.int8) - before.astype(np.int8))
     estimate = 100.0 * float(difference.mean()) if n else 0.0
     if group is not None and len(np.unique(group)) > 1:
-        reach = _group_reach(difference, group, level, resamples, seed)
+        reach = _group_reach(difference, weights, group, level, resamples, seed)
         return Interval(estimate, estimate - reach, estimate + reach)
-    gained, lost = float((difference > 0).sum()) + 0.5, float((difference < 0).sum()) + 0.5
-    total = n + 2.0
-    centre = (gained - lost) / total
-    spread = np.sqrt((gained + lost) / total - centre**2) / np.sqrt(total)
+    total = n + 2.0  # with half a pair gained, half a pair lost, and half a pair of either that did not change
+    centre = difference.sum() / total
+    spread = np.sqrt(((difference**2).sum() + 1.0) / total - centre**2) / np.sqrt(total)
     reach = float(stats.norm.ppf(0.5 + level / 2)) * spread
     return Interval(estimate, 100.0 * float(centre - reach), 100.0 * float(centre + reach))
 
 
-def _group_reach(difference: Int[np.ndarray, " N"], group: Rows, level: float, resamples: int, seed: int) -> float:
+def balanced_weights(labels: Rows) -> Float[np.ndarray, " N"]:
+    """Weigh samples so that every class that occurs counts the same, and a sample counts 1 on average.
+
+    Example:
+        >>> balanced_weights(np.array([0, 0, 0, 1]))
+        array([0.66666667, 0.66666667, 0.66666667, 2.        ])
+    """
+    classes, code, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    return np.asarray(len(labels) / (len(classes) * sizes[code]))
+
+
+def _group_reach(
+    difference: Float[np.ndarray, " N"],
+    weights: Float[np.ndarray, " N"],
+    group: Rows,
+    level: float,
+    resamples: int,
+    seed: int,
+) -> float:
     _, code = np.unique(group, return_inverse=True)
-    sums, sizes = np.bincount(code, weights=difference), np.bincount(code)
+    sums, sizes = np.bincount(code, weights=difference), np.bincount(code, weights=weights)
     count = len(sizes)
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
-    deltas = 100.0 * (weights @ sums) / (weights @ sizes)
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    deltas = 100.0 * (draws @ sums) / (draws @ sizes)
     error = deltas.std() * np.sqrt(count / (count - 1))
     return float(stats.t.ppf(0.5 + level / 2, count - 1) * error)
 

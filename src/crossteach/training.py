@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .averaging import SlowWeights, State, snapshot
+from .adapting import adapted, folded, learning
+from .averaging import SlowWeights, State, interpolate, snapshot
 from .config import TransferConfig
 from .data.views import ViewBatch, Views
 from .losses import mixed
 from .methods import Method, tutor_share
+from .partition import Given
 from .prefetch import prefetch
 from .tutors import Tutors
 from .types import Progress, Split, TrainableClassifier, no_progress
@@ -39,7 +41,8 @@ class Position:
     slow: State | None = None
     random: list[Tensor] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
-    taught: list[int] = field(default_factory=list)
+    taught: list[float] = field(default_factory=list)
+    """Samples that each tutor has taught, and the label last."""
     diverged: str = ""
     """Why the training stopped early; empty while it is well."""
 
@@ -57,6 +60,8 @@ class Lesson:
     epochs: int
     max_steps: int | None = None
     """Ends the schedule early; the probe's."""
+    temperatures: tuple[float, ...] | None = None
+    """Of each tutor, where the method calibrates them."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -69,10 +74,12 @@ class Lesson:
         return self.max_steps or self.epochs * self.steps_per_epoch
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step: a linear rise, then a cosine to zero."""
+        """Return the learning rate of a step: a linear rise, then a cosine to zero, or what it has risen to."""
         warmup = max(1, round(self.config.optim.warmup * self.steps))
         if step < warmup:
             return self.lr * (step + 1) / warmup
+        if self.config.optim.schedule == "constant":
+            return self.lr
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
 
 
@@ -83,7 +90,8 @@ class Batch:
     view: ViewBatch
     labels: Int[Tensor, " n"] | None
     targets: Float[Tensor, "n C"] | None
-    tutor: Int[Tensor, " n"] | None
+    shares: Float[Tensor, "T n"] | None
+    """What each tutor, and last the label, has of each target."""
 
 
 def batches(lesson: Lesson, epoch: int, student: TrainableClassifier) -> Iterator[Batch]:
@@ -93,12 +101,13 @@ def batches(lesson: Lesson, epoch: int, student: TrainableClassifier) -> Iterato
         index = order[start : start + lesson.config.optim.batch_size]
         view = lesson.views.batch(lesson.split, index, lesson.views.numbers(epoch, len(index)))
         labels = None if lesson.split.labels is None else torch.from_numpy(lesson.split.labels[index])
-        targets, tutor = None, None
+        targets, shares = None, None
         if lesson.method.targets is not None:
             assert lesson.tutors is not None
-            targets, tutor = lesson.method.targets(lesson.tutors.logits(view), labels)
+            given = Given(lesson.config.partition.margin, lesson.temperatures, view.chance(lesson.config.seed))
+            targets, shares = lesson.method.targets(lesson.tutors.logits(view), labels, given)
         view.images(student.preprocess)  # drawn here, so that a prefetching thread does the work
-        yield Batch(view, labels, targets, tutor)
+        yield Batch(view, labels, targets, shares)
 
 
 def train(
@@ -122,8 +131,18 @@ def train(
     Returns:
         The last position. `diverged` says why if the training broke off.
     """
+    part, rank = lesson.config.optim.part
+    arguments = (student, lesson, position, after_epoch, evaluate, progress)
     with seeded(lesson.config.seed, student.device):
-        return _train(student, lesson, position, after_epoch, evaluate, progress)
+        if part != "lora":
+            with learning(student.module, part, student.n_classes) as weights:
+                return _train(weights, *arguments)
+        with adapted(student.module, rank) as weights:
+            ended = _train(weights, *arguments)
+            plain = folded(student.module, ended.weights)
+            slow = None if ended.slow is None else folded(student.module, ended.slow)
+    student.module.load_state_dict(plain)
+    return replace(ended, weights=plain, slow=slow)
 
 
 @contextmanager
@@ -135,6 +154,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def _train(
+    weights: list[nn.Parameter],
     student: TrainableClassifier,
     lesson: Lesson,
     position: Position | None,
@@ -144,7 +164,7 @@ def _train(
 ) -> Position:
     optim, device = lesson.config.optim, student.device
     optimiser = torch.optim.SGD(
-        [p for p in student.module.parameters() if p.requires_grad],
+        weights,
         lr=lesson.lr,
         momentum=optim.momentum,
         weight_decay=optim.weight_decay,
@@ -152,14 +172,15 @@ def _train(
     precision = _precision(lesson.config, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     slow = _slow_weights(student.module, lesson)
+    old = snapshot(student.module) if lesson.method.alpha < 1 else {}
     start_accuracy = evaluate() if evaluate else None
     if position is None:
-        position = Position(taught=[0] * (len(lesson.tutors.names) + 1 if lesson.tutors else 1))
+        position = Position(taught=[0.0] * (len(lesson.tutors.names) + 1 if lesson.tutors else 1))
     else:
         _restore(position, student.module, optimiser, scaler, slow)
     for epoch in range(position.epoch, lesson.epochs):
         started, total = time.perf_counter(), torch.zeros((), device=device)
-        taught = torch.zeros(len(position.taught), dtype=torch.long)
+        taught = torch.zeros(len(position.taught), dtype=torch.double)
         stream = batches(lesson, epoch, student)
         threaded = lesson.split.inputs.size is None or device.type != "cpu"
         for number, batch in enumerate(prefetch(stream) if threaded else stream):
@@ -174,15 +195,15 @@ def _train(
             loss = _loss(logits.float(), batch, lesson)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.unscale_(optimiser)
-            nn.utils.clip_grad_norm_(student.module.parameters(), optim.clip)
+            nn.utils.clip_grad_norm_(weights, optim.clip)
             scaler.step(optimiser)
             scaler.update()
             optimiser.zero_grad(set_to_none=True)
             if slow is not None:
                 slow.update(student.module, step + 1)
             total += loss.detach()
-            if batch.tutor is not None:
-                taught += tutor_share(batch.tutor, len(taught) - 1)
+            if batch.shares is not None:
+                taught += tutor_share(batch.shares)
             if (step + 1) % CHECK_EVERY == 0:
                 progress("training", step + 1, lesson.steps)
                 if not total.isfinite():
@@ -193,7 +214,7 @@ def _train(
         if not total.isfinite() or not _finite(student.module):
             position.diverged = f"the loss of epoch {epoch + 1} is not finite"
             return _stopped(position, student.module, slow)
-        accuracy = _evaluate(student.module, slow, evaluate)
+        accuracy = _evaluate(student.module, slow, old, lesson.method, evaluate)
         position.records.append(
             {
                 "epoch": epoch + 1,
@@ -218,7 +239,7 @@ def _loss(logits: Float[Tensor, "n C"], batch: Batch, lesson: Lesson) -> Float[T
         weight = 0.0
     targets = None if batch.targets is None else batch.targets.to(logits.device)
     labels = None if batch.labels is None else batch.labels.to(logits.device)
-    return mixed(logits, targets, labels, weight, partition.temperature)
+    return mixed(logits, targets, labels, weight, partition.temperature, partition.top_classes)
 
 
 def _precision(config: TransferConfig, device: torch.device) -> torch.dtype:
@@ -242,14 +263,22 @@ def _finite(module: nn.Module) -> bool:
     return all(bool(value.isfinite().all()) for value in module.state_dict().values())
 
 
-def _evaluate(module: nn.Module, slow: SlowWeights | None, evaluate: Callable[[], float] | None) -> float | None:
-    """Evaluate what would be returned: the slow weights where there are any, on a borrowed module."""
+def end_of_training(method: Method, old: Mapping[str, Tensor], weights: State, slow: State | None) -> State:
+    """Return the weights that a method ends with: slow ones where there are any, on the way from the old ones."""
+    new = weights if slow is None else slow
+    return new if method.alpha == 1.0 else interpolate(old, new, method.alpha)
+
+
+def _evaluate(
+    module: nn.Module, slow: SlowWeights | None, old: State, method: Method, evaluate: Callable[[], float] | None
+) -> float | None:
+    """Evaluate what would be returned, on a borrowed module."""
     if evaluate is None:
         return None
-    if slow is None:
+    if slow is None and method.alpha == 1.0:
         return evaluate()
     fast = snapshot(module)
-    module.load_state_dict(slow.state)
+    module.load_state_dict(end_of_training(method, old, fast, slow.state if slow else None))
     accuracy = evaluate()
     module.load_state_dict(fast)
     return accuracy

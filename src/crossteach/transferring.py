@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
+from .calibration import fit_temperature
 from .config import TransferConfig
 from .data.assemble import split_fingerprint, stratified_cut
 from .models import load_model
-from .outcome import summarise, write_outcome
+from .outcome import samples_taught, summarise, write_outcome
+from .partition import Given
 from .prediction import answers, predict
 from .probe import Objective, calibrated_cross_entropy, choose_rate
 from .runs import RunFolder, open_run
@@ -108,7 +110,8 @@ def transfer(
         training={
             "lr": lesson.lr,
             "epochs": lesson.epochs,
-            "taught": dict(zip([*setting.tutor_names, "label"], trained.taught, strict=True)),
+            "taught": samples_taught([*setting.tutor_names, "label"], trained.taught),
+            "temperatures": _by_tutor(setting, lesson.temperatures),
             "diverged": trained.diverged,
         },
         notes=setting.notes,
@@ -132,7 +135,8 @@ def _prepare_lesson(setting: Setting, tune: Split, kept: dict[str, Any] | None, 
     rate = config.optim.lr or FALLBACK_RATE
     lesson = Lesson(setting.method, config, data.train, views, tutors, rate, config.optim.epochs)
     if kept is not None:
-        return replace(lesson, lr=kept["lr"], epochs=kept["epochs"])
+        return replace(lesson, **{name: kept[name] for name in FOUND})
+    lesson = replace(lesson, temperatures=_temperatures(setting, tune))
     if config.optim.lr is None:
         lesson = replace(lesson, lr=_probe(setting, lesson, tune))
     if config.time_budget is not None:
@@ -140,8 +144,22 @@ def _prepare_lesson(setting: Setting, tune: Split, kept: dict[str, Any] | None, 
     return lesson
 
 
+def _temperatures(setting: Setting, tune: Split) -> tuple[float, ...] | None:
+    """Fit each tutor's temperature on the tune half, where the method asks for it: the gate half stays unseen."""
+    if not setting.method.calibrated:
+        return None
+    assert tune.labels is not None, "a setting that calibrates has been refused without labels"
+    labels = torch.from_numpy(tune.labels)
+    answered = (predict(t, tune, setting.store, setting.progress) for t in setting.tutors)
+    return tuple(fit_temperature(a.logits, labels) for a in answered)
+
+
+def _by_tutor(setting: Setting, values: Sequence[float] | None) -> dict[str, float] | None:
+    return None if values is None else dict(zip(setting.tutor_names, values, strict=True))
+
+
 def _probe(setting: Setting, lesson: Lesson, tune: Split) -> float:
-    objective = _objective(setting, tune)
+    objective = _objective(setting, lesson, tune)
     if objective is None:
         setting.notes.append(f"no labels to probe the learning rate with: optim.lr is {FALLBACK_RATE}")
         return FALLBACK_RATE
@@ -153,6 +171,7 @@ def _probe(setting: Setting, lesson: Lesson, tune: Split) -> float:
         "views": [setting.views.key, setting.views.count],
         "device": setting.student.device.type,
         "seed": setting.config.seed,
+        "temperatures": lesson.temperatures,
         **{name: described[name] for name in ("optim", "partition")},
     }
     rate, _ = choose_rate(
@@ -167,7 +186,7 @@ def _probe(setting: Setting, lesson: Lesson, tune: Split) -> float:
     return rate
 
 
-def _objective(setting: Setting, tune: Split) -> Objective | None:
+def _objective(setting: Setting, lesson: Lesson, tune: Split) -> Objective | None:
     """Judge a rate by the labels of the tune half, else by the method's own loss there, else not at all."""
     if tune.labels is not None:
         return calibrated_cross_entropy(torch.from_numpy(tune.labels))
@@ -175,7 +194,8 @@ def _objective(setting: Setting, tune: Split) -> Objective | None:
     if setting.method.labels or targets is None:
         return None
     tutors = torch.stack([predict(t, tune, setting.store, setting.progress).logits for t in setting.tutors])
-    target = targets(tutors, None)[0].log_softmax(1)
+    given = Given(setting.config.partition.margin, lesson.temperatures)
+    target = targets(tutors, None, given)[0].log_softmax(1)
     return lambda logits: (target.exp() * (target - logits.log_softmax(1))).sum(1).mean().item()
 
 
@@ -193,6 +213,8 @@ def _affordable_epochs(setting: Setting, lesson: Lesson, started: float) -> int:
     return epochs
 
 
+FOUND = ("lr", "epochs", "temperatures")
+"""What is found out before training, and kept with it."""
 ENVIRONMENT = ("torch", "threads")
 
 
@@ -203,7 +225,8 @@ def _environment() -> dict[str, Any]:
 def _checkpoint(run: RunFolder, position: Position, lesson: Lesson, setting: Setting) -> None:
     run.write_metrics(position.records)
     state = {f.name: getattr(position, f.name) for f in fields(position)}
-    run.save_checkpoint({"position": state, "lr": lesson.lr, "epochs": lesson.epochs, **_environment()})
+    found = {name: getattr(lesson, name) for name in FOUND}
+    run.save_checkpoint({"position": state, **found, **_environment()})
 
 
 def _read_position(kept: dict[str, Any] | None) -> Position | None:

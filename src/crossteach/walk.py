@@ -9,6 +9,7 @@ from torch.optim.swa_utils import update_bn
 
 from .averaging import State, interpolate, snapshot
 from .data.assemble import draw
+from .evidence import Evidence, gather
 from .gate import GateResult, Half, decide
 from .pixels import prepare
 from .prediction import answers, predict
@@ -45,16 +46,21 @@ def choose_weights(
         gate: The half that decides.
     """
     old = snapshot(setting.student.module)
-    ended = trained.slow if trained.slow is not None else trained.weights
+    new = trained.slow if trained.slow is not None else trained.weights
     if trained.diverged:
         setting.notes.append(f"training stopped: {trained.diverged}; the original weights are kept")
-        return Choice(GateResult("diverged", 0.0, None if gate.labels is None else 0.0), old, ended)
+        return Choice(GateResult("diverged", 0.0, None if gate.labels is None else 0.0), old, new)
+    ended = _point(setting, copy, old, new, setting.method.alpha, lesson)
+    found = _label_free(setting, copy, old, ended, gate)
     if gate.labels is None:
-        evidence = _evidence(setting, copy, ended, gate)
-        return Choice(GateResult("unverified", 1.0, None, evidence=evidence), ended, ended)
+        return Choice(GateResult("unverified", 1.0, None, label_free=found), ended, ended)
     weights = {alpha: _point(setting, copy, old, ended, alpha, lesson) for alpha in setting.config.gate.alphas}
     verdict = decide(_half(setting, copy, weights, tune), _half(setting, copy, weights, gate), setting.config.gate)
-    return Choice(verdict, weights.get(verdict.alpha, old), ended)
+    if not setting.config.gate.ask:
+        at_the_end = verdict.path[-1].delta.estimate if verdict.path[-1].alpha == 1.0 else None
+        verdict = replace(verdict, verdict="unverified", alpha=1.0, selection_delta=at_the_end)
+        return Choice(replace(verdict, label_free=found), ended, ended)
+    return Choice(replace(verdict, label_free=found), weights.get(verdict.alpha, old), ended)
 
 
 def _half(setting: Setting, copy: TrainableClassifier, weights: dict[float, State], split: Split) -> Half:
@@ -63,7 +69,7 @@ def _half(setting: Setting, copy: TrainableClassifier, weights: dict[float, Stat
     for state in weights.values():
         copy.module.load_state_dict(state)
         along.append(answers(copy, split).argmax(1).numpy() == split.labels)
-    return Half(predict(setting.student, split, setting.store).correct.numpy(), along, split.group)
+    return Half(predict(setting.student, split, setting.store).correct.numpy(), along, split.group, split.labels)
 
 
 def with_weights(student: TrainableClassifier, weights: State, split: Split, like: Predictions) -> Predictions:
@@ -95,11 +101,15 @@ def _point(setting: Setting, copy: TrainableClassifier, old: State, new: State, 
     return snapshot(copy.module)
 
 
-def _evidence(setting: Setting, copy: TrainableClassifier, new: State, gate: Split) -> str:
-    """Say how far the student moved towards the mean of all tutors on held-out samples without labels."""
+def _label_free(
+    setting: Setting, copy: TrainableClassifier, old: State, new: State, gate: Split
+) -> tuple[Evidence, Evidence]:
+    """Look at the student before and after on the gate half, reading no label."""
     tutors = (setting.student, *setting.teachers)
-    mean = torch.stack([predict(t, gate, setting.store).logits.softmax(1) for t in tutors]).mean(0).argmax(1)
-    was = (predict(setting.student, gate, setting.store).logits.argmax(1) == mean).double().mean().item()
-    copy.module.load_state_dict(new)
-    now = (answers(copy, gate).argmax(1) == mean).double().mean().item()
-    return f"agreement with the ensemble of student and teachers on held-out samples: {was:.1%} before, {now:.1%} after"
+    stored = [predict(t, gate, setting.store).logits for t in tutors]
+    ensemble = torch.stack([logits.softmax(1) for logits in stored]).mean(0).argmax(1)
+    found = []
+    for state in (old, new):
+        copy.module.load_state_dict(state)
+        found.append(gather(copy, answers(copy, gate), ensemble, gate, setting.views))
+    return found[0], found[1]

@@ -24,6 +24,9 @@ from ..types import Preprocess, Size, Split
 VERSION = 1
 """Of the code below; part of the store's key. Raise it when a view's pixels change."""
 
+LOTS = 2**32
+"""Added to a run's seed: no seed of views reaches it."""
+
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -173,6 +176,11 @@ class ViewBatch:
                 boxes = central_boxes(inputs.aspect(rows), 1.0)
             self._drawn[size] = self.augmentation.pixels(inputs.read(rows, size, boxes), u)
         return self._drawn[size]
+
+    def chance(self, seed: int) -> Float[Tensor, " n"]:
+        """Return a uniform number for each view, from another stream than its pixels: for what a run draws by lot."""
+        lots = uniforms(LOTS + seed, self.split.ids[self.index], self.numbers, 1)
+        return lots[:, 0]
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from .reading import Run, clean, damaged, require
 from .tables import Tables
 from .words import (
     MARKS,
-    METHODS,
     VERDICTS,
     changed,
     interval,
     listing,
+    method_in_words,
     number,
     p_value,
     points,
@@ -123,8 +123,7 @@ def asked(summary: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, st
     found = [("Student", config.get("student", {}).get("spec", summary["student"]))]
     found += [("Teacher", teacher["spec"]) for teacher in config.get("teachers", [])]
     found += [("Data", f"{config['data']['spec']} ({summary['n_test']:,} test samples)")] if "data" in config else []
-    method = summary["method"]
-    found += [("Method", f"{method}: {METHODS[method]}" if method in METHODS else method)]
+    found += [("Method", method_in_words(summary["method"]))]
     training = summary.get("training", {})
     found += [("Epochs", str(training["epochs"]))] if "epochs" in training else []
     if "lr" in training:

@@ -14,10 +14,22 @@ METHODS = {
     "class the higher probability",
     "kl+dp-unsupervised": "data partitioning without labels: each sample is taught by the more confident of teacher "
     "and frozen student",
+    "kl+dp-calibrated": "data partitioning without labels on the transfer set: each sample is taught by the more "
+    "confident, after each one's temperature was fitted on held-out labels",
+    "kl+dp-flips": "the teacher teaches only where it is right and the frozen student wrong",
+    "kl+dp-not-negative": "the teacher teaches except where it is wrong and the frozen student right",
+    "kl+dp-flips-mean": "the teacher teaches where it alone is right, the frozen student where that alone is right, "
+    "the mean of both elsewhere",
+    "kl+dp-soft": "each sample is taught by teacher and frozen student together, weighed by the odds of their "
+    "confidence; no label is read",
     "xe+dp": "data partitioning by the labels, mixed with the labels' cross-entropy",
     "self": "a control without a teacher: the student is taught by its frozen self",
     "xe": "a control without a teacher: the student goes on training on the labels",
     "self+labels": "a control without a teacher: the frozen student where it is right, else the label",
+    "wise-ft": "a control without a teacher: the average of the old weights and of those trained on the labels",
+    "kl+ensemble": "a control: the mean of the probabilities of teacher and frozen student teaches every sample",
+    "kl+dp-random": "a control: data partitioning by lot, with as many samples for each as the labels would give it",
+    "kl+dp-random-teacher": "a control: data partitioning with a randomly initialised copy of the teacher",
 }
 VERDICTS = {
     "accepted": "accepted by the gate",
@@ -25,8 +37,22 @@ VERDICTS = {
     "unverified": "unverified: no label could confirm it",
     "diverged": "training broke off; the original is kept",
 }
+SLOW = "+mcl"
 MARKS = {"accepted": "✓", "kept_original": "↺", "unverified": "?", "diverged": "✕"}
 NOTHING = "–"
+
+
+def method_in_words(name: str) -> str:
+    """Say what a method is; a name that nobody knows stays a name.
+
+    Example:
+        >>> method_in_words("kl+mcl").split("; ")[-1], method_in_words("theirs")
+        ('returned is the slow average of the weights', 'theirs')
+    """
+    if name in METHODS:
+        return f"{name}: {METHODS[name]}"
+    base = name.removesuffix(SLOW)
+    return f"{name}: {METHODS[base]}; returned is the slow average of the weights" if base in METHODS else name
 
 
 def number(value: Any, digits: int = 2) -> str:

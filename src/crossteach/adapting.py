@@ -1,0 +1,170 @@
+"""Which weights learn: all of them, a part, or low-rank adapters that are folded into the weights afterwards."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .averaging import State, snapshot
+from .errors import MissingExtraError, ModelError
+
+ADAPTER = "crossteach"
+"""Name of the adapters while they are there."""
+
+
+@contextmanager
+def learning(module: nn.Module, part: str, n_classes: int) -> Iterator[list[nn.Parameter]]:
+    """Let only a part of a module learn: no gradient is computed for the rest, which is as before afterwards.
+
+    Yields:
+        The weights that learn; see `learning_weights`.
+    """
+    chosen = learning_weights(module, part, n_classes)
+    inside = {id(p) for p in chosen}
+    rest = [p for p in module.parameters() if p.requires_grad and id(p) not in inside]
+    for parameter in rest:
+        parameter.requires_grad_(False)
+    try:
+        yield chosen
+    finally:
+        for parameter in rest:
+            parameter.requires_grad_(True)
+
+
+def learning_weights(module: nn.Module, part: str, n_classes: int) -> list[nn.Parameter]:
+    """Return the weights that a part names, of those that may be trained at all.
+
+    Args:
+        module: The student.
+        part: `norm` (the layers whose type says Norm), `head` (the last layer that scores the classes), `last` (the
+            head and the last block before it), anything else for all.
+        n_classes: How many classes the head scores.
+
+    Raises:
+        ModelError: If the module has no such part.
+    """
+    layers = {
+        "norm": lambda: [m for m in module.modules() if "norm" in type(m).__name__.lower()],
+        "head": lambda: [head_of(module, n_classes)],
+        "last": lambda: last_block(module, n_classes),
+    }.get(part, lambda: [module])()
+    found = {id(p): p for layer in layers for p in layer.parameters() if p.requires_grad}
+    if not found:
+        raise ModelError(f"optim.trains={part}: the student has no {part} layer with weights that may be trained")
+    return list(found.values())
+
+
+def head_of(module: nn.Module, n_classes: int) -> nn.Module:
+    """Return the last layer whose weight has a row for each class.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    weighted = ((m, getattr(m, "weight", None)) for m in module.modules())
+    heads = [m for m, w in weighted if isinstance(w, nn.Parameter) and w.ndim > 1 and w.shape[0] == n_classes]
+    if not heads:
+        raise ModelError(
+            f"no layer of the student scores its {n_classes} classes, so its head is not known; use optim.trains=all"
+        )
+    return heads[-1]
+
+
+def last_block(module: nn.Module, n_classes: int) -> list[nn.Module]:
+    """Return the head, the block before it, and what stands between them (a norm)."""
+    head = head_of(module, n_classes)
+    blocks = _chain(module, head)
+    chosen = [head]
+    for block in reversed(blocks[: next((i for i, b in enumerate(blocks) if b is head), 0)]):
+        chosen.append(block)
+        if "norm" not in type(block).__name__.lower():
+            break
+    return chosen
+
+
+def _chain(module: nn.Module, head: nn.Module) -> list[nn.Module]:
+    """List the blocks of a module in order: what a Sequential holds, and what stands beside the head."""
+    blocks: list[nn.Module] = []
+    for child in module.children():
+        opened = isinstance(child, nn.Sequential | nn.ModuleList) or any(m is head for m in child.modules())
+        if opened and child is not head:
+            blocks += _chain(child, head)
+        elif any(True for _ in child.parameters()):
+            blocks.append(child)
+    return blocks
+
+
+@contextmanager
+def adapted(module: nn.Module, rank: int) -> Iterator[list[nn.Parameter]]:
+    """Put low-rank adapters on a module's dense and convolutional layers, and take them off again.
+
+    Only the adapters learn meanwhile. Layers inside torch's own attention are left out: it reads their weights past
+    the adapter.
+
+    Yields:
+        The weights of the adapters.
+
+    Raises:
+        MissingExtraError: Without peft.
+        ModelError: If no layer takes an adapter.
+
+    Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (ICLR 2022).
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise MissingExtraError("optim.trains=lora needs peft; pip install 'crossteach[peft]'") from None
+    targets = _adaptable(module)
+    if not targets:
+        kinds = sorted({type(m).__name__ for m in module.modules() if any(True for _ in m.parameters(recurse=False))})
+        raise ModelError(
+            f"adapters go on Linear and on Conv2d without groups, outside torch's own attention; the student has only "
+            f"{', '.join(kinds)}; use optim.trains=all"
+        )
+    learnt = {name: p.requires_grad for name, p in module.named_parameters()}
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights=True)
+    inject_adapter_in_model(config, module, ADAPTER)
+    try:
+        yield [p for p in module.parameters() if p.requires_grad]
+    finally:
+        _unwrap(module)
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(learnt[name])
+
+
+def folded(module: nn.Module, state: Mapping[str, Tensor]) -> State:
+    """Return the plain weights that an adapted module's state stands for."""
+    plain = copy.deepcopy(module)
+    plain.load_state_dict(dict(state))
+    for layer in _adapters(plain).values():
+        layer.merge(safe_merge=False)
+    _unwrap(plain)
+    return snapshot(plain)
+
+
+def _adaptable(module: nn.Module) -> list[str]:
+    closed = [
+        name for name, m in module.named_modules() if isinstance(m, nn.MultiheadAttention | nn.TransformerEncoderLayer)
+    ]
+    return [
+        name
+        for name, layer in module.named_modules()
+        if name
+        and (isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1))
+        and not any(name.startswith(f"{outer}.") or not outer for outer in closed)
+    ]
+
+
+def _adapters(module: nn.Module) -> dict[str, Any]:
+    from peft.tuners.lora import LoraLayer
+
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, LoraLayer)}
+
+
+@torch.no_grad()
+def _unwrap(module: nn.Module) -> None:
+    """Put every adapted layer's own layer back in its place."""
+    for name, layer in _adapters(module).items():
+        module.set_submodule(name, layer.base_layer)

@@ -1,0 +1,161 @@
+import digits
+import pytest
+import torch
+from torch import nn
+
+import crossteach
+from crossteach.adapting import adapted, folded, head_of, last_block, learning, learning_weights
+from crossteach.averaging import snapshot
+from crossteach.errors import ConfigError, ModelError
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+    return digits.make(tmp_path_factory.mktemp("digits"))
+
+
+def names(module, weights):
+    known = {id(p): name for name, p in module.named_parameters()}
+    return sorted(known[id(p)] for p in weights)
+
+
+def timm_model(name, **arguments):
+    import timm
+
+    return timm.create_model(name, pretrained=False, num_classes=7, **arguments).eval()
+
+
+SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
+
+
+def test_parts_of_a_transformer():
+    module = timm_model("vit_tiny_patch16_224", **SMALL_VIT)
+    assert names(module, learning_weights(module, "head", 7)) == ["head.bias", "head.weight"]
+    last = names(module, learning_weights(module, "last", 7))
+    assert {n.split(".")[0] for n in last} == {"blocks", "head", "norm"}
+    assert {n.split(".")[1] for n in last if n.startswith("blocks")} == {"2"}
+    norms = names(module, learning_weights(module, "norm", 7))
+    assert norms and all("norm" in n for n in norms)
+    assert len(learning_weights(module, "all", 7)) == len(list(module.parameters()))
+
+
+def test_parts_of_a_residual_network():
+    module = timm_model("resnet10t", in_chans=1)
+    assert names(module, learning_weights(module, "head", 7)) == ["fc.bias", "fc.weight"]
+    last = names(module, learning_weights(module, "last", 7))
+    assert {n.rpartition(".")[0].split(".")[0] for n in last} == {"layer4", "fc"}
+    assert all(
+        "bn" in n or "downsample" in n or "conv1.1" in n or "conv1.4" in n
+        for n in names(module, learning_weights(module, "norm", 7))
+    )
+
+
+def test_a_head_inside_a_block_is_found():
+    class Tail(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.linear = nn.LayerNorm(4), nn.Linear(4, 7)
+
+    module = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), Tail())
+    assert head_of(module, 7) is module[2].linear
+    assert last_block(module, 7) == [module[2].linear, module[2].norm, module[1][1]]
+    alone = nn.Linear(3, 7)
+    assert last_block(alone, 7) == [alone]
+
+
+def test_a_part_that_is_not_there_is_one_clear_line():
+    plain = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 7))
+    with pytest.raises(ModelError, match="no norm layer"):
+        learning_weights(plain, "norm", 7)
+    with pytest.raises(ModelError, match="no layer of the student scores its 9 classes"):
+        learning_weights(plain, "head", 9)
+    attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    with pytest.raises(ModelError, match="adapters go on Linear"), adapted(attention, 4):
+        pass
+    with (
+        pytest.raises(ModelError, match="the student has only BatchNorm2d"),
+        adapted(nn.Sequential(nn.BatchNorm2d(3)), 4),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("trains", ["everything", "lora:0", "lora:x", "norm:3", ""])
+def test_settings_that_name_no_part_are_refused(trains):
+    with pytest.raises(ConfigError, match=r"optim\.trains must be one of all, norm"):
+        crossteach.OptimConfig(trains=trains)
+    assert crossteach.OptimConfig(trains="lora:3").part == ("lora", 3)
+
+
+def test_the_rest_is_as_before_afterwards():
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 7))
+    module[0].bias.requires_grad_(False)
+    with learning(module, "head", 7) as weights:
+        assert names(module, weights) == ["2.bias", "2.weight"]
+        assert [n for n, p in module.named_parameters() if p.requires_grad] == ["2.weight", "2.bias"]
+    assert [n for n, p in module.named_parameters() if not p.requires_grad] == ["0.bias"]
+
+
+@pytest.mark.parametrize("module", [nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 7))])
+def test_adapters_fold_into_the_weights(module):
+    images = torch.randn(5, 1, 4, 4)
+    before, plain = snapshot(module), module(images)
+    with adapted(module, 2) as weights:
+        assert torch.equal(module(images), plain)  # a new adapter changes nothing
+        for weight in weights:
+            nn.init.normal_(weight)
+        moved = module(images)
+        state = folded(module, module.state_dict())
+    assert not torch.allclose(moved, plain)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert state.keys() == before.keys()
+    module.load_state_dict(state)
+    assert torch.allclose(module(images), moved, atol=1e-5)
+    assert all(p.requires_grad for p in module.parameters())
+
+
+QUICK = ["optim.epochs=2", "optim.lr=0.05", "views.count=1", "gate.alphas=1"]
+
+
+@pytest.mark.parametrize("trains", ["norm", "last", "head", "lora:2"])
+def test_only_that_part_of_a_student_changes(setting, tmp_path, trains):
+    student, teacher = crossteach.load_model(setting.student), crossteach.load_model(setting.teacher)
+    config = crossteach.with_settings(
+        crossteach.TransferConfig(), [*QUICK, f"optim.trains={trains}", "gate.max_loss=100"]
+    )
+    run = crossteach.transfer(student, [teacher], crossteach.load_data(setting.data), tmp_path, config)
+    assert run.summary["ungated"]["knowledge_gain"] + run.summary["ungated"]["knowledge_loss"] > 0 or trains == "norm"
+    if run.summary["gate"]["verdict"] != "accepted":
+        return
+    old, new = student.module.state_dict(), run.student.module.state_dict()
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    expected = {
+        "norm": {"1.weight", "1.bias"},
+        "head": {"6.weight", "6.bias"},
+        "last": {"0.weight", "1.weight", "1.bias", "6.weight", "6.bias"},
+        "lora:2": {"0.weight", "6.weight"},
+    }[trains]
+    assert changed <= expected and changed
+    saved = crossteach.load_model(f"run:{tmp_path}").module.state_dict()
+    assert all(torch.equal(value, new[name]) for name, value in saved.items())
+
+
+@pytest.mark.parametrize("method", ["kl+dp", "xe-kl+mcl"])
+def test_adapters_resume_bit_for_bit(setting, tmp_path, method, monkeypatch):
+    from crossteach import transferring
+
+    student, teacher = crossteach.load_model(setting.student), crossteach.load_model(setting.teacher)
+    data = crossteach.load_data(setting.data)
+    config = crossteach.with_settings(crossteach.TransferConfig(), [*QUICK, "optim.trains=lora:2", f"method={method}"])
+    whole = crossteach.transfer(student, [teacher], data, tmp_path / "whole", config).summary
+    keep = transferring._checkpoint
+
+    def stop(*arguments):
+        keep(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transferring, "_checkpoint", stop)
+    with pytest.raises(KeyboardInterrupt):
+        crossteach.transfer(student, [teacher], data, tmp_path / "parts", config)
+    monkeypatch.undo()
+    resumed = crossteach.transfer(student, [teacher], data, tmp_path / "parts", config).summary
+    assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}

@@ -1,0 +1,53 @@
+import digits
+import pytest
+import torch
+
+import crossteach
+from crossteach.data.views import Views, augmentation
+from crossteach.evidence import Evidence, gather, in_words, speaks_for
+from crossteach.prediction import answers
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+    return digits.make(tmp_path_factory.mktemp("digits"))
+
+
+def test_evidence_is_what_a_loop_counts(setting):
+    student, data = crossteach.load_model(setting.student), crossteach.load_data(setting.data)
+    split, views = data.selection, Views(0, 1, augmentation("warp"))
+    logits = answers(student, split)
+    ensemble = torch.arange(len(split)) % 10
+    found = gather(student, logits, ensemble, split, views)
+    said = logits.argmax(1).tolist()
+    assert found.agreement == pytest.approx(
+        100 * sum(a == b for a, b in zip(said, ensemble.tolist(), strict=True)) / 450
+    )
+    assert found.confidence == pytest.approx(100 * logits.softmax(1).max(1).values.mean().item(), abs=1e-4)
+    unmoved = gather(student, logits, ensemble, split, Views(0, 1, augmentation("none")))
+    assert unmoved.stability == 100
+    assert found.stability < 100
+
+
+@pytest.mark.parametrize(
+    ("agreement", "stability", "verdict"), [(91, 80, True), (90, 85, False), (95, 79.9, False), (91, 95, True)]
+)
+def test_what_speaks_for_a_student(agreement, stability, verdict):
+    before, after = Evidence(90, 80, 70), Evidence(agreement, stability, 60)
+    assert speaks_for(before, after) is verdict
+    assert in_words(before, after).endswith(f"speaks {'for' if verdict else 'against'} the new weights")
+
+
+def test_every_transfer_keeps_its_evidence(setting, tmp_path):
+    """Also where labels decide: so that a study can tell how often it would have been wrong."""
+    model, teacher = crossteach.load_model(setting.student), crossteach.load_model(setting.teacher)
+    quick = ["optim.epochs=1", "optim.lr=0.01", "views.count=1"]
+    for data, verdicts in ((setting.data, ("accepted", "kept_original")), (setting.unlabelled, ("unverified",))):
+        config = crossteach.with_settings(crossteach.TransferConfig(), quick)
+        out = tmp_path / verdicts[0]
+        gate = crossteach.transfer(model, [teacher], crossteach.load_data(data), out, config).summary["gate"]
+        assert gate["verdict"] in verdicts
+        found = gate["label_free"]
+        assert found["before"]["agreement"] > 50 and 0 < found["after"]["stability"] <= 100
+        assert found["speaks_for"] == speaks_for(Evidence(**found["before"]), Evidence(**found["after"]))
+        assert "agreement with the ensemble" in gate["evidence"]
