@@ -123,11 +123,11 @@ def open_run(path: Path, config: Mapping[str, Any], overwrite: bool = False, don
 def _empty(path: Path) -> None:
     """Remove what a run has written, and nothing else."""
     with writing(path):
-        for name in OURS:
-            if (path / name).is_dir():
-                shutil.rmtree(path / name)
+        for inside in [*(path / name for name in OURS), *path.glob("lesson-*")]:
+            if inside.is_dir():
+                shutil.rmtree(inside)
             else:
-                (path / name).unlink(missing_ok=True)
+                inside.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> Any:

@@ -1,0 +1,233 @@
+"""Many teachers: all at once, one after the other, or one by one from the same start and then averaged.
+
+Every lesson is a whole transfer in a folder of its own (`lesson-1`, …): an interrupted curriculum resumes, and what
+each teacher contributed can be read there and in `lessons` of the summary.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import transferring
+from .averaging import State, average, snapshot
+from .config import CurriculumConfig, TransferConfig
+from .data.assemble import stratified_cut
+from .digest import digest
+from .errors import ConfigError, MissingLabelsError
+from .gate import GateResult, Verdict
+from .models import load_model
+from .outcome import summarise, write_outcome
+from .prediction import answers, predict
+from .ranking import predicted_gain
+from .runs import RunFolder, open_run
+from .setting import Setting, describe, open_setting
+from .store import Store
+from .training import Lesson, Position
+from .transferring import TransferResult
+from .types import Classifier, Predictions, Progress, Split, Splits, TrainableClassifier, no_progress
+from .walk import Choice, choose_weights, with_weights
+
+TAKEN: tuple[Verdict, ...] = ("accepted", "unverified")
+"""Verdicts by which a lesson changes the student."""
+
+
+def transfer(
+    student: TrainableClassifier,
+    teachers: Sequence[Classifier],
+    data: Splits,
+    out: str | Path,
+    config: TransferConfig | None = None,
+    store: Store | None = None,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> TransferResult:
+    """Teach a student what its teachers know and it does not; return it better, or as it was.
+
+    Args:
+        student: The pretrained model that learns. It is not changed: a copy is trained.
+        teachers: One or more models over the same classes; none for the controls that need none.
+        data: Train teaches, selection decides, test reports.
+        out: The run folder. A half-done run of the same configuration resumes, a whole one is read.
+        config: Settings; the defaults suit small and large models alike. `curriculum` says how several teachers teach.
+        store: Where tutors' answers are kept; None takes the user's cache folder.
+        overwrite: Whether to empty a folder that another configuration has used.
+        progress: Told what is being done.
+
+    Returns:
+        The student, the summary, and the folder in which both stand.
+
+    Raises:
+        LabelSpaceError: If models and data do not share their classes.
+        MissingLabelsError: If the method, or the order of teachers, reads labels that the data do not have.
+        ConfigError: If the settings do not fit together.
+        RunFolderError: If another configuration has used the folder.
+    """
+    config, store = config or TransferConfig(), store or Store()
+    if config.curriculum.order == "parallel":
+        return transferring.transfer(student, teachers, data, out, config, store, overwrite, progress)
+    started = time.perf_counter()
+    if len(teachers) < 2:
+        raise ConfigError(
+            f"--order {config.curriculum.order} is for several teachers, and {len(teachers)} is given; name more"
+        )
+    setting = open_setting(student, teachers, data, config, store, progress)
+    run = open_run(Path(out), describe(setting), overwrite)
+    if run.is_whole:
+        summary = run.summary()
+        returned = load_model(f"run:{run.path}").to(student.device)
+        return TransferResult(returned, summary, run.path, tuple(summary["notes"]))
+    tune, gate = (data.selection.take(rows) for rows in stratified_cut(data.selection, 0.5))
+    taught = {"sequential": _one_after_the_other, "soup": _one_by_one}[config.curriculum.order](
+        setting, teachers, run, tune, gate
+    )
+    return _finish(setting, run, taught, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Where a curriculum ended."""
+
+    lessons: tuple[TransferResult, ...]
+    verdict: GateResult
+    returned: State
+    ended: State
+    """The weights before the last question to the gate."""
+    notes: tuple[str, ...] = ()
+
+
+def _one_after_the_other(
+    setting: Setting, teachers: Sequence[Classifier], run: RunFolder, tune: Split, gate: Split
+) -> Taught:
+    """Let the student that one teacher has taught be the student, and the frozen student, of the next."""
+    student, lessons = setting.student, []
+    ordered = order_teachers(setting.student, teachers, tune, setting.config.curriculum, setting.store)
+    for number, teacher in enumerate(ordered, 1):
+        result = _lesson(setting, run, number, student, teacher)
+        lessons.append(result)
+        if result.summary["gate"]["verdict"] in TAKEN:
+            student = result.student
+    verdicts = [lesson.summary["gate"]["verdict"] for lesson in lessons]
+    verdict: Verdict = next((v for v in TAKEN if v in verdicts), "kept_original")
+    returned = snapshot(student.module)
+    gained = None if gate.labels is None else _points(setting, returned, gate)
+    return Taught(tuple(lessons), GateResult(verdict, float(verdict in TAKEN), gained), returned, returned)
+
+
+def _one_by_one(setting: Setting, teachers: Sequence[Classifier], run: RunFolder, tune: Split, gate: Split) -> Taught:
+    """Let each teacher teach the original, average the students that were taken, and ask the gate once more."""
+    lessons = tuple(
+        _lesson(setting, run, number, setting.student, teacher) for number, teacher in enumerate(teachers, 1)
+    )
+    taken = [x for x in lessons if x.summary["gate"]["verdict"] in TAKEN]
+    old = snapshot(setting.student.module)
+    if not taken:
+        return Taught(lessons, GateResult("kept_original", 0.0, None if gate.labels is None else 0.0), old, old)
+    states = {x.folder.name: snapshot(x.student.module) for x in taken}
+    chosen = list(states)
+    if setting.config.curriculum.average == "greedy" and tune.labels is not None:
+        chosen = _greedy(setting, states, tune)
+    soup = average([states[name] for name in chosen])
+    lesson = Lesson(setting.method, setting.config, setting.data.train, setting.views, None, 1.0, 1)
+    choice: Choice = choose_weights(setting, setting.student.clone(), Position(weights=soup), lesson, tune, gate)
+    note = f"the soup is the mean of {len(chosen)} of {len(lessons)} students: {', '.join(chosen)}"
+    return Taught(lessons, choice.verdict, choice.returned, soup, (note,))
+
+
+def _greedy(setting: Setting, states: dict[str, State], tune: Split) -> list[str]:
+    """Begin with the best student, and keep each further one with which the soup is no worse on the tune half."""
+    alone = {name: _points(setting, state, tune) for name, state in states.items()}
+    order = sorted(states, key=lambda name: -alone[name])
+    chosen, best = order[:1], alone[order[0]]
+    for name in order[1:]:
+        with_it = _points(setting, average([states[n] for n in (*chosen, name)]), tune)
+        if with_it >= best:
+            chosen, best = [*chosen, name], with_it
+    return chosen
+
+
+def order_teachers(
+    student: Classifier, teachers: Sequence[Classifier], tune: Split, config: CurriculumConfig, store: Store
+) -> list[Classifier]:
+    """Put teachers into the order in which they teach, by what the tune half says of them.
+
+    Raises:
+        MissingLabelsError: If the order needs labels that the selection split does not have.
+    """
+    if config.sequence == "given":
+        return list(teachers)
+    if tune.labels is None:
+        raise MissingLabelsError(
+            f"curriculum.sequence={config.sequence} needs labels on the selection split, which has none; use given"
+        )
+    digests = {id(t): digest(predict(t, tune, store)) for t in teachers}
+    if config.sequence == "scout":
+        own = digest(predict(student, tune, store))
+        return sorted(teachers, key=lambda t: -predicted_gain(own, digests[id(t)]))
+    sign = 1 if config.sequence == "ascending" else -1
+    return sorted(teachers, key=lambda t: sign * digests[id(t)].accuracy)
+
+
+def _lesson(
+    setting: Setting, run: RunFolder, number: int, student: TrainableClassifier, teacher: Classifier
+) -> TransferResult:
+    """Do one transfer from one teacher, in a folder of its own."""
+    config, epochs = setting.config, setting.config.optim.epochs
+    if config.curriculum.budget == "total":
+        epochs = max(1, epochs // len(setting.teachers))
+    single = replace(config, curriculum=CurriculumConfig(), optim=replace(config.optim, epochs=epochs))
+    folder = run.path / f"lesson-{number}"
+    return transferring.transfer(
+        student, [teacher], setting.data, folder, single, setting.store, progress=setting.progress
+    )
+
+
+def _points(setting: Setting, state: State, split: Split) -> float:
+    """Return accuracy with these weights − the original student's, in points."""
+    copy = setting.student.clone()
+    copy.module.load_state_dict(state)
+    right = answers(copy, split).argmax(1).numpy() == split.labels
+    return 100.0 * float(np.mean(right)) - predict(setting.student, split, setting.store).accuracy
+
+
+def _finish(setting: Setting, run: RunFolder, taught: Taught, seconds: float) -> TransferResult:
+    """Report the whole curriculum as one transfer, with a row for each lesson."""
+    data, copy = setting.data, setting.student.clone()
+    before = predict(setting.student, data.test, setting.store)
+    teachers: list[Predictions] = [predict(teacher, data.test, setting.store) for teacher in setting.teachers]
+    ungated = with_weights(copy, taught.ended, data.test, before)
+    after = with_weights(copy, taught.returned, data.test, before)
+    copy.module.load_state_dict(taught.returned)
+    lessons = [lesson.summary for lesson in taught.lessons]
+    notes = [*setting.notes, *taught.notes]
+    summary = summarise(
+        before=before,
+        after=after,
+        ungated=ungated,
+        teachers=teachers,
+        verdict=taught.verdict,
+        method=setting.method_name,
+        data=data,
+        training={
+            "order": asdict(setting.config.curriculum),
+            "epochs": sum(lesson["training"]["epochs"] for lesson in lessons),
+            "diverged": "; ".join(filter(None, (lesson["training"]["diverged"] for lesson in lessons))),
+        },
+        notes=notes,
+        seconds=seconds,
+    )
+    summary["lessons"] = [_row(lesson) for lesson in lessons]
+    write_outcome(run, data, copy, before, after, ungated, teachers, summary)
+    return TransferResult(copy, summary, run.path, tuple(notes))
+
+
+def _row(lesson: dict[str, Any]) -> dict[str, Any]:
+    """Say what one teacher contributed: against the student as it stood before this lesson."""
+    keys = ("accuracy_before", "accuracy_after", "transfer_delta", "knowledge_gain", "knowledge_loss", "transfer_rate")
+    row = {"teacher": lesson["teachers"][0], **{key: lesson[key] for key in keys}}
+    gate = lesson["gate"]
+    row |= {"verdict": gate["verdict"], "alpha": gate["alpha"], "selection_delta": gate["selection_delta"]}
+    return row | {"ungated_transfer_delta": lesson["ungated_transfer_delta"], "seconds": lesson["seconds"]}

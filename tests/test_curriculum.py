@@ -1,0 +1,189 @@
+import json
+
+import digits
+import pytest
+import torch
+
+import crossteach
+from crossteach import curriculum, transferring
+from crossteach.averaging import average, interpolate, snapshot
+from crossteach.cli import main
+from crossteach.curriculum import order_teachers
+from crossteach.data.assemble import stratified_cut
+from crossteach.errors import ConfigError, MissingLabelsError, ModelError
+
+QUICK = ("optim.epochs=2", "optim.lr=0.02", "views.count=1", "gate.max_loss=100", "gate.alphas=0.5,1")
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+    return digits.make(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def data(setting):
+    return crossteach.load_data(setting.data)
+
+
+@pytest.fixture(scope="module")
+def models(setting):
+    return [crossteach.load_model(setting.model(name)) for name in ("convolutional", "dense", "linear")]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return crossteach.Store(tmp_path_factory.mktemp("store"))
+
+
+def config(*settings):
+    return crossteach.with_settings(crossteach.TransferConfig(), [*QUICK, *settings])
+
+
+def test_sequential_is_one_transfer_after_the_other(models, data, store, tmp_path):
+    student, *teachers = models
+    done = crossteach.transfer(student, teachers, data, tmp_path / "all", config("curriculum.order=sequential"), store)
+    first = crossteach.transfer(student, teachers[:1], data, tmp_path / "first", config(), store)
+    second = crossteach.transfer(first.student, teachers[1:], data, tmp_path / "second", config(), store)
+    assert done.student.fingerprint == second.student.fingerprint
+    lessons = done.summary["lessons"]
+    assert [row["teacher"] for row in lessons] == ["dense", "linear"]
+    assert [row["transfer_delta"] for row in lessons] == [x.summary["transfer_delta"] for x in (first, second)]
+    assert sum(row["transfer_delta"] for row in lessons) == pytest.approx(done.summary["transfer_delta"])
+    assert done.summary["teachers"] == ["dense", "linear"]
+    assert done.summary["training"]["epochs"] == 4
+    assert crossteach.load_model(f"run:{tmp_path / 'all'}").fingerprint == done.student.fingerprint
+
+
+def test_a_lesson_that_does_not_help_is_dropped(models, data, store, tmp_path):
+    """A teacher that knows nothing is refused by the gate, and the next one teaches the original."""
+    student, _, good = models
+    spec = f"py:{digits.SOURCE}:dense?pretrained=false&channels=1&size=8"
+    asked = config("curriculum.order=sequential", "method=kl", "optim.lr=0.1", "optim.epochs=8")
+    done = crossteach.transfer(student, [crossteach.load_model(spec), good], data, tmp_path / "all", asked, store)
+    rows = done.summary["lessons"]
+    assert rows[0]["verdict"] in ("kept_original", "diverged")
+    assert rows[0]["ungated_transfer_delta"] < 0 == rows[0]["transfer_delta"]
+    assert rows[1]["accuracy_before"] == pytest.approx(done.summary["accuracy_before"])
+
+
+def test_lessons_share_a_total_budget(models, data, store, tmp_path):
+    student, *teachers = models
+    asked = config("curriculum.order=sequential", "curriculum.budget=total", "optim.epochs=4")
+    done = crossteach.transfer(student, teachers, data, tmp_path, asked, store)
+    assert done.summary["training"]["epochs"] == 4
+    kept = json.loads((tmp_path / "lesson-1" / "config.json").read_text())
+    assert kept["config"]["optim"]["epochs"] == 2
+
+
+@pytest.mark.parametrize("how", ["uniform", "greedy"])
+def test_a_soup_is_the_mean_of_single_students(models, data, store, tmp_path, how):
+    student, *teachers = models
+    asked = config("curriculum.order=soup", f"curriculum.average={how}", "gate.alphas=1", "optim.epochs=10")
+    done = crossteach.transfer(student, teachers, data, tmp_path, asked, store)
+    singles = [crossteach.load_model(f"run:{tmp_path / f'lesson-{k}'}") for k in (1, 2)]
+    verdicts = [row["verdict"] for row in done.summary["lessons"]]
+    taken = [s for s, verdict in zip(singles, verdicts, strict=True) if verdict == "accepted"]
+    assert taken
+    note = next(note for note in done.notes if note.startswith("the soup is the mean of"))
+    if done.summary["gate"]["verdict"] == "accepted" and (how == "uniform" or f"of {len(taken)} of 2" in note):
+        expected = average([snapshot(s.module) for s in taken])
+        assert all(torch.equal(value, expected[name]) for name, value in done.student.module.state_dict().items())
+    assert done.summary["ungated"]["transfer_delta"] is not None
+
+
+def test_greedy_leaves_out_what_lowers_the_tune_half(models, data, store, tmp_path):
+    student = models[0]
+    tune = data.selection.take(stratified_cut(data.selection, 0.5)[0])
+    setting = transferring.open_setting(student, models[1:], data, config(), store, lambda *_: None)
+    good = snapshot(student.module)
+    broken = {name: -value for name, value in good.items()}  # the mean of both is zero
+    assert curriculum._greedy(setting, {"broken": broken, "good": good}, tune) == ["good"]
+    assert curriculum._greedy(setting, {"a": good, "b": good}, tune) == ["a", "b"]
+
+
+def test_an_average_is_a_mean_and_refuses_other_architectures(models):
+    a, b = snapshot(models[0].module), {k: v + 1 for k, v in snapshot(models[0].module).items()}
+    half, mean = interpolate(a, b, 0.5), average([a, b])
+    for name, value in mean.items():
+        expected = half[name] if value.is_floating_point() else a[name]
+        assert torch.allclose(value, expected, atol=1e-6)
+    with pytest.raises(ModelError, match="weights 1 and 3 of a soup are of different architectures"):
+        average([a, b, snapshot(models[1].module)])
+
+
+def test_teachers_are_put_in_order(models, data, store, setting):
+    student, *teachers = models
+    tune = data.selection.take(stratified_cut(data.selection, 0.5)[0])
+
+    def names(sequence):
+        asked = crossteach.CurriculumConfig(order="sequential", sequence=sequence)
+        return [t.name for t in order_teachers(student, teachers, tune, asked, store)]
+
+    accuracy = {t.name: crossteach.predict(t, tune, store).accuracy for t in teachers}
+    ascending = sorted(accuracy, key=accuracy.get)
+    assert (names("given"), names("ascending")) == (["dense", "linear"], ascending)
+    assert names("descending") == ascending[::-1]
+    assert sorted(names("scout")) == ["dense", "linear"]
+    blind = crossteach.load_data(setting.unlabelled).selection
+    with pytest.raises(MissingLabelsError, match=r"curriculum\.sequence=scout needs labels"):
+        order_teachers(student, teachers, blind, crossteach.CurriculumConfig(sequence="scout"), store)
+
+
+@pytest.mark.parametrize("order", ["sequential", "soup"])
+def test_an_interrupted_curriculum_goes_on_where_it_stopped(models, data, store, tmp_path, order, monkeypatch):
+    student, *teachers = models
+    asked = config(f"curriculum.order={order}")
+    whole = crossteach.transfer(student, teachers, data, tmp_path / "whole", asked, store).summary
+    do, calls = transferring.transfer, []
+
+    def stop_at_the_second(*arguments, **more):
+        calls.append(arguments[3].name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return do(*arguments, **more)
+
+    monkeypatch.setattr(transferring, "transfer", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        crossteach.transfer(student, teachers, data, tmp_path / "parts", asked, store)
+    first = (tmp_path / "parts" / "lesson-1" / "summary.json").stat().st_mtime_ns
+    monkeypatch.undo()
+    resumed = crossteach.transfer(student, teachers, data, tmp_path / "parts", asked, store).summary
+    assert (tmp_path / "parts" / "lesson-1" / "summary.json").stat().st_mtime_ns == first
+
+    def timeless(summary):
+        rows = [{**row, "seconds": 0} for row in summary["lessons"]]
+        return {**summary, "seconds": 0, "lessons": rows}
+
+    assert timeless(resumed) == timeless(whole)
+    again = crossteach.transfer(student, teachers, data, tmp_path / "parts", asked, store)
+    assert again.summary == resumed
+    crossteach.transfer(student, teachers[:1], data, tmp_path / "parts", config(), store, overwrite=True)
+    assert not list((tmp_path / "parts").glob("lesson-*"))
+
+
+def test_one_teacher_needs_no_order(models, data, store, tmp_path):
+    with pytest.raises(ConfigError, match="--order soup is for several teachers, and 1 is given"):
+        crossteach.transfer(models[0], models[1:2], data, tmp_path / "x", config("curriculum.order=soup"), store)
+    assert not (tmp_path / "x").exists()
+    for wrong in ("order=first", "sequence=random", "average=mean", "budget=none"):
+        with pytest.raises(ConfigError, match=f"curriculum.{wrong.partition('=')[0]} must be one of"):
+            config(f"curriculum.{wrong}")
+
+
+def test_the_command_line_takes_an_order(setting, tmp_path, capsys):
+    given = [
+        "transfer",
+        "--student",
+        setting.student,
+        "--teacher",
+        setting.teacher,
+        "--teacher",
+        setting.model("linear"),
+    ]
+    given += ["--data", setting.data, "--out", str(tmp_path / "x"), "--order", "sequential", "--quiet", "--json"]
+    for text in QUICK:
+        given += ["--set", text]
+    with pytest.raises(SystemExit) as end:
+        main(given)
+    assert not end.value.code
+    assert len(json.loads(capsys.readouterr().out)["lessons"]) == 2
