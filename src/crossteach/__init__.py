@@ -10,19 +10,21 @@ result.student, result.summary["transfer_delta"]
 ```
 
 Importing the package loads no torch; a name does, when it is first used. No module bears the name of a public
-function (`transfer` lives in `transferring.py`): importing a module binds its name here, and would hide the function.
+function (`transfer` lives in `curriculum.py`): importing a module binds its name here, and would hide the function.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .config import CurriculumConfig as CurriculumConfig
     from .config import GateConfig as GateConfig
     from .config import OptimConfig as OptimConfig
     from .config import PartitionConfig as PartitionConfig
     from .config import TransferConfig as TransferConfig
     from .config import ViewsConfig as ViewsConfig
     from .config import with_settings as with_settings
+    from .curriculum import transfer as transfer
     from .data import load_data as load_data
     from .errors import CrossteachError as CrossteachError
     from .knowledge import Change as Change
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
     from .scouting import Scouting as Scouting
     from .scouting import scout as scout
     from .store import Store as Store
+    from .sweeping import plan_cost as plan_cost
+    from .sweeping import sweep as sweep
+    from .sweeping import sweep_status as sweep_status
     from .transferring import TransferResult as TransferResult
-    from .transferring import transfer as transfer
     from .types import Classifier as Classifier
     from .types import Predictions as Predictions
     from .types import Preprocess as Preprocess
@@ -48,6 +52,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "TransferConfig": "config",
+    "CurriculumConfig": "config",
     "ViewsConfig": "config",
     "PartitionConfig": "config",
     "OptimConfig": "config",
@@ -65,8 +70,11 @@ _HOME = {
     "Scouting": "scouting",
     "scout": "scouting",
     "Store": "store",
+    "sweep_status": "sweeping",
+    "plan_cost": "sweeping",
+    "sweep": "sweeping",
     "TransferResult": "transferring",
-    "transfer": "transferring",
+    "transfer": "curriculum",
     "Classifier": "types",
     "Predictions": "types",
     "Preprocess": "types",

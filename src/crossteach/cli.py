@@ -136,11 +136,17 @@ def transfer(
     out: Annotated[Path, typer.Option(help="Run folder; the same command resumes a half-done one.")],
     teacher: Annotated[list[str] | None, typer.Option(help="Model spec; give it several times for several.")] = None,
     method: Annotated[str, typer.Option(help="A name from above, or auto: the default for this data.")] = "auto",
+    order: Annotated[
+        str, typer.Option(help="Of several teachers: parallel, sequential or soup; see curriculum.* settings.")
+    ] = "parallel",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as in optim.lr=0.01.")
     ] = None,
     max_loss: Annotated[float | None, typer.Option(metavar="POINTS", help="Loss the gate may not exclude.")] = None,
     time_budget: Annotated[float | None, typer.Option(metavar="MINUTES", help="Fewer epochs, as many as fit.")] = None,
+    compat: Annotated[
+        str | None, typer.Option(metavar="paper", help="Train as the paper did; --set still overrides.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Go on though the student answers like chance.")] = False,
     as_json: Json = False,
     store: StoreFolder = None,
@@ -151,12 +157,19 @@ def transfer(
 ) -> None:
     """Teach a student what its teachers know and it does not; keep it as it was where that does not help.
 
-    Methods: kl, xe-kl, xe-kl+mcl, kl+dp, kl+dp-unsupervised, xe+dp; controls: self, xe, self+labels.
-    """
-    from .config import TransferConfig, with_settings
-    from .transferring import transfer as run_transfer
+    Methods that read labels: kl+dp, kl+dp-flips, kl+dp-not-negative, kl+dp-flips-mean, xe+dp, xe-kl, xe-kl+mcl; that
+    read none: kl, kl+dp-unsupervised, kl+dp-calibrated, kl+dp-soft.
 
-    given = [f"method={method}", f"seed={seed}", *(settings or [])]
+    Controls without a teacher: self, xe, self+labels, wise-ft; with one: kl+ensemble, kl+dp-random,
+    kl+dp-random-teacher.
+
+    With +mcl behind its name, as in kl+dp+mcl, any of them returns the slow average of its weights.
+    """
+    from .config import TransferConfig, compatible, with_settings
+    from .curriculum import transfer as run_transfer
+
+    given = [f"method={method}", f"seed={seed}", f"curriculum.order={order}"]
+    given += [*(compatible(compat) if compat else ()), *(settings or [])]
     given += [f"gate.max_loss={max_loss}"] if max_loss is not None else []
     given += [f"time_budget={time_budget}"] if time_budget is not None else []
     given += ["force=true"] if force else []
@@ -179,6 +192,46 @@ def transfer(
     for note in result.notes:
         _console().print(f"Note: {note}.", highlight=False)
     _console().print(f"\nThe student is in {out / 'student'}; crossteach opens it as run:{out}")
+
+
+@app.command(epilog="Example:  crossteach sweep plan.yaml --out my-sweep --dry-run")
+@_one_line_errors
+def sweep(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.yaml", help="Models, methods, seeds, data; see docs/sweep.md.")],
+    out: Annotated[Path, typer.Option(help="Folder for all jobs; the same command goes on where it stopped.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the plan, print it and its cost, stop.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run the jobs again that failed.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Print where a sweep stands, from any terminal.")] = False,
+    as_json: Json = False,
+    store: StoreFolder = None,
+    seed: Annotated[int, typer.Option(help="Of every job, where the plan names no seeds.")] = 0,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove first what an earlier sweep wrote.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run many transfers from one plan: students, teachers, methods and seeds; what is whole is never done again."""
+    if status:
+        from .sweeping import sweep_status
+        from .sweeping.words import status_in_words
+
+        stands = sweep_status(out)
+        _print_json(stands) if as_json else _console().print("\n".join(status_in_words(stands)), highlight=False)
+        return
+    from .sweeping import plan_cost, require_whole
+    from .sweeping import sweep as run_sweep
+
+    with _progress(quiet, period=3600) as report:
+        asked = (plan, out, _store(store), seed, _device(device), retry_failed, overwrite, report)
+        found = plan_cost(*asked) if dry_run else run_sweep(*asked)
+    if as_json:
+        _print_json(found)
+    elif dry_run:
+        _show_plan(found)
+    else:
+        _show_methods(found)
+        _console().print(f"\nOne row a job in {out / 'results.parquet'}; a run folder each in {out / 'jobs'}/")
+    if not dry_run:
+        require_whole(found, out)
 
 
 @app.command(epilog="Example:  crossteach report my-run")
@@ -245,8 +298,11 @@ def _print_json(document: Any) -> None:
 
 
 @contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator["Progress"]:
-    """Show bars with rate and time left on standard error; nothing when it is no terminal or quiet is asked."""
+def _progress(quiet: bool, period: float = 30) -> Iterator["Progress"]:
+    """Show bars with rate and time left on standard error; nothing when it is no terminal or quiet is asked.
+
+    The rate is that of the last `period` seconds.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda what, done, total: None
         return
@@ -258,7 +314,8 @@ def _progress(quiet: bool) -> Iterator["Progress"]:
         """Units a second, once there is a speed."""
 
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f}/s" if task.speed else "", justify="right")
+            speed = task.speed or 0
+            return Text(f"{speed:,.0f}/s" if speed >= 1 else f"{60 * speed:.1f}/min" if speed else "", justify="right")
 
     columns = (
         TextColumn("{task.description:<28}"),
@@ -268,7 +325,7 @@ def _progress(quiet: bool) -> Iterator["Progress"]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=period) as bars:
 
         def report(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -351,6 +408,47 @@ def _show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
         "ungated: the delta of the end of training",
         style="dim",
     )
+
+
+def _show_plan(found: dict[str, Any]) -> None:
+    from .sweeping.words import cost_in_words
+
+    console = _console()
+    for job in found["jobs"]:
+        teacher = f" from {job['teacher_name']}" if job["teacher_name"] else ""
+        console.print(
+            f"  {'to do' if job['to_do'] else 'not run':<8} {job['method']:<20} {job['student_name']}{teacher}, "
+            f"seed {job['seed']}",
+            highlight=False,
+        )
+    console.print(f"{len(found['jobs'])} jobs: {found['done']} done, {found['failed_before']} failed before")
+    console.print(cost_in_words(found["cost"]), highlight=False)
+
+
+def _show_methods(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{found['done']} of {found['jobs']} jobs; deltas in points on the test split")
+    headings = ("method", "runs", "mean", "median", "worst", "success", "harm", "accepted", "ungated mean")
+    for heading in (*headings, "ungated, against control"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for method in found["methods"]:
+        gated, ungated = method["gated"], method["ungated"]
+        claim = ungated["claim"]
+        table.add_row(
+            method["method"],
+            str(gated["runs"]),
+            *(f"{gated[f'{key}_delta']:+.2f}" for key in ("mean", "median", "worst")),
+            *(f"{gated[key]:.0f}%" for key in ("success_mean", "harm", "coverage")),
+            f"{ungated['mean_delta']:+.2f}",
+            f"{claim['estimate']:+.2f} ({claim['low']:+.2f} to {claim['high']:+.2f}) to {claim['control']}"
+            if claim
+            else "·",
+        )
+    console = _console()
+    console.print(table)
+    for note in found["notes"]:
+        console.print(f"Note: {note}.", highlight=False)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

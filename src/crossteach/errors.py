@@ -11,6 +11,8 @@ CrossteachError
 ├── ConfigError           a setting outside its range
 ├── StoreError            stored predictions that cannot be written or read
 ├── RunFolderError        an output folder that is in use, incomplete or not a run
+├── SweepError            a sweep that cannot run, or jobs of it that failed
+├── ExecutorError         nothing is left that could run a task
 ├── WriteError            a file that cannot be written: a full disk, a folder without permission
 └── MissingExtraError     an optional dependency that is not installed
 ```
@@ -57,6 +59,14 @@ class StoreError(CrossteachError):
 
 class RunFolderError(CrossteachError):
     """An output folder that is in use, incomplete or not a run."""
+
+
+class SweepError(CrossteachError):
+    """A sweep that cannot run, or jobs of it that failed."""
+
+
+class ExecutorError(CrossteachError):
+    """Nothing is left that could run a task."""
 
 
 class WriteError(CrossteachError):

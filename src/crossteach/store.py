@@ -98,11 +98,15 @@ class Store:
         Raises:
             WriteError: If there is no room or no permission.
         """
-        described = {"format": FORMAT, "rows": rows, "classes": classes, "dtype": dtype, **key}
-        folder = self._folder(described)
+        described, folder = self._described(key, rows, classes, dtype)
         if not self._is_whole(folder, rows, classes, dtype):
             self._create(folder, described, rows, classes, dtype)
         return LogitTable(folder)
+
+    def count_known(self, key: dict[str, Any], rows: int, classes: int, dtype: str) -> int:
+        """Return how many rows of a key's table are known; nothing is made where there is none."""
+        _, folder = self._described(key, rows, classes, dtype)
+        return int(LogitTable(folder).done.sum()) if self._is_whole(folder, rows, classes, dtype) else 0
 
     def remember(self, key: dict[str, Any], fact: dict[str, Any]) -> None:
         """Keep a small fact under a key."""
@@ -119,6 +123,10 @@ class Store:
         except ValueError:
             return None
         return fact
+
+    def _described(self, key: dict[str, Any], rows: int, classes: int, dtype: str) -> tuple[dict[str, Any], Path]:
+        described = {"format": FORMAT, "rows": rows, "classes": classes, "dtype": dtype, **key}
+        return described, self._folder(described)
 
     def _folder(self, key: dict[str, Any]) -> Path:
         digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16).hexdigest()

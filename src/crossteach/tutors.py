@@ -1,7 +1,7 @@
 """Logits of the tutors for a batch of views: live, or from the store. Both give the same bits."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -124,8 +124,21 @@ def _flush(tables: Sequence[Sequence[LogitTable]], number: int, asked: Sequence[
             table.flush(np.arange(end))
 
 
+def count_missing(classifier: Classifier, split: Split, views: Views, store: Store) -> int:
+    """Return how many (sample, view) pairs the store does not know of a tutor; nothing is made."""
+    known = (
+        store.count_known(_key(classifier, split, views, number), len(split), classifier.n_classes, "float16")
+        for number in range(views.count)
+    )
+    return views.count * len(split) - sum(known)
+
+
 def _open(store: Store, classifier: Classifier, split: Split, views: Views, number: int) -> LogitTable:
-    key = {
+    return store.table(_key(classifier, split, views, number), len(split), classifier.n_classes, "float16")
+
+
+def _key(classifier: Classifier, split: Split, views: Views, number: int) -> dict[str, Any]:
+    return {
         "kind": "views",
         "model": classifier.fingerprint,
         "data": split_fingerprint(split),
@@ -134,4 +147,3 @@ def _open(store: Store, classifier: Classifier, split: Split, views: Views, numb
         "device": classifier.device.type,
         "torch": str(torch.__version__),
     }
-    return store.table(key, len(split), classifier.n_classes, "float16")

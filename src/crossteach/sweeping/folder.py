@@ -1,0 +1,217 @@
+"""The folder of a sweep, and what another terminal can read there while it runs.
+
+`plan.yaml` (a copy), `jobs.json` (every job of the plan), `jobs/` (a run folder each), `failed/` (why a job
+failed), `progress.json` (what runs now), `results.parquet` (one row a whole job) and, last, `sweep.json`.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunFolderError, SweepError, first_line
+from ..files import make_folder, write_bytes, write_json, writing
+
+OURS = ("plan.yaml", "jobs.json", "jobs", "failed", "progress.json", "results.parquet", "sweep.json", ".lock")
+ADDED = ("report.html", "figures", "tables")
+"""What a report adds."""
+PATIENCE = 1.0
+"""Seconds that a sweep waits for the lock: a look at its status holds it for an instant."""
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """Where a sweep writes, goes on and is read."""
+
+    path: Path
+
+    def require_ours(self) -> None:
+        """Raise RunFolderError if the folder holds something else than a sweep."""
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"{self.path} is a file; --out needs a folder")
+        if not self.path.is_dir() or (self.path / "plan.yaml").is_file():
+            return
+        foreign = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
+        if foreign:
+            raise RunFolderError(
+                f"{self.path} holds other files ({foreign[0]}); choose a new or empty folder for --out"
+            )
+
+    def require_free(self) -> None:
+        """Raise SweepError if another sweep holds the folder."""
+        if _is_held(self.path / ".lock"):
+            raise self._taken()
+
+    def _taken(self) -> SweepError:
+        return SweepError(
+            f"another sweep works on {self.path}; wait for its end (--status shows where it stands), or choose another "
+            "--out"
+        )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder: the lock is the process's, so it ends with it, however that ends.
+
+        Raises:
+            SweepError: If another sweep holds it.
+        """
+        make_folder(self.path)
+        with writing(self.path):
+            lock = (self.path / ".lock").open("a+")
+        with lock:
+            until = time.monotonic() + PATIENCE
+            while not _take(lock):
+                if time.monotonic() > until:
+                    raise self._taken()
+                time.sleep(0.1)
+            yield
+
+    def begin(self, plan: str, jobs: Sequence[Mapping[str, Any]], overwrite: bool) -> None:
+        """Write what is planned; with `overwrite` remove what the folder's last sweep has written."""
+        if overwrite:
+            self._empty()
+        make_folder(self.path / "jobs")
+        make_folder(self.path / "failed")
+        write_bytes(self.path / "plan.yaml", plan.encode())
+        write_json(self.path / "jobs.json", list(jobs))
+
+    def _empty(self) -> None:
+        with writing(self.path):
+            for name in (*OURS[:-1], *ADDED):
+                if (self.path / name).is_dir():
+                    shutil.rmtree(self.path / name)
+                else:
+                    (self.path / name).unlink(missing_ok=True)
+
+    def job(self, name: str) -> Path:
+        """Return the run folder of a job."""
+        return self.path / "jobs" / name
+
+    def is_whole(self, name: str) -> bool:
+        """Tell whether a job came to its end."""
+        return (self.job(name) / "summary.json").is_file()
+
+    def summary(self, name: str) -> dict[str, Any]:
+        """Read what a whole job found."""
+        found: dict[str, Any] = _read(self.job(name) / "summary.json")
+        return found
+
+    def others(self, names: Sequence[str]) -> int:
+        """Count the job folders that are not of these."""
+        folder = self.path / "jobs"
+        return len({p.name for p in folder.iterdir()} - set(names)) if folder.is_dir() else 0
+
+    def failure(self, name: str) -> dict[str, Any] | None:
+        """Return why a job failed, if it did."""
+        path = self.path / "failed" / f"{name}.json"
+        return _read(path) if path.is_file() else None
+
+    def record_failure(self, name: str, reason: str, trace: str, seconds: float) -> None:
+        """Keep why a job failed."""
+        failed = {"job": name, "reason": reason, "trace": trace, "seconds": round(seconds, 2)}
+        write_json(self.path / "failed" / f"{name}.json", failed)
+
+    def forgive(self, name: str) -> None:
+        """Forget that a job failed."""
+        with writing(self.path):
+            (self.path / "failed" / f"{name}.json").unlink(missing_ok=True)
+
+    def write_progress(self, progress: Mapping[str, Any]) -> None:
+        """Say what runs now."""
+        write_json(self.path / "progress.json", progress)
+
+    def write_results(self, table: bytes) -> None:
+        """Replace the table of results."""
+        write_bytes(self.path / "results.parquet", table)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Declare the sweep done: nothing is left to run."""
+        write_json(self.path / "sweep.json", summary)
+
+    def reopen(self) -> None:
+        """Take the declaration back: there is something to run again."""
+        with writing(self.path):
+            (self.path / "sweep.json").unlink(missing_ok=True)
+
+
+def sweep_status(out: str | Path) -> dict[str, Any]:
+    """Read where a sweep stands, while it runs or after: from its folder only.
+
+    Returns:
+        `jobs`, `done`, `failed`, `running`, `waiting` (counts), `alive` (whether a process works on it), `stage`,
+        `now` (what runs), `rate` (jobs a minute), `seconds_left`, `last_failure`.
+
+    Raises:
+        RunFolderError: If there is no sweep in the folder.
+    """
+    folder = SweepFolder(Path(out))
+    listed = folder.path / "jobs.json"
+    if not listed.is_file():
+        raise RunFolderError(f"no sweep has begun in {out}; start it with  crossteach sweep PLAN.yaml --out {out}")
+    names = [job["job"] for job in _read(listed)]
+    done = {name for name in names if folder.is_whole(name)}
+    failures = [path for name in names if (path := folder.path / "failed" / f"{name}.json").is_file()]
+    alive = _is_held(folder.path / ".lock")
+    known = folder.path / "progress.json"
+    told = _read(known) if known.is_file() else {}
+    now = told.get("now", []) if alive else []
+    running = [name for name in now if name in names and name not in done]
+    with contextlib.suppress(FileNotFoundError):  # a retried job takes its record with it
+        failures.sort(key=lambda path: path.stat().st_mtime)
+    return {
+        "folder": str(out),
+        "jobs": len(names),
+        "done": len(done),
+        "failed": len(failures),
+        "running": len(running),
+        "waiting": len(names) - len(done) - len(failures) - len(running),
+        "alive": alive,
+        "stage": told.get("stage", "starting") if alive else "not running",
+        "now": now,
+        "rate": told.get("rate") if alive else None,
+        "seconds_left": _left(told) if alive else None,
+        "last_failure": _read(failures[-1]) if failures else None,
+    }
+
+
+def _left(told: Mapping[str, Any]) -> float | None:
+    """Return the seconds left now, from those that were left when it was told."""
+    left = told.get("seconds_left")
+    return None if left is None else max(0.0, left - max(0.0, time.time() - told["at"]))
+
+
+def _take(lock: Any) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _is_held(lock: Path) -> bool:
+    """Tell whether a sweep holds the folder, without keeping it from one."""
+    if not lock.is_file() or not os.access(lock, os.R_OK):
+        return False
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} cannot be read ({first_line(error)}); delete {path.parent} and run the sweep again"
+        ) from error

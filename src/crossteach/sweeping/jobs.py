@@ -1,0 +1,92 @@
+"""What a sweep's workers do: let a tutor answer, teach a student. Models and data stay loaded from job to job."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ..config import TransferConfig, ViewsConfig
+from ..curriculum import transfer
+from ..data import load_data
+from ..errors import RunFolderError
+from ..models import TorchClassifier, load_model
+from ..prediction import predict
+from ..store import Store
+from ..tutors import fill_store
+from ..types import Splits
+from .survey import views_of
+
+KEPT_BYTES = 512 << 20
+"""Weights that a worker keeps loaded beside those it works with."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker finds what all jobs share."""
+
+    data: str
+    store: Path
+    device: str
+
+
+@dataclass(frozen=True)
+class TutorPass:
+    """One tutor, all views that a sweep asks it for."""
+
+    place: Place
+    model: str
+    views: tuple[ViewsConfig, ...]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One transfer."""
+
+    place: Place
+    student: str
+    teachers: tuple[str, ...]
+    config: TransferConfig
+    out: Path
+
+
+def ask_tutor(asked: TutorPass) -> None:
+    """Store what a model answers on the views of the transfer set, and on the plain samples of the other splits."""
+    data, store = _data(asked.place.data), Store(asked.place.store)
+    (model,) = _models((asked.model,), asked.place.device)
+    for split in (data.selection, data.test):
+        predict(model, split, store)
+    for views in asked.views:
+        fill_store([model], data.train, views_of(views, data), store)
+
+
+def teach(lesson: Lesson) -> None:
+    """Fill a run folder; a whole one is left as it is, a half-done one goes on."""
+    student, *teachers = _models((lesson.student, *lesson.teachers), lesson.place.device)
+    data, store = _data(lesson.place.data), Store(lesson.place.store)
+    try:
+        transfer(student, teachers, data, lesson.out, lesson.config, store)
+    except RunFolderError:  # half done on another device, or with a damaged checkpoint
+        transfer(student, teachers, data, lesson.out, lesson.config, store, overwrite=True)
+
+
+@lru_cache(maxsize=1)
+def _data(spec: str) -> Splits:
+    return load_data(spec)
+
+
+_LOADED: dict[tuple[str, str], TorchClassifier] = {}
+"""The models that this process has opened, the one used last at the end."""
+
+
+def _models(specs: tuple[str, ...], device: str) -> list[TorchClassifier]:
+    """Open models, or take those that are open; close those unused for longest when they weigh too much."""
+    for spec in specs:
+        key = spec, device
+        _LOADED[key] = _LOADED.pop(key) if key in _LOADED else load_model(spec).to(device)
+    for key in list(_LOADED)[: -len(specs)]:
+        if sum(_weight(model) for model in _LOADED.values()) > KEPT_BYTES:
+            del _LOADED[key]
+    return [_LOADED[spec, device] for spec in specs]
+
+
+def _weight(model: TorchClassifier) -> int:
+    return sum(value.nbytes for value in model.module.state_dict().values())

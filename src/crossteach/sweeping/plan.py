@@ -1,0 +1,323 @@
+"""A plan of many transfers: one YAML file, read and checked before any model is opened."""
+
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..config import TransferConfig, with_settings
+from ..errors import ConfigError, CrossteachError, SpecError, first_line
+from ..methods import choose_method, find_method
+
+KEYS = ("data", "models", "students", "teachers", "pairs", "methods", "seeds", "settings")
+METHOD_KEYS = ("method", "name", "settings")
+OWN_KEYS = {"method": "methods", "seed": "seeds"}
+"""Settings that have a key of their own in a plan."""
+
+
+@dataclass(frozen=True)
+class PlannedMethod:
+    """A method with its settings, under the name that the results bear."""
+
+    name: str
+    method: str
+    settings: tuple[str, ...] = ()
+
+    @property
+    def asks_teachers(self) -> bool:
+        """Whether there is one job for each teacher, or one for each student."""
+        return self.method.startswith("auto") or find_method(self.method).teachers
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Who learns from whom."""
+
+    student: str
+    teachers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One transfer of a plan."""
+
+    student: str
+    teachers: tuple[str, ...]
+    method: str
+    """The name of the planned method."""
+    config: TransferConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is asked for."""
+
+    data: str
+    students: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    methods: tuple[PlannedMethod, ...]
+    seeds: tuple[int, ...]
+    settings: tuple[str, ...]
+    text: str
+    """The file as it was."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model, students first."""
+        teachers = (t for pair in self.pairs for t in pair.teachers)
+        return tuple(dict.fromkeys((*self.students, *teachers)))
+
+    def jobs(self) -> list[Job]:
+        """List the transfers, those of one student side by side; a control runs once a student and seed."""
+        listed = []
+        for student, seed, method in product(self.students, self.seeds, self.methods):
+            given = [*self.settings, *method.settings, f"method={method.method}", f"seed={seed}"]
+            config = with_settings(TransferConfig(), given)
+            lessons = [p.teachers for p in self.pairs if p.student == student] if method.asks_teachers else [()]
+            listed += [Job(student, teachers, method.name, config) for teachers in lessons]
+        return listed
+
+
+def read_plan(path: Path, seed: int = 0) -> Plan:
+    """Read a plan.
+
+    Args:
+        path: The YAML file; its keys stand in docs/sweep.md.
+        seed: Of every job, where the plan names no seeds.
+
+    Raises:
+        ConfigError: If a key, a method or a setting is unknown, or says nothing that could be run.
+        SpecError: If a pattern matches no file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the plan {path} cannot be read ({first_line(error)}); give a YAML file") from error
+    content = _parse(text, path)
+    asked = _Asked(content, path)
+    asked.refuse_unknown(KEYS)
+    methods = _read_methods(asked)
+    students, pairs = _read_pairs(asked, any(m.asks_teachers for m in methods))
+    settings = asked.checked("settings", lambda: read_settings(content.get("settings")))
+    plan = Plan(asked.text("data"), students, pairs, methods, _read_seeds(asked, seed), settings, text)
+    for method in methods:
+        asked.checked("methods", lambda m=method: with_settings(TransferConfig(), [*settings, *m.settings]))
+    return plan
+
+
+class _Mapping(dict[str, Any]):
+    """A mapping of the file that knows where its keys stand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, int] = {}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML, and refuses a key that stands twice instead of keeping the last."""
+
+
+def _construct(loader: _Loader, node: Any) -> _Mapping:
+    found = _Mapping()
+    for key_node, value_node in node.value:
+        key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+        if not isinstance(key, str) or key in found:
+            reason = "stands twice" if isinstance(key, str) else "is not a word"
+            raise ConfigError(f"line {line} of the plan: the key {key!r} {reason}")
+        found[key] = loader.construct_object(value_node, deep=True)
+        found.lines[key] = line
+    return found
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct)
+
+
+def _parse(text: str, path: Path) -> _Mapping:
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1} of the plan {path}" if mark else f"the plan {path}"
+        raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', None) or first_line(error)}") from error
+    if not isinstance(content, _Mapping):
+        raise ConfigError(f"the plan {path} must be a mapping with the keys {', '.join(KEYS)}; see docs/sweep.md")
+    return content
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The keys of the file, each read with an error that says where it stands."""
+
+    content: _Mapping
+    path: Path
+
+    def error(self, key: str, what: str) -> ConfigError:
+        line = self.content.lines.get(key)
+        where = f"line {line} of the plan {self.path}" if line else f"the plan {self.path}"
+        return ConfigError(f"{where}: {what}")
+
+    def refuse_unknown(self, known: Sequence[str]) -> None:
+        for key in self.content:
+            if key not in known:
+                raise self.error(key, f"unknown key {key!r}; expected one of {', '.join(known)}")
+
+    def checked(self, key: str, read: Callable[[], Any]) -> Any:
+        """Say where it stands what another room refuses."""
+        try:
+            return read()
+        except CrossteachError as error:
+            raise type(error)(str(self.error(key, f"{key}: {error}"))) from error
+
+    def text(self, key: str) -> str:
+        value = self.content.get(key)
+        if not isinstance(value, str):
+            raise self.error(key, f"{key!r} must be one spec, as in {key}: glyphs, not {value!r}")
+        return value
+
+    def specs(self, key: str) -> tuple[str, ...]:
+        """Read a list of specs, their patterns replaced by what they match."""
+        given = self.content.get(key)
+        value = [given] if isinstance(given, str) else given
+        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+            raise self.error(key, f"{key!r} must be a list of model specs, not {given!r}")
+        found = [spec for text in value for spec in self.checked(key, lambda text=text: expand(text))]
+        twice = sorted({spec for spec in found if found.count(spec) > 1})
+        if twice:
+            raise self.error(key, f"{key!r} names {twice[0]!r} twice; name it once")
+        return tuple(found)
+
+
+def expand(spec: str) -> list[str]:
+    """Replace a pattern in the file of a spec by every file it matches, in the order of their names.
+
+    Example:
+        >>> expand("timm:resnet18?num_classes=10")
+        ['timm:resnet18?num_classes=10']
+
+    Raises:
+        SpecError: If nothing matches.
+    """
+    body, mark, options = spec.partition("?")
+    if not any(sign in body for sign in "*["):
+        return [spec]
+    head, sign, pattern = body.rpartition("@") if "@" in body else body.partition(":")
+    paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  patterns may be absolute
+    if not paths:
+        raise SpecError(f"the pattern {pattern!r} in {spec!r} matches no file; patterns start in the working directory")
+    return [f"{head}{sign}{path}{mark}{options}" for path in paths]
+
+
+def read_settings(value: Any) -> tuple[str, ...]:
+    """Turn a mapping of settings, nested or dotted, into `KEY=VALUE` strings.
+
+    Example:
+        >>> read_settings({"optim.lr": 0.01, "gate": {"alphas": [0.5, 1]}})
+        ('optim.lr=0.01', 'gate.alphas=0.5,1')
+
+    Raises:
+        ConfigError: If it is no mapping, or a setting is unknown or has a key of its own.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        raise ConfigError(f"settings must be a mapping, as in {{optim.epochs: 4}}, not {value!r}")
+    settings = tuple(f"{key}={_word(each)}" for key, each in _flat(value, ""))
+    for key in OWN_KEYS:
+        if any(setting.startswith(f"{key}=") for setting in settings):
+            raise ConfigError(f"{key!r} is no setting of a plan; use the key {OWN_KEYS[key]!r}")
+    with_settings(TransferConfig(), settings)
+    return settings
+
+
+def _flat(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, each in value.items():
+        if isinstance(each, dict):
+            yield from _flat(each, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", each
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_word, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def _read_methods(asked: _Asked) -> tuple[PlannedMethod, ...]:
+    given = asked.content.get("methods")
+    if not isinstance(given, list) or not given:
+        raise asked.error("methods", f"'methods' must be a list, as in [xe, kl, kl+dp], not {given!r}")
+    methods = [asked.checked("methods", lambda each=each: _read_method(each)) for each in given]
+    names = [m.name for m in methods]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise asked.error("methods", f"'methods' has {twice[0]!r} twice; give each its own name")
+    return tuple(methods)
+
+
+def _read_method(value: Any) -> PlannedMethod:
+    if isinstance(value, str):
+        value = {"method": value}
+    if not isinstance(value, dict) or not isinstance(value.get("method"), str):
+        raise ConfigError(f"a method is a name or {{method: NAME, name: LABEL, settings: {{…}}}}, not {value!r}")
+    unknown = [key for key in value if key not in METHOD_KEYS]
+    if unknown:
+        raise ConfigError(f"unknown key {unknown[0]!r} of a method; expected one of {', '.join(METHOD_KEYS)}")
+    choose_method(value["method"], has_labels=True)
+    settings = read_settings(value.get("settings"))
+    name = value.get("name", " ".join((value["method"], *settings)))
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f"the name of a method must be a word, not {name!r}")
+    return PlannedMethod(name, value["method"], settings)
+
+
+def _read_seeds(asked: _Asked, default: int) -> tuple[int, ...]:
+    given = asked.content.get("seeds", [default])
+    whole = isinstance(given, list) and all(type(seed) is int and 0 <= seed < 2**31 for seed in given)
+    if not whole or not given or len(set(given)) < len(given):
+        raise asked.error("seeds", f"'seeds' must be a list of different whole numbers in [0, 2**31), not {given!r}")
+    return tuple(given)
+
+
+def _read_pairs(asked: _Asked, teachers_needed: bool) -> tuple[tuple[str, ...], tuple[Pair, ...]]:
+    """Return the students and who teaches them; a student is never among its own teachers."""
+    content = asked.content
+    if "models" in content:
+        if "students" in content or "teachers" in content:
+            raise asked.error("models", "'models' stands for students and teachers; give either it or them")
+        students = teachers = asked.specs("models")
+    else:
+        students = asked.specs("students") if "students" in content or "pairs" not in content else ()
+        every = content.get("teachers", "all" if "pairs" not in content else None)
+        teachers = students if every == "all" else asked.specs("teachers") if every is not None else ()
+    pairs = [Pair(s, (t,)) for s, t in product(students, teachers) if s != t]
+    pairs += _explicit(asked)
+    students = tuple(dict.fromkeys((*students, *(pair.student for pair in pairs))))
+    alone = [s for s in students if all(pair.student != s for pair in pairs)]
+    if teachers_needed and alone:
+        raise asked.error("teachers", f"{alone[0]!r} has no teacher; name another model, or only methods without any")
+    return students, tuple(dict.fromkeys(pairs))
+
+
+def _explicit(asked: _Asked) -> list[Pair]:
+    given = asked.content.get("pairs", [])
+    if not isinstance(given, list):
+        raise asked.error("pairs", f"'pairs' must be a list of [student, teacher], not {given!r}")
+    pairs = []
+    for each in given:
+        if not isinstance(each, list) or len(each) != 2 or not isinstance(each[0], str):
+            raise asked.error("pairs", f"a pair is [student, teacher] or [student, [teacher, …]], not {each!r}")
+        student, teachers = each[0], [each[1]] if isinstance(each[1], str) else each[1]
+        named = isinstance(teachers, list) and teachers and all(isinstance(t, str) for t in teachers)
+        if not named or len(set(teachers)) < len(teachers):
+            raise asked.error("pairs", f"the teachers of {student!r} must be different specs, not {each[1]!r}")
+        if student in teachers:
+            raise asked.error("pairs", f"{student!r} cannot teach itself; use the method self")
+        pairs.append(Pair(student, tuple(teachers)))
+    if len(set(pairs)) < len(pairs):
+        raise asked.error("pairs", "'pairs' names a pair twice; name it once")
+    return pairs

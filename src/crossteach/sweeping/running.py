@@ -1,0 +1,339 @@
+"""Many transfers from one plan: tutors first, each once, then students; what is whole is never done again."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import SweepError
+from ..executors import Ended, Executor, LocalProcesses, Task, cores, free_memory
+from ..methods import choose_method
+from ..scouting import unique_names
+from ..store import Store
+from ..types import Progress, no_progress
+from .folder import SweepFolder
+from .jobs import KEPT_BYTES, Lesson, Place, TutorPass, ask_tutor, teach
+from .plan import Job, Plan, read_plan
+from .study import Row, describe_methods, read_row, to_parquet
+from .survey import Survey, estimate, name_jobs, survey, tutor_views
+
+TABLE_SECONDS = 5.0
+"""How often the table of results is written at most."""
+
+
+def sweep(
+    plan: str | Path,
+    out: str | Path,
+    store: Store | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    retry_failed: bool = False,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+    executor: Executor | None = None,
+) -> dict[str, Any]:
+    """Run every job of a plan that is not whole yet.
+
+    The plan is checked whole before anything runs. A job that fails is recorded and the rest goes on.
+
+    Args:
+        plan: The YAML file; docs/sweep.md says what stands in it.
+        out: The sweep's folder. Another plan may use it later: jobs that both hold are done once.
+        store: Where answers are kept; None takes the user's cache folder.
+        seed: Of every job, where the plan names no seeds.
+        device: Of every worker.
+        retry_failed: Whether jobs that failed before run again.
+        overwrite: Whether to remove first what an earlier sweep has written into the folder.
+        progress: Told what is being done.
+        executor: Where jobs run; None takes processes on this machine, as many as cores and memory allow. It is closed.
+
+    Returns:
+        The content of `sweep.json`; `failed` lists the jobs that are not whole, with their reasons.
+
+    Raises:
+        CrossteachError: If the plan cannot be run, or another sweep works on the folder.
+    """
+    with ExitStack() as stack:
+        if executor is not None:
+            stack.callback(executor.close)
+        SweepFolder(Path(out)).require_free()
+        prepared = _prepare(plan, out, store, seed, device, progress)
+        stack.enter_context(prepared.folder.locked())
+        todo = prepared.todo(retry_failed, overwrite)
+        prepared.require_room(todo)
+        if executor is None:
+            executor = LocalProcesses(prepared.workers, _threads(prepared.workers, device))
+            stack.callback(executor.close)
+        prepared.folder.begin(prepared.plan.text, list(prepared.listed.values()), overwrite)
+        running = _Running(prepared, executor, progress)
+        try:
+            running.start(todo)
+        except KeyboardInterrupt:
+            executor.close()
+            running.write_table()
+            raise
+        return running.summarise()
+
+
+def plan_cost(
+    plan: str | Path,
+    out: str | Path,
+    store: Store | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    retry_failed: bool = False,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Check a plan as `sweep` does, run nothing, and say what is left to do and what that takes."""
+    prepared = _prepare(plan, out, store, seed, device, progress)
+    todo = prepared.todo(retry_failed, overwrite)
+    cost = estimate([prepared.jobs[name] for name in todo], prepared.surveyed, prepared.workers)
+    failed = [n for n in prepared.jobs if n not in todo and not prepared.folder.is_whole(n)]
+    return {
+        "plan": str(plan),
+        "data": prepared.plan.data,
+        "models": [
+            {
+                "spec": m.spec,
+                "params": m.params,
+                "views_to_answer": sum(m.missing_views.values()),
+                "answers_per_second": round(1 / max(m.answer_seconds, 1e-9), 1),
+                "seconds_a_step": round(m.step_seconds, 5),
+            }
+            for m in prepared.surveyed.models.values()
+        ],
+        "jobs": [{**prepared.listed[name], "to_do": name in todo} for name in prepared.jobs],
+        "done": len(prepared.jobs) - len(todo) - len(failed),
+        "failed_before": len(failed),
+        "cost": {**asdict(cost), "seconds": round(cost.seconds, 1)},
+    }
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A plan whose models have been opened."""
+
+    plan: Plan
+    surveyed: Survey
+    jobs: dict[str, Job]
+    listed: dict[str, dict[str, Any]]
+    """Content of jobs.json."""
+    folder: SweepFolder
+    place: Place
+    workers: int
+
+    def todo(self, retry_failed: bool, overwrite: bool) -> list[str]:
+        """List the jobs to run, those of one student side by side."""
+        if overwrite:
+            return list(self.jobs)
+        open_ = [name for name in self.jobs if not self.folder.is_whole(name)]
+        return [name for name in open_ if retry_failed or self.folder.failure(name) is None]
+
+    def require_room(self, todo: Sequence[str]) -> None:
+        """Raise SweepError if the disk cannot hold what the jobs write."""
+        cost = estimate([self.jobs[name] for name in todo], self.surveyed, self.workers)
+        wanted: dict[int, int] = {}
+        places: dict[int, Path] = {}
+        for path, size in ((self.place.store, cost.store_bytes), (self.folder.path, cost.folder_bytes)):
+            there = next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
+            disk = there.stat().st_dev
+            wanted[disk], places[disk] = wanted.get(disk, 0) + size, there
+        for disk, size in wanted.items():
+            free = shutil.disk_usage(places[disk]).free
+            if size > free:
+                raise SweepError(
+                    f"the plan needs about {size / 1e9:.1f} GB at {places[disk]} and {free / 1e9:.1f} GB are free; "
+                    "make room, or plan fewer jobs or views"
+                )
+
+
+def _prepare(
+    plan: str | Path, out: str | Path, store: Store | None, seed: int, device: str, progress: Progress
+) -> _Prepared:
+    folder, store = SweepFolder(Path(out)), store or Store()
+    folder.require_ours()
+    read = read_plan(Path(plan), seed)
+    surveyed = survey(read, store, device, progress)
+    jobs = name_jobs(read.jobs(), surveyed)
+    listed = _list(jobs, surveyed)
+    place = Place(read.data, store.folder, device)
+    return _Prepared(read, surveyed, jobs, listed, folder, place, _affordable(surveyed, len(jobs), device))
+
+
+def _affordable(surveyed: Survey, n_jobs: int, device: str) -> int:
+    """Return how many workers cores, memory and jobs allow; a GPU gets one, since nobody can say what fits on it."""
+    if device != "cpu":
+        return 1
+    free, weights = free_memory(), sum(m.state_bytes for m in surveyed.models.values())
+    each = surveyed.memory + min(KEPT_BYTES, weights)
+    fitting = cores() if free is None else min(cores(), free // each)
+    return max(1, min(fitting, n_jobs))
+
+
+def _threads(workers: int, device: str) -> int:
+    return cores() if device != "cpu" else 1
+
+
+def _list(jobs: dict[str, Job], surveyed: Survey) -> dict[str, dict[str, Any]]:
+    """Describe every job for `jobs.json` and its row of the results."""
+    models = surveyed.models
+    shown = dict(zip(models, unique_names([m.name for m in models.values()]), strict=True))
+    listed = {}
+    for name, job in jobs.items():
+        base, method = choose_method(job.config.method, surveyed.data.train.labels is not None)
+        student, teachers = models[job.student], [models[spec] for spec in job.teachers]
+        listed[name] = {
+            "job": name,
+            "student": job.student,
+            "student_name": shown[job.student],
+            "teachers": list(job.teachers),
+            "teacher_name": " + ".join(shown[spec] for spec in job.teachers) or None,
+            "method": job.method,
+            "base_method": base,
+            "control": method.is_control,
+            "reads_labels": method.labels,
+            "seed": job.config.seed,
+            "student_family": student.family,
+            "student_params": student.params,
+            "teacher_family": " + ".join(t.family for t in teachers) or None,
+            "teacher_params": sum(t.params for t in teachers) or None,
+        }
+    return listed
+
+
+@dataclass
+class _Running:
+    """A sweep at work: two stages of tasks, and what is told about them."""
+
+    prepared: _Prepared
+    executor: Executor
+    progress: Progress
+    rows: dict[str, Row] = field(default_factory=dict)
+    stage: str = "tutors"
+    now: list[str] = field(default_factory=list)
+    began: float = 0.0
+    ended: int = 0
+    left: int = 0
+    table_at: float = 0.0
+
+    def start(self, todo: Sequence[str]) -> None:
+        """Run the tutors' passes, then the students' lessons."""
+        folder, jobs = self.prepared.folder, self.prepared.jobs
+        for name in set(jobs) - set(todo):
+            if folder.is_whole(name):
+                self.rows[name] = read_row(self.prepared.listed[name], folder.summary(name))
+        if not todo:
+            return
+        folder.reopen()
+        silent = self._ask_tutors([jobs[name] for name in todo])
+        taught = []
+        for name in todo:
+            mute = next((t for t in tutor_views([jobs[name]], self.prepared.surveyed.data) if t in silent), None)
+            if mute is None:
+                taught.append(name)
+            else:
+                folder.record_failure(name, f"the answers of {mute!r} on the views failed: {silent[mute]}", "", 0.0)
+        self._teach(taught)
+
+    def _ask_tutors(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """Let every tutor answer on its views; return the reasons of those that could not."""
+        place, silent = self.prepared.place, {}
+        asked = tutor_views(jobs, self.prepared.surveyed.data)
+        tasks = [
+            Task(spec, ask_tutor, TutorPass(place, spec, tuple(views)), group=spec) for spec, views in asked.items()
+        ]
+        for ended in self._run("tutors", tasks):
+            if ended.reason:
+                silent[ended.task.name] = ended.reason
+        return silent
+
+    def _teach(self, names: Sequence[str]) -> None:
+        folder, place = self.prepared.folder, self.prepared.place
+        tasks = []
+        for name in names:
+            job = self.prepared.jobs[name]
+            lesson = Lesson(place, job.student, job.teachers, job.config, folder.job(name))
+            tasks.append(Task(name, teach, lesson, group=job.student))
+        for ended in self._run("students", tasks):
+            name = ended.task.name
+            if ended.reason:
+                folder.record_failure(name, ended.reason, ended.trace, ended.seconds)
+                continue
+            folder.forgive(name)
+            self.rows[name] = read_row(self.prepared.listed[name], folder.summary(name))
+            if time.monotonic() - self.table_at > TABLE_SECONDS:
+                self.write_table()
+
+    def _run(self, stage: str, tasks: Sequence[Task]) -> Iterator[Ended]:
+        """Hand tasks to the executor and tell how far they are."""
+        self.stage, self.ended, self.left, self.began = stage, 0, len(tasks), time.monotonic()
+        self._tell()
+        for ended in self.executor.run(tasks, self._started):
+            self.now.remove(ended.task.name)
+            self.ended, self.left = self.ended + 1, self.left - 1
+            yield ended
+            self._tell()
+
+    def _started(self, task: Task) -> None:
+        self.now.append(task.name)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Report to this terminal, and through `progress.json` to others."""
+        self.progress(self.stage, self.ended, self.ended + self.left)
+        passed = max(time.monotonic() - self.began, 1e-9)
+        rate = 60 * self.ended / passed if self.ended else None
+        told = {
+            "stage": self.stage,
+            "now": self.now,
+            "ended": self.ended,
+            "left": self.left,
+            "rate": rate and round(rate, 2),
+            "seconds_left": rate and round(60 * self.left / rate, 1),
+            "at": time.time(),
+        }
+        self.prepared.folder.write_progress(told)
+
+    def write_table(self) -> None:
+        """Write one row for each whole job, in the order of the plan."""
+        rows = [self.rows[name] for name in self.prepared.jobs if name in self.rows]
+        self.prepared.folder.write_results(to_parquet(rows))
+        self.table_at = time.monotonic()
+
+    def summarise(self) -> dict[str, Any]:
+        """Write the table and, last, `sweep.json`."""
+        self.write_table()
+        jobs, folder, models = self.prepared.jobs, self.prepared.folder, self.prepared.surveyed.models
+        rows = [self.rows[name] for name in jobs if name in self.rows]
+        failures = [failure for name in jobs if name not in self.rows and (failure := folder.failure(name))]
+        others = folder.others(list(jobs))
+        notes = list(self.prepared.surveyed.data.notes)
+        notes += [f"{others} folders in jobs/ are of no job of this plan; they are kept"] if others else []
+        summary = {
+            "data": self.prepared.plan.data,
+            "jobs": len(jobs),
+            "done": len(rows),
+            "failed": [{"job": f["job"], "reason": f["reason"]} for f in failures],
+            "models": [
+                {"spec": m.spec, "name": m.name, "family": m.family, "params": m.params, "fingerprint": m.fingerprint}
+                for m in models.values()
+            ],
+            "methods": describe_methods(rows),
+            "notes": notes,
+            "seconds": round(sum(row["seconds"] for row in rows), 2),
+        }
+        folder.finish(summary)
+        return summary
+
+
+def require_whole(summary: dict[str, Any], out: str | Path) -> None:
+    """Raise SweepError if jobs of a sweep failed."""
+    if failed := summary["failed"]:
+        raise SweepError(
+            f"{len(failed)} of {summary['jobs']} jobs failed, the first: {failed[0]['reason']} "
+            f"({Path(out) / 'failed' / failed[0]['job']}.json); the others are whole; --retry-failed runs them again"
+        )

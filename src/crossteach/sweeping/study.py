@@ -1,0 +1,163 @@
+"""Many transfers as one table, and what it says about each method."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from ..statistics import holm, summarise_study, two_way_bootstrap
+
+Row = dict[str, Any]
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("job", "student", "student_name", "teacher", "teacher_name")),
+        ("teachers", pa.list_(pa.string())),
+        *((name, pa.string()) for name in ("method", "base_method")),
+        ("control", pa.bool_()),
+        ("reads_labels", pa.bool_()),
+        ("seed", pa.int64()),
+        *((name, pa.string()) for name in ("student_family", "teacher_family")),
+        *((name, pa.int64()) for name in ("student_params", "teacher_params", "n_test")),
+        *((name, pa.float64()) for name in ("accuracy_before", "accuracy_after", "teacher_accuracy")),
+        *((name, pa.float64()) for name in ("positive_flips", "negative_flips")),
+        *(
+            (f"{prefix}{name}", pa.float64())
+            for prefix in ("", "ungated_")
+            for name in (
+                *("transfer_delta", "knowledge_gain", "knowledge_loss", "transfer_rate"),
+                *("p_value", "interval_low", "interval_high"),
+            )
+        ),
+        ("verdict", pa.string()),
+        ("alpha", pa.float64()),
+        *((name, pa.float64()) for name in ("selection_delta", "ungated_selection_delta", "lr")),
+        ("epochs", pa.int64()),
+        ("seconds", pa.float64()),
+        ("diverged", pa.bool_()),
+    ]
+)
+"""Columns of `results.parquet`. Of several teachers: names joined by " + ", parameters added, accuracy and flips of the
+best. Everything is in % or points, as in summary.json; null where it does not apply."""
+
+
+def read_row(job: Mapping[str, Any], summary: Mapping[str, Any]) -> Row:
+    """Put one whole job into a row: what was planned (`jobs.json`), and what came out (`summary.json`)."""
+    gate, training, path = summary["gate"], summary["training"], summary["gate"]["path"]
+    teachers = job["teachers"]
+    row = {
+        **{key: value for key, value in job.items() if key in SCHEMA.names},
+        "teacher": " + ".join(teachers) or None,
+        "base_method": summary["method"],
+        **{key: summary[key] for key in ("n_test", "accuracy_before", "accuracy_after", "seconds")},
+        **{key: _best(summary[key]) for key in ("teacher_accuracy", "positive_flips", "negative_flips")},
+        "verdict": gate["verdict"],
+        "alpha": gate["alpha"],
+        "selection_delta": gate["selection_delta"],
+        "ungated_selection_delta": path[-1]["delta"]["estimate"] if path else None,
+        "lr": training.get("lr"),  # several lessons have a rate each
+        "epochs": training["epochs"],
+        "diverged": bool(training["diverged"]),
+    }
+    for prefix, found in (("", summary), ("ungated_", summary["ungated"])):
+        for key in ("transfer_delta", "knowledge_gain", "knowledge_loss", "transfer_rate", "p_value"):
+            row[prefix + key] = found[key]
+        row[f"{prefix}interval_low"], row[f"{prefix}interval_high"] = found["interval"]
+    return row
+
+
+def _best(value: float | list[float] | None) -> float | None:
+    return max(value) if isinstance(value, list) else value
+
+
+def to_parquet(rows: Sequence[Row]) -> bytes:
+    """Write rows as a parquet file."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def describe_methods(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Summarise each method, gated (what is returned) and ungated (the end of training).
+
+    A method's `claim` is its mean difference to the best control that sees no more labels than it does, pair by pair,
+    with a two-way bootstrap over students and teachers; docs/method.md says why. None for a control, or without one.
+    """
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    students = sorted({row["student"] for row in rows})  # sorted: another order would draw another bootstrap
+    teachers = sorted({row["teacher"] for row in rows if row["teacher"] is not None})
+    described = []
+    for method in methods:
+        mine = [row for row in rows if row["method"] == method]
+        entry: dict[str, Any] = {
+            "method": method,
+            "base_method": mine[0]["base_method"],
+            "control": mine[0]["control"],
+            "reads_labels": mine[0]["reads_labels"],
+        }
+        for name, prefix in (("gated", ""), ("ungated", "ungated_")):
+            part = _summarise(mine, prefix)
+            entry[name] = {**part, "claim": _claim(rows, mine, prefix, students, teachers)}
+        described.append(entry)
+    return described
+
+
+def _summarise(mine: Sequence[Row], prefix: str) -> dict[str, Any]:
+    deltas = [row[f"{prefix}transfer_delta"] for row in mine]
+    summary = asdict(
+        summarise_study(
+            [row["student"] for row in mine],
+            deltas,
+            [row[f"{prefix}interval_high"] for row in mine],
+            [row["verdict"] == "accepted" for row in mine],
+        )
+    )
+    small = holm([row[f"{prefix}p_value"] for row in mine]) < 0.05
+    up = sum(bool(sure) and delta > 0 for sure, delta in zip(small, deltas, strict=True))
+    selected = [row["ungated_selection_delta"] for row in mine if row["ungated_selection_delta"] is not None]
+    return {
+        **summary,
+        "significantly_up": up,
+        "significantly_down": int(small.sum()) - up,
+        **({"selection_delta": float(np.mean(selected)) if selected else None} if prefix else {}),
+    }
+
+
+def _claim(
+    rows: Sequence[Row], mine: Sequence[Row], prefix: str, students: Sequence[str], teachers: Sequence[str]
+) -> dict[str, Any] | None:
+    if mine[0]["control"] or not teachers:
+        return None
+    allowed = [r for r in rows if r["control"] and (mine[0]["reads_labels"] or not r["reads_labels"])]
+    values = _matrix(mine, prefix, students, teachers)
+    controls = {
+        name: _matrix([r for r in allowed if r["method"] == name], prefix, students, teachers)
+        for name in dict.fromkeys(r["method"] for r in allowed)
+    }
+    common = {name: np.isfinite(values) & np.isfinite(control) for name, control in controls.items()}
+    controls = {name: control for name, control in controls.items() if common[name].any()}
+    if not controls:
+        return None
+    best = max(controls, key=lambda name: float(controls[name][common[name]].mean()))
+    found = two_way_bootstrap(values - controls[best])
+    return {"control": best, **asdict(found)}
+
+
+def _matrix(
+    rows: Sequence[Row], prefix: str, students: Sequence[str], teachers: Sequence[str]
+) -> Float[np.ndarray, "S T"]:
+    """Put deltas, the mean over seeds, into a student x teacher table; a control fills its student's row."""
+    sums, counts = np.zeros((2, len(students), len(teachers)))
+    for row in rows:
+        columns = [teachers.index(row["teacher"])] if row["teacher"] is not None else list(range(len(teachers)))
+        place = students.index(row["student"]), columns
+        sums[place] += row[f"{prefix}transfer_delta"]
+        counts[place] += 1
+    counts[counts == 0] = np.nan
+    means: np.ndarray = sums / counts
+    return means

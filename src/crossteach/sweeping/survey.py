@@ -1,0 +1,343 @@
+"""Every model of a plan, opened once: does it fit the data and its methods, and what will it cost?"""
+
+import hashlib
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..check import require_channels, require_label_space, require_test_labels
+from ..config import PartitionConfig, TransferConfig, ViewsConfig
+from ..data import load_data, split_fingerprint
+from ..data.views import ViewBatch, Views, augmentation
+from ..errors import ConfigError, CrossteachError, ModelError, first_line
+from ..methods import METHODS, choose_method
+from ..models import TorchClassifier, load_model
+from ..scoring import CHUNK, score
+from ..setting import open_setting
+from ..store import Store
+from ..training import Lesson, train
+from ..tutors import count_missing
+from ..types import Progress, Splits, no_progress
+from .plan import Job, Plan
+
+STEPS = 3
+"""Steps of a student that are timed."""
+BARE_MEMORY = 700 << 20
+"""Bytes that Python and torch take before a model is loaded."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a sweep needs to know of a model when it is closed again."""
+
+    spec: str
+    name: str
+    fingerprint: str
+    family: str
+    params: int
+    state_bytes: int
+    """Of its saved weights."""
+    missing_views: dict[ViewsConfig, int]
+    """(sample, view) pairs that it still has to answer."""
+    answer_seconds: float
+    """A sample, view or plain."""
+    step_seconds: float
+    """A training step of a student; 0 for one that only teaches."""
+    memory: int
+    """Bytes that answering and learning took."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The models and data of a plan."""
+
+    data: Splits
+    models: dict[str, ModelFacts]
+    """By spec."""
+    memory: int
+    """Bytes that a worker takes."""
+
+
+def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = no_progress) -> Survey:
+    """Open the data, then each model once, one at a time; check all that a job would refuse, and time a few steps.
+
+    What was timed is kept in the store.
+
+    Raises:
+        CrossteachError: What `load_model`, `load_data` and `transfer` raise; nothing has been written then.
+        ConfigError: If two specs are the same model.
+    """
+    before = _resident()
+    data = load_data(plan.data)
+    require_test_labels(data)
+    data_memory = max(0, _resident() - before)
+    jobs = plan.jobs()
+    asked = tutor_views(jobs, data)
+    models: dict[str, ModelFacts] = {}
+    for done, spec in enumerate(plan.models):
+        lessons = {(replace(j.config, seed=0), len(j.teachers)): None for j in jobs if j.student == spec}
+        found = _open(spec, list(lessons), asked.get(spec, []), data, store, device)
+        same = next((m for m in models.values() if m.fingerprint == found.fingerprint), None)
+        if same is not None:
+            raise ConfigError(f"{spec!r} is the same model as {same.spec!r}; name it once")
+        models[spec] = found
+        progress("models opened", done + 1, len(plan.models))
+    most = max(m.memory for m in models.values())
+    return Survey(data, models, BARE_MEMORY + data_memory + 2 * most)
+
+
+def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[ViewsConfig]]:
+    """Return which views every tutor has to answer before the students learn."""
+    asked: dict[str, dict[ViewsConfig, None]] = {}
+    for job in jobs:
+        views = job.config.views
+        _, method = choose_method(job.config.method, data.train.labels is not None)
+        teach = method.teachers and not method.random_teachers  # random copies are made and asked by their own jobs
+        tutors = ((job.student,) if method.frozen_student else ()) + (job.teachers if teach else ())
+        for tutor in tutors:
+            asked.setdefault(tutor, {})
+            if views.count and not views.live:
+                asked[tutor][views] = None
+    return {spec: list(views) for spec, views in asked.items()}
+
+
+def views_of(config: ViewsConfig, data: Splits) -> Views:
+    """Return the views that a transfer with this config shows."""
+    name = data.augmentation if config.augmentation == "auto" else config.augmentation
+    return Views(config.seed, config.count, augmentation(name, config.strength))
+
+
+def _open(
+    spec: str,
+    lessons: Sequence[tuple[TransferConfig, int]],
+    asked: Sequence[ViewsConfig],
+    data: Splits,
+    store: Store,
+    device: str,
+) -> ModelFacts:
+    model = load_model(spec).to(device)
+    require_label_space(model, data)
+    require_channels(model, data)
+    for config, teachers in lessons:
+        others = [_another(model) for _ in range(teachers)]  # the real ones meet the two checks above on their turn
+        open_setting(model, others, data, replace(config, force=True), store, no_progress)
+    first = lessons[0][0] if lessons else None
+    timed = _timings(model, first, asked[0] if asked else ViewsConfig(), data, store)
+    return ModelFacts(
+        spec=spec,
+        name=model.name,
+        fingerprint=model.fingerprint,
+        family=model.family,
+        params=model.n_parameters,
+        state_bytes=sum(value.nbytes for value in model.module.state_dict().values()),
+        missing_views={v: count_missing(model, data.train, views_of(v, data), store) for v in asked},
+        answer_seconds=timed["answer"],
+        step_seconds=timed["step"],
+        memory=int(timed["memory"]),
+    )
+
+
+def _another(model: TorchClassifier) -> TorchClassifier:
+    """Return a model like this one that is not this one."""
+    other = model.clone()
+    with torch.no_grad():
+        next(other.module.parameters()).add_(1)
+    return other
+
+
+def _timings(
+    model: TorchClassifier, config: TransferConfig | None, shown: ViewsConfig, data: Splits, store: Store
+) -> dict[str, Any]:
+    """Time a chunk of answers and, of a student, a few steps, on one thread as in a worker."""
+    key = {
+        "kind": "timing",
+        "model": model.fingerprint,
+        "data": split_fingerprint(data.train),
+        "batch_size": config.optim.batch_size if config else 0,
+        "device": model.device.type,
+        "torch": str(torch.__version__),
+    }
+    if (known := store.recall(key)) is not None:
+        return known
+    threads, before = torch.get_num_threads(), _resident()
+    torch.set_num_threads(1)
+    try:
+        answer = _seconds_an_answer(model, views_of(shown, data), data)
+        step = _seconds_a_step(model, config, data) if config else 0.0
+    except CrossteachError:
+        raise
+    except Exception as error:  # the module is its user's and may raise anything
+        raise ModelError(f"{model.spec!r} cannot take a training step: {first_line(error)}") from error
+    finally:
+        torch.set_num_threads(threads)
+    timed = {"answer": answer, "step": step, "memory": max(0, _peak() - before)}
+    store.remember(key, timed)
+    return timed
+
+
+def _seconds_an_answer(model: TorchClassifier, views: Views, data: Splits) -> float:
+    rows = np.arange(min(CHUNK, len(data.train)))
+
+    def answer() -> None:
+        score(model, views.batch(data.train, rows, np.zeros(len(rows), np.int64)).images(model.preprocess))
+
+    answer()  # the first one also allocates
+    return _seconds(answer) / len(rows)
+
+
+def _seconds_a_step(model: TorchClassifier, config: TransferConfig, data: Splits) -> float:
+    method = replace(METHODS["self"], frozen_student=False)
+    short = replace(config, partition=PartitionConfig())
+    tutors = _Nobody(model.n_classes)
+    lesson = Lesson(method, short, data.train, views_of(config.views, data), tutors, 1e-4, STEPS, STEPS)
+    copy = model.clone()
+    train(copy, replace(lesson, max_steps=1))  # the first one also sets up the optimiser
+    return _seconds(lambda: train(copy, lesson)) / STEPS
+
+
+class _Nobody:
+    """A tutor that takes no time."""
+
+    names: tuple[str, ...] = ("nobody",)
+
+    def __init__(self, n_classes: int) -> None:
+        self._n_classes = n_classes
+
+    def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
+        """Answer nothing in particular."""
+        return torch.zeros(1, len(batch.index), self._n_classes)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _peak() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _resident() -> int:
+    """Return the bytes that this process takes now; where the system does not say, the most it ever took."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError):
+        return _peak()
+
+
+def name_jobs(jobs: Sequence[Job], surveyed: Survey) -> dict[str, Job]:
+    """Name every job by what it computes: the same name in every plan that holds it.
+
+    A name holds a digest of weights and data and of all settings that are not the defaults, so a plan may grow, be
+    reordered, or rename its methods, and what is whole stays whole.
+
+    Raises:
+        ConfigError: If two jobs compute the same.
+    """
+    named: dict[str, Job] = {}
+    for job in jobs:
+        student, *teachers = (surveyed.models[spec] for spec in (job.student, *job.teachers))
+        described = {
+            "data": surveyed.data.fingerprint,
+            "student": student.fingerprint,
+            "teachers": [t.fingerprint for t in teachers],
+            "settings": _changed(job.config),
+        }
+        digest = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=5).hexdigest()
+        words = [job.config.method, student.name, *(["from"] if teachers else []), *(t.name for t in teachers[:3])]
+        words += ["and", str(len(teachers) - 3)] if len(teachers) > 3 else []
+        name = "-".join([*map(_slug, words), f"seed{job.config.seed}", digest])
+        if name in named:
+            raise ConfigError(
+                f"the methods {named[name].method!r} and {job.method!r} of the plan compute the same; name one of them"
+            )
+        named[name] = job
+    return named
+
+
+def _changed(config: TransferConfig) -> dict[str, Any]:
+    given, default = config.to_dict(), TransferConfig().to_dict()
+    changed: dict[str, Any] = {}
+    for key, value in given.items():
+        if isinstance(value, dict):
+            changed |= {f"{key}.{k}": v for k, v in value.items() if v != default[key][k]}
+        elif value != default[key]:
+            changed[key] = value
+    return changed
+
+
+def _slug(word: str) -> str:
+    return "".join(c if c.isalnum() or c in "+-" else "_" for c in word)[:40]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is still to be done, and what that takes."""
+
+    jobs: int
+    views: int
+    """Answers of tutors that are not stored."""
+    tutor_seconds: float
+    student_seconds: float
+    store_bytes: int
+    folder_bytes: int
+    workers: int
+
+    @property
+    def seconds(self) -> float:
+        """From start to end, with all workers busy."""
+        return (self.tutor_seconds + self.student_seconds) / self.workers
+
+
+def estimate(jobs: Sequence[Job], surveyed: Survey, workers: int) -> Cost:
+    """Estimate time and disk of jobs that are not whole."""
+    data, models = surveyed.data, surveyed.models
+    asked = tutor_views(jobs, data)
+    involved = {spec for job in jobs for spec in (job.student, *job.teachers)}
+    plain = len(data.test) + 2 * len(data.selection)
+    views = {spec: sum(models[spec].missing_views[v] for v in shown) for spec, shown in asked.items()}
+    answers = sum(n * models[spec].answer_seconds for spec, n in views.items())
+    answers += sum(plain * models[spec].answer_seconds for spec in involved)
+    classes = len(data.classes)
+    saved = sum(models[job.student].state_bytes + 64 * len(data.test) + (200 << 10) for job in jobs)
+    checkpoints = 4 * workers * max((models[job.student].state_bytes for job in jobs), default=0)
+    return Cost(
+        jobs=len(jobs),
+        views=sum(views.values()),
+        tutor_seconds=answers,
+        student_seconds=sum(_lesson_seconds(job, surveyed) for job in jobs),
+        store_bytes=2 * classes * sum(views.values()) + 4 * classes * plain * len(involved),
+        folder_bytes=saved + checkpoints,
+        workers=workers,
+    )
+
+
+def _lesson_seconds(job: Job, surveyed: Survey) -> float:
+    optim, data, student = job.config.optim, surveyed.data, surveyed.models[job.student]
+    step = student.step_seconds
+    if job.config.views.live or not job.config.views.count:
+        step += optim.batch_size * sum(surveyed.models[t].answer_seconds for t in (job.student, *job.teachers))
+    half = len(data.selection) / 2
+    steps = optim.epochs * math.ceil(len(data.train) / optim.batch_size)
+    evaluated = optim.epochs * half + 2 * len(job.config.gate.alphas) * half + 2 * len(data.test)
+    if optim.lr is None:
+        steps += len(optim.probe_rates) * min(optim.probe_steps, steps)
+        evaluated += len(optim.probe_rates) * half
+    seconds = steps * step + evaluated * student.answer_seconds
+    curriculum, budget = job.config.curriculum, job.config.time_budget
+    if curriculum.order != "parallel" and curriculum.budget == "each":
+        seconds *= max(1, len(job.teachers))
+    return seconds if budget is None else min(seconds, 60 * budget)
