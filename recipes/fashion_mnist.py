@@ -34,6 +34,7 @@ from pairs import METHODS, show, study
 
 NAMES = ("mlp", "mixer", "resnet", "convnet")
 TRANSFER_SET = 12000
+CLASSES = "T-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     arguments = parser.parse_args()
     models = arguments.out / "models"
-    data = f"idx:{arguments.folder}?selection_from=test"
+    data = f"idx:{arguments.folder}?selection_from=test&class_names={CLASSES}"
     missing = [name for name in arguments.models if not (models / f"{name}.safetensors").is_file()]
     training = [sys.executable, "-m", "crossteach.demo.train_checkpoints", "--data", data, "--out", str(models)]
     training += ["--patience", "3", "--most-epochs", arguments.most_epochs]

@@ -52,7 +52,7 @@ def write(folder: Path, n_models: int = 4, n_classes: int = 10, n_test: int = 20
     _write_pictures(folder, names, classes, pairs)
     models = [{"spec": f"py:zoo.py:m{i}", "fingerprint": f"{i:032x}"} for i in range(n_models)]
     config = {"command": "scout", "models": models, "data": {"spec": "npz:some data.npz", "fingerprint": "ab"}}
-    config |= {"embeddings": "minilm", "ensembles": True, "controls": True}
+    config |= {"embeddings": {"source": "auto", "fingerprint": "minilm"}, "ensembles": True, "controls": True}
     (folder / "config.json").write_text(json.dumps(config))
     summary = {
         "data": "npz:some data.npz",

@@ -203,12 +203,21 @@ def test_arrays_that_do_not_fit_are_refused(npz, unchecked, case):
         ("?train_samples=nan", SpecError, "train_samples"),
         ("?train_samples=0", DataError, "train_samples"),
         ("?selection_from=val", DataError, "selection_from"),
+        ("?class_names=x,y", DataError, "must be 3 different names"),
+        ("?class_names=x,y,x", DataError, "2 of them different"),
         ("?train_samples", SpecError, "KEY=VALUE"),
     ],
 )
 def test_options_out_of_range_are_refused(npz, options, kind, culprit):
     with refused(kind, culprit):
         npz(options)
+
+
+def test_classes_may_be_named(npz):
+    named = npz("?class_names=ankle boot,bag,coat")
+    assert named.classes == ("ankle boot", "bag", "coat")
+    assert named.fingerprint != npz().fingerprint
+    assert split_fingerprint(named.test) == split_fingerprint(npz().test)  # what a model answers stays stored
 
 
 def test_files_that_are_no_archive_are_refused(tmp_path):

@@ -48,5 +48,5 @@ def fit_temperature(logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> 
         return HOTTEST
     if slope(high) <= 0:
         return COLDEST
-    crossing: float = brentq(slope, low, high, xtol=1e-5)
+    crossing: float = brentq(slope, low, high, xtol=5e-5)
     return math.exp(-crossing)

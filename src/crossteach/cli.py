@@ -70,16 +70,21 @@ def demo(
 ) -> None:
     """Scout four pretrained models, teach one from a weaker and from a stronger one, and show the proof."""
     from .demo.script import run_demo
+    from .report import write_report
 
-    with _progress(quiet) as report:
-        outcome = run_demo(out, _store(store), seed, _device(device), overwrite, report)
+    with _progress(quiet) as told:
+        outcome = run_demo(out, _store(store), seed, _device(device), overwrite, told)
+        folders = sorted(folder for folder in out.iterdir() if folder.is_dir())
+        for done, folder in enumerate(folders, 1):
+            write_report(folder)
+            told("reports", done, len(folders))
     if as_json:
         _print_json(outcome)
         return
     _show_scout(outcome["scout"])
     _show_transfers(outcome["transfers"])
     console = _console()
-    console.print(f"\nRun folders: {out}/  (each holds summary.json, samples.parquet and the student)")
+    console.print(f"\nRun folders: {out}/  (each holds report.html for the browser, and summary.json for programs)")
     console.print("The same on your own models and data:")
     console.print(
         "  crossteach transfer --student py:my_models.py:student@student.safetensors \\\n"

@@ -69,7 +69,9 @@ def digest(predictions: Predictions, temperature: float = 1.0) -> Digest:
         below = logits[part] - logits[part].amax(1, keepdim=True)
         if labels is not None:
             gap = below.gather(1, labels[part, None])
-            within_top[part] = (below > gap).sum(1) < TOP
+            wrong = gap[:, 0] < 0  # only their ranks take a look at every class
+            within_top[part] = True
+            within_top[part][wrong] = (below[wrong] > gap[wrong]).sum(1) < TOP
             right[part] = gap.squeeze(1)
         if temperature != 1.0:
             calibrated[part] = -(below / temperature).exp_().sum(1).log()

@@ -20,7 +20,7 @@ BLOCK = 8 * CHUNK
 """Samples that are read at once."""
 READ_ROWS, BLOCK_ROWS = 512, 64
 """Samples of all models that are read at once, and that are handed on at once."""
-FEW, ENOUGH_SECONDS = 8, 0.1
+FEW, ENOUGH_SECONDS = 8, 0.05
 """Images that a timing begins with, and how long it must take to be believed."""
 
 

@@ -57,7 +57,10 @@ def open_scout(
         "command": "scout",
         "models": [{"spec": m.spec, "fingerprint": m.fingerprint} for m in models],
         "data": {"spec": data.spec, "fingerprint": data.fingerprint},
-        "embeddings": source_fingerprint(embeddings),
+        "embeddings": {
+            "source": embeddings if isinstance(embeddings, str) else "of the caller",
+            "fingerprint": source_fingerprint(embeddings),
+        },
         "ensembles": ensembles,
         "controls": controls,
     }

@@ -33,7 +33,7 @@ from .types import Classifier, Progress, Split, Splits, no_progress
 
 MOST_TRANSFER_SAMPLES = 10_000
 """Samples of the transfer set on which partitions are tried; a larger one is drawn from, class by class."""
-MOST_FIT_SAMPLES = 5_000
+MOST_FIT_SAMPLES = 2_500
 """Samples of the selection split that fit a temperature; one number needs no more."""
 TOP_5_FROM = 11
 """Classes from which top-5 accuracy is reported."""

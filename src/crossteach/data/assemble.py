@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..specs import Spec
 from ..types import Inputs, Split, SplitName, Splits
 
-OPTIONS = {"selection_from", "train_samples", "train_labels"}
+OPTIONS = {"selection_from", "train_samples", "train_labels", "class_names"}
 """Data options that every source takes."""
 
 ID_BITS = 40
@@ -39,6 +39,7 @@ def assemble(spec: Spec, classes: Sequence[str], raw: dict[SplitName, RawSplit],
     Raises:
         DataError: If a split is missing or empty, lengths differ, or a label is out of range.
     """
+    classes = _names(spec, classes)
     for name in ("train", "test"):
         if name not in raw:
             raise DataError(f"{spec.text!r} has no {name} split; it needs train and test (and, better, a selection)")
@@ -81,6 +82,19 @@ def assemble(spec: Spec, classes: Sequence[str], raw: dict[SplitName, RawSplit],
         notes=tuple(notes),
         augmentation=augmentation,
     )
+
+
+def _names(spec: Spec, classes: Sequence[str]) -> Sequence[str]:
+    """Apply `?class_names=A,B,…`: some sources only number their classes."""
+    if "class_names" not in spec.options:
+        return classes
+    given = spec.options["class_names"].split(",")
+    if len(given) != len(classes) or len(set(given)) < len(given) or not all(given):
+        raise DataError(
+            f"class_names of {spec.text!r} must be {len(classes)} different names, joined by commas; "
+            f"there are {len(given)}, {len(set(given))} of them different"
+        )
+    return given
 
 
 def _split(spec: Spec, name: SplitName, part: RawSplit, n_classes: int) -> Split:

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 GREY_32: dict[str, Any] = {"input_size": (1, 32, 32), "mean": (0.09,), "std": (0.27,)}
 """Mean and spread of the glyphs' training pixels."""
 
+RATES = {"convnet": 3e-3, "resnet": 3e-3, "mixer": 2e-3, "mlp": 1e-3}
+"""Rate of AdamW for each architecture."""
+
 
 def _describe(module: nn.Module) -> nn.Module:
     module.pretrained_cfg = dict(GREY_32)  # type: ignore[assignment]

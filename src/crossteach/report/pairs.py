@@ -92,7 +92,7 @@ class Pairs:
         inside = (c["class"] >= 0) & (c["class"] < len(self.classes))
         if not inside.all():
             raise damaged(self._run.path / "classes.parquet", "it counts classes that scout.json does not name")
-        order = np.lexsort((c["class"], -c["negative"], c["positive"], c["teacher"], c["student"]))
+        order = np.lexsort((c["class"], -c["negative"], -c["positive"], c["teacher"], c["student"]))
         table = np.stack([c[key][order] for key in ("class", "positive", "negative")], axis=1)
         pair = np.stack([c["student"][order], c["teacher"][order]], axis=1)
         starts = np.flatnonzero(np.r_[True, (np.diff(pair, axis=0) != 0).any(1)][: len(pair)])

@@ -7,7 +7,7 @@ from .page import Page
 from .pairs import Pairs
 from .reading import Run, clean, damaged, require
 from .tables import Tables
-from .words import number, points, scout_command
+from .words import number, scout_command
 
 NUMBER = (int, float)
 MODEL_COLUMNS = (
@@ -27,7 +27,7 @@ CEILINGS = (
 )
 SHOWN_PAIRS = 1000
 """Pairs that a page shows; 32 models have 992."""
-SHOWN_TEACHERS = 8
+SHOWN_TEACHERS, SPOKEN = 8, 6
 """Of a student's ranking."""
 
 
@@ -43,7 +43,7 @@ def scout_page(run: Run, tables: Tables) -> Page:
     context = {
         "title": f"{len(summary['models'])} models on {clean(summary['data'])}",
         "summary": summary,
-        "sentence": sentence(summary, pairs),
+        "sentence": sentence(summary),
         "models": summary["models"],
         "columns": columns(summary["models"]),
         "matrix": heat(summary),
@@ -83,7 +83,7 @@ def checked(run: Run) -> dict[str, Any]:
     return summary
 
 
-def sentence(summary: dict[str, Any], pairs: Pairs) -> str:
+def sentence(summary: dict[str, Any]) -> str:
     """Say the result in words."""
     models = summary["models"]
     best = max(models, key=lambda model: model["accuracy"])
@@ -92,14 +92,12 @@ def sentence(summary: dict[str, Any], pairs: Pairs) -> str:
     if isinstance(oracle, NUMBER):
         told.append(
             f"On {number(oracle)} % of the samples at least one model is right: "
-            f"{number(oracle - best['accuracy'])} points that {best['name']} could learn."
+            f"{number(oracle - best['accuracy'])} points that {best['name']} lacks."
         )
-    predicted = [pair for pair in pairs.all if isinstance(pair.get("predicted_gain"), NUMBER)]
-    if predicted:
-        first = max(predicted, key=lambda pair: pair["predicted_gain"])
+    ranked = [row for row in summary.get("ranking") or [] if row["teachers"]]
+    if 0 < len(ranked) <= SPOKEN:
         told.append(
-            f"The lesson to try first: {first['student']} from {first['teacher']}, "
-            f"predicted {points(first['predicted_gain'])} points."
+            "To ask first: " + ", ".join(f"{r['teachers'][0]['teacher']} for {r['student']}" for r in ranked) + "."
         )
     return " ".join(told)
 

@@ -133,7 +133,8 @@ def scout_command(config: Mapping[str, Any], out: str) -> str:
     parts = [["crossteach scout"], *([model["spec"]] for model in config["models"])]
     parts += [["--data", config["data"]["spec"]], *([["--controls"]] if config.get("controls") else [])]
     parts += [["--no-ensembles"]] if config.get("ensembles") is False else []
-    parts += [["--embeddings", "none"]] if config.get("embeddings") == "" else []
+    source = config.get("embeddings", {}).get("source", "auto")
+    parts += [["--embeddings", source]] if source != "auto" else []
     return join_lines([*parts, ["--out", out]])
 
 

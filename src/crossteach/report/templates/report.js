@@ -114,7 +114,7 @@ function facts(pair) {
   const [entropy, uniform] = pair.entropy ?? [];
   const top = pair.ceilings ?? {};
   return [
-    ["Predicted gain", typeof pair.gain === "number" ? `${points(pair.gain)} points` : "not predicted"],
+    ["Targets above the student", typeof pair.gain === "number" ? `${points(pair.gain)} points on held-out data` : "not known"],
     ["Accuracy, teacher \u2212 student", `${points(pair.difference)} points`],
     ["Both together", `mean probability ${number(top.mean_probability)} %, more confident ${number(top.most_confident)} %, either right ${number(top.oracle)} %`],
     ["Spread over classes", `entropy ${number(entropy)} of ${number(uniform)} nats` + (uniform ? `, ${number((100 * entropy) / uniform, 1)} % of an even spread` : "")],
@@ -129,7 +129,12 @@ function partition(found) {
     .map(([key, name]) => [name, number(found[key].teacher_share, 1), number(found[key].wrong_choice, 1), number(found[key].target_accuracy, 2)]);
   if (!rows.length) return [];
   const heads = [["Teacher chosen"], ["Teacher\u2019s share, %", "n"], ["Wrong choice, %", "n"], ["Targets right, %", "n"]];
-  return [node("h4", "The partition, before any training"), tableOf("Who would teach, on the transfer set", heads, rows)];
+  const note = "Wrong choice: where exactly one of the two is right, how often the other would teach; 50 % is guessing.";
+  return [
+    node("h4", "The partition, before any training"),
+    tableOf("Who would teach, on the transfer set", heads, rows),
+    node("p", note, { class: "quiet" }),
+  ];
 }
 
 function histogram(data, pair, s, t, name) {

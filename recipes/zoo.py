@@ -1,0 +1,161 @@
+"""Eight more architectures for studies, beside the four of the demo: families, norms and sizes that differ.
+
+    python -m crossteach.demo.train_checkpoints --zoo recipes/zoo.py --out recipes/zoo [NAME ...]
+
+Their weights stand in recipes/zoo/, trained by this command until validation stalls (together under 1 MB). A spec reads
+`py:recipes/zoo.py:vit@recipes/zoo/vit.safetensors`. They read 32x32 grey images in [0, 1], as the demo's do.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+GREY_32: dict[str, Any] = {"input_size": (1, 32, 32), "mean": (0.09,), "std": (0.27,)}
+
+RATES = {
+    "convnet_wide": 3e-3,
+    "convnet_plain": 2e-3,
+    "convnet_small": 3e-3,
+    "resnet_bn": 3e-3,
+    "mlp_wide": 1e-3,
+    "mixer_deep": 2e-3,
+    "vit": 2e-3,
+    "vit_deep": 2e-3,
+}
+"""Peak rate of AdamW for each architecture."""
+
+STRENGTHS = {"convnet_small": 1.5, "mixer_deep": 0.5, "vit_deep": 1.5}
+"""How far the views of a model's training departed from its images; 1 where nothing is said."""
+
+
+def describe(module: nn.Module) -> nn.Module:
+    """Attach what the model wants done to pixels."""
+    module.pretrained_cfg = dict(GREY_32)  # type: ignore[assignment]
+    return module
+
+
+def convolutions(widths: tuple[int, ...], norm: bool, num_classes: int) -> nn.Module:
+    """Stack convolutions of stride 2, with or without batch norm, and a linear head."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip((1, *widths), widths, strict=False):
+        layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=not norm)]
+        layers += [nn.BatchNorm2d(outputs)] if norm else []
+        layers += [nn.ReLU(inplace=True)]
+    side = 32 >> len(widths)
+    head = [nn.Flatten(), nn.Dropout(0.1), nn.Linear(widths[-1] * side * side, num_classes)]
+    return describe(nn.Sequential(*layers, *head))
+
+
+def convnet_wide(num_classes: int = 100) -> nn.Module:
+    """Three convolutions with batch norm, wider than the demo's."""
+    return convolutions((4, 10, 12), True, num_classes)
+
+
+def convnet_plain(num_classes: int = 100) -> nn.Module:
+    """Three convolutions without any norm."""
+    return convolutions((4, 8, 10), False, num_classes)
+
+
+def convnet_small(num_classes: int = 100) -> nn.Module:
+    """Four convolutions with batch norm and a small head."""
+    return convolutions((3, 6, 12, 16), True, num_classes)
+
+
+class Residual(nn.Module):
+    """Two convolutions with batch norm, added to their input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(width)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the two convolutions find."""
+        hidden = torch.relu(self.first_norm(self.first(x)))
+        return torch.relu(x + self.second_norm(self.second(hidden)))
+
+
+def resnet_bn(num_classes: int = 100, width: int = 6) -> nn.Module:
+    """Two residual blocks with batch norm over 64 patches, pooled to 16 places."""
+    body = [nn.Conv2d(1, width, 4, stride=4), Residual(width), Residual(width), nn.AvgPool2d(2), nn.Flatten()]
+    return describe(nn.Sequential(*body, nn.Linear(width * 16, num_classes)))
+
+
+def mlp_wide(num_classes: int = 100, width: int = 32) -> nn.Module:
+    """One hidden dense layer on raw pixels, and dropout."""
+    hidden = [nn.Linear(32 * 32, width), nn.GELU(), nn.Dropout(0.1)]
+    return describe(nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, num_classes)))
+
+
+class Patches(nn.Module):
+    """Cut an image into 16 patches and embed each."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.cut = nn.Conv2d(1, width, 8, stride=8)
+        self.place = nn.Parameter(torch.randn(16, width) * 0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return one token a patch."""
+        tokens: Tensor = self.cut(images).flatten(2).transpose(1, 2) + self.place
+        return tokens
+
+
+class MixerBlock(nn.Module):
+    """Mix the tokens, then the channels, each with a small dense network."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token_norm, self.channel_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.tokens = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16))
+        self.channels = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix both ways, added to the input."""
+        x = x + self.tokens(self.token_norm(x).transpose(1, 2)).transpose(1, 2)
+        mixed: Tensor = x + self.channels(self.channel_norm(x))
+        return mixed
+
+
+class MeanHead(nn.Module):
+    """Average the tokens and score the classes."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.linear(self.norm(x.mean(1)))
+        return logits
+
+
+def mixer_deep(num_classes: int = 100, width: int = 24) -> nn.Module:
+    """Two Mixer blocks, narrower than the demo's one."""
+    blocks = [MixerBlock(width), MixerBlock(width)]
+    return describe(nn.Sequential(Patches(width), *blocks, MeanHead(width, num_classes)))
+
+
+def transformer(width: int, depth: int, num_classes: int) -> nn.Module:
+    """Stack pre-norm attention blocks over 16 patches."""
+    blocks = [
+        nn.TransformerEncoderLayer(
+            width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        for _ in range(depth)
+    ]
+    return describe(nn.Sequential(Patches(width), *blocks, MeanHead(width, num_classes)))
+
+
+def vit(num_classes: int = 100) -> nn.Module:
+    """One attention block."""
+    return transformer(32, 1, num_classes)
+
+
+def vit_deep(num_classes: int = 100) -> nn.Module:
+    """Two narrower attention blocks."""
+    return transformer(24, 2, num_classes)
