@@ -187,3 +187,8 @@ def test_the_command_line_takes_an_order(setting, tmp_path, capsys):
         main(given)
     assert not end.value.code
     assert len(json.loads(capsys.readouterr().out)["lessons"]) == 2
+    page = crossteach.write_report(tmp_path / "x").read_text()
+    assert "One teacher after the other" in page
+    rows = (tmp_path / "x" / "tables" / "lessons.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["teacher", "dense", "linear"]
+    assert all(f"{place}. {name}" in page for place, name in ((1, "dense"), (2, "linear")))

@@ -49,7 +49,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @contextmanager
 def opened(browser: Any, path: Path, width: int = 1280, **options: Any) -> Iterator[Any]:
     """Open a report; it must fetch nothing and say nothing on the console."""
-    context = browser.new_context(viewport={"width": width, "height": 800}, **options)
+    still = {"reduced_motion": "reduce"}  # or a click lands where a smooth scroll has moved the page to
+    context = browser.new_context(viewport={"width": width, "height": 800}, **{**still, **options})
     page = context.new_page()
     said: list[str] = []
     asked: list[str] = []

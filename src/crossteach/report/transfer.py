@@ -36,6 +36,10 @@ MEASURES = (
     ("retained", "Kept of what it knew, %"),
     ("transfer_rate", "Transfer rate, %"),
 )
+LESSONS = {
+    "sequential": "One teacher after the other; a lesson that did not help was dropped.",
+    "soup": "Each teacher taught the original; the students that were taken were averaged.",
+}
 PICTURES_BYTES = 600_000
 """Of the page that pictures may take."""
 
@@ -62,6 +66,8 @@ def transfer_page(run: Run, tables: Tables) -> Page:
         "measures": measures(summary, tables),
         "teachers": teachers(summary),
         "areas": summary.get("transfer_rate_by_area") or {},
+        "lessons": lessons(summary, tables),
+        "lessons_told": LESSONS.get(run.config.get("config", {}).get("curriculum", {}).get("order", ""), ""),
         "gate_reason": gate_reason(summary, run.config),
         "taught": taught(summary, tables),
         "epochs": epochs,
@@ -163,6 +169,16 @@ def teachers(summary: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {"name": name, "accuracy": accuracy, "positive": positive, "negative": negative}
         for name, accuracy, positive, negative in zip(summary["teachers"], *columns, strict=True)
+    ]
+
+
+def lessons(summary: dict[str, Any], tables: Tables) -> list[dict[str, Any]]:
+    """List what each of several teachers contributed, where they taught one by one."""
+    rows = summary.get("lessons") or []
+    if rows:
+        tables.write("lessons", list(rows[0]), [list(row.values()) for row in rows])
+    return [
+        {**row, "teacher": clean(row["teacher"]), "told": VERDICTS.get(row["verdict"], row["verdict"])} for row in rows
     ]
 
 
