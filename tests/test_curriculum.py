@@ -132,17 +132,24 @@ def test_teachers_are_put_in_order(models, data, store, setting):
 @pytest.mark.parametrize("order", ["sequential", "soup"])
 def test_an_interrupted_curriculum_goes_on_where_it_stopped(models, data, store, tmp_path, order, monkeypatch):
     student, *teachers = models
-    asked = config(f"curriculum.order={order}")
+    asked = config(f"curriculum.order={order}", "optim.epochs=10")
     whole = crossteach.transfer(student, teachers, data, tmp_path / "whole", asked, store).summary
+    assert whole["lessons"][0]["verdict"] == "accepted"  # so that lesson 2 teaches what lesson 1 has saved
     do, calls = transferring.transfer, []
 
-    def stop_at_the_second(*arguments, **more):
+    keep = transferring._checkpoint
+
+    def stop(*arguments):
+        keep(*arguments)
+        raise KeyboardInterrupt
+
+    def stop_in_the_second(*arguments, **more):
         calls.append(arguments[3].name)
         if len(calls) == 2:
-            raise KeyboardInterrupt
+            monkeypatch.setattr(transferring, "_checkpoint", stop)
         return do(*arguments, **more)
 
-    monkeypatch.setattr(transferring, "transfer", stop_at_the_second)
+    monkeypatch.setattr(transferring, "transfer", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         crossteach.transfer(student, teachers, data, tmp_path / "parts", asked, store)
     first = (tmp_path / "parts" / "lesson-1" / "summary.json").stat().st_mtime_ns
@@ -162,9 +169,40 @@ def test_an_interrupted_curriculum_goes_on_where_it_stopped(models, data, store,
 
 
 def test_one_teacher_needs_no_order(models, data, store, tmp_path):
-    with pytest.raises(ConfigError, match="--order soup is for several teachers, and 1 is given"):
-        crossteach.transfer(models[0], models[1:2], data, tmp_path / "x", config("curriculum.order=soup"), store)
+    one = crossteach.transfer(models[0], models[1:2], data, tmp_path / "x", config("curriculum.order=soup"), store)
+    plain = crossteach.transfer(models[0], models[1:2], data, tmp_path / "y", config(), store)
+    assert one.summary["ungated"] == plain.summary["ungated"]
+    assert "lessons" not in one.summary
+    control = crossteach.transfer(
+        models[0], [], data, tmp_path / "z", config("curriculum.order=soup", "method=xe"), store
+    )
+    assert control.summary["training"]["taught"] == {"label": 2 * len(data.train)}
+
+
+def test_what_does_not_fit_is_said_before_anything_is_written(models, data, setting, store, tmp_path):
+    asked = config("curriculum.order=sequential", "curriculum.sequence=scout", "method=kl+dp-unsupervised")
+    with pytest.raises(MissingLabelsError, match=r"curriculum\.sequence=scout needs labels"):
+        crossteach.transfer(
+            models[0], models[1:], crossteach.load_data(setting.unlabelled), tmp_path / "x", asked, store
+        )
+    with pytest.raises(ModelError, match="no norm layer"):
+        crossteach.transfer(models[1], models[:1], data, tmp_path / "x", config("optim.trains=norm"), store)
+    asked = config("optim.trains=lora", "method=kl+dp+mcl")
+    with pytest.raises(ConfigError, match="do not go together"):
+        crossteach.transfer(models[0], models[1:2], data, tmp_path / "x", asked, store)
+    with pytest.raises(ConfigError, match="is the same model as"):
+        crossteach.transfer(models[0], [models[1], models[1].clone()], data, tmp_path / "x", config(), store)
     assert not (tmp_path / "x").exists()
+
+
+def test_teachers_of_one_name_are_counted_apart(models, data, store, tmp_path):
+    student, first, second = models[0], models[1].clone(), models[2].clone()
+    first.name = second.name = "label"
+    taught = crossteach.transfer(student, [first, second], data, tmp_path, config(), store).summary["training"][
+        "taught"
+    ]
+    assert set(taught) == {"frozen student", "label#2", "label#3", "label"}
+    assert sum(taught.values()) == 2 * len(data.train)
     for wrong in ("order=first", "sequence=random", "average=mean", "budget=none"):
         with pytest.raises(ConfigError, match=f"curriculum.{wrong.partition('=')[0]} must be one of"):
             config(f"curriculum.{wrong}")

@@ -151,7 +151,7 @@ def classes(*changes, sizes):
     for c, (gained, lost) in enumerate(changes):
         after[np.flatnonzero(~before & (labels == c))[:gained]] = True
         after[np.flatnonzero(before & (labels == c))[:lost]] = False
-    return Half(before, [after], labels=labels)
+    return Half(before, [after], labels=labels, names=("coat", "bag", "shoe"))
 
 
 def test_balanced_accuracy_lets_every_class_count_the_same():
@@ -173,7 +173,7 @@ def test_no_class_may_be_shown_to_lose_more_than_its_budget():
     assert decide(found, found, config()).verdict == "accepted"
     refused = decide(found, found, config(class_max_loss=5.0))
     assert refused.verdict == "kept_original"
-    assert "class 1 lost 10.0 points (12 lost, 2 gained)" in refused.classes
+    assert "bag lost 10.0 points (12 lost, 2 gained)" in refused.classes
     assert decide(found, found, config(class_max_loss=11.0)).verdict == "accepted"
 
 
@@ -187,6 +187,6 @@ def test_classes_too_small_to_judge_are_counted_with_the_number_they_lack():
         *[classes((60, 0), (0, 0), (0, 3), sizes=(2000, 80, 79))] * 2, GateConfig(class_max_loss=5.0, alphas=(1.0,))
     )
     assert result.verdict == "accepted"
-    assert "1 of 3 classes have fewer than the 80 samples that could show a loss of 5 points" in result.classes
+    assert "in 1 of 3 classes, of fewer than 80 samples, only a larger loss than 5 points could be" in result.classes
     few = classes((60, 0), (0, 4), sizes=(2000, 80))  # four losses, none gained: 5 points, and 0.5 ** 4 < 0.1
     assert decide(few, few, GateConfig(alphas=(1.0,), class_max_loss=4.9)).verdict == "kept_original"

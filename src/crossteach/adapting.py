@@ -1,6 +1,7 @@
 """Which weights learn: all of them, a part, or low-rank adapters that are folded into the weights afterwards."""
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -47,7 +48,7 @@ def learning_weights(module: nn.Module, part: str, n_classes: int) -> list[nn.Pa
         ModelError: If the module has no such part.
     """
     layers = {
-        "norm": lambda: [m for m in module.modules() if "norm" in type(m).__name__.lower()],
+        "norm": lambda: [m for m in module.modules() if _is_norm(m)],
         "head": lambda: [head_of(module, n_classes)],
         "last": lambda: last_block(module, n_classes),
     }.get(part, lambda: [module])()
@@ -79,9 +80,16 @@ def last_block(module: nn.Module, n_classes: int) -> list[nn.Module]:
     chosen = [head]
     for block in reversed(blocks[: next((i for i, b in enumerate(blocks) if b is head), 0)]):
         chosen.append(block)
-        if "norm" not in type(block).__name__.lower():
+        if not _is_norm(block):
             break
     return chosen
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Tell whether a layer normalises; a block that also holds a convolution does not count."""
+    return "norm" in type(module).__name__.lower() and not any(
+        any(True for _ in child.parameters()) for child in module.children()
+    )
 
 
 def _chain(module: nn.Module, head: nn.Module) -> list[nn.Module]:
@@ -124,7 +132,8 @@ def adapted(module: nn.Module, rank: int) -> Iterator[list[nn.Parameter]]:
             f"{', '.join(kinds)}; use optim.trains=all"
         )
     learnt = {name: p.requires_grad for name, p in module.named_parameters()}
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights=True)
+    exactly = "|".join(re.escape(name) for name in targets)  # a list would match the ends of names
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=exactly, init_lora_weights=True)
     inject_adapter_in_model(config, module, ADAPTER)
     try:
         yield [p for p in module.parameters() if p.requires_grad]
@@ -165,6 +174,8 @@ def _adapters(module: nn.Module) -> dict[str, Any]:
 
 @torch.no_grad()
 def _unwrap(module: nn.Module) -> None:
-    """Put every adapted layer's own layer back in its place."""
+    """Put every adapted layer's own layer back in its place, and forget that there were adapters."""
+    if hasattr(module, "peft_config"):
+        del module.peft_config
     for name, layer in _adapters(module).items():
         module.set_submodule(name, layer.base_layer)

@@ -439,13 +439,13 @@ def _show_methods(found: dict[str, Any]) -> None:
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for method in found["methods"]:
         gated, ungated = method["gated"], method["ungated"]
-        claim = ungated["claim"]
+        claim = ungated and ungated["claim"]
         table.add_row(
             method["method"],
             str(gated["runs"]),
             *(f"{gated[f'{key}_delta']:+.2f}" for key in ("mean", "median", "worst")),
             *(f"{gated[key]:.0f}%" for key in ("success_mean", "harm", "coverage")),
-            f"{ungated['mean_delta']:+.2f}",
+            f"{ungated['mean_delta']:+.2f}" if ungated else "·",
             f"{claim['estimate']:+.2f} ({claim['low']:+.2f} to {claim['high']:+.2f}) to {claim['control']}"
             if claim
             else "·",

@@ -17,9 +17,8 @@ from .averaging import State, average, snapshot
 from .config import CurriculumConfig, TransferConfig
 from .data.assemble import stratified_cut
 from .digest import digest
-from .errors import ConfigError, MissingLabelsError
+from .errors import MissingLabelsError
 from .gate import GateResult, Verdict
-from .models import load_model
 from .outcome import summarise, write_outcome
 from .prediction import answers, predict
 from .ranking import predicted_gain
@@ -67,19 +66,14 @@ def transfer(
         RunFolderError: If another configuration has used the folder.
     """
     config, store = config or TransferConfig(), store or Store()
-    if config.curriculum.order == "parallel":
+    if config.curriculum.order == "parallel" or len(teachers) < 2:  # one teacher needs no order
         return transferring.transfer(student, teachers, data, out, config, store, overwrite, progress)
     started = time.perf_counter()
-    if len(teachers) < 2:
-        raise ConfigError(
-            f"--order {config.curriculum.order} is for several teachers, and {len(teachers)} is given; name more"
-        )
     setting = open_setting(student, teachers, data, config, store, progress)
     run = open_run(Path(out), describe(setting), overwrite)
     if run.is_whole:
         summary = run.summary()
-        returned = load_model(f"run:{run.path}").to(student.device)
-        return TransferResult(returned, summary, run.path, tuple(summary["notes"]))
+        return TransferResult(transferring.read_student(student, run), summary, run.path, tuple(summary["notes"]))
     tune, gate = (data.selection.take(rows) for rows in stratified_cut(data.selection, 0.5))
     taught = {"sequential": _one_after_the_other, "soup": _one_by_one}[config.curriculum.order](
         setting, teachers, run, tune, gate
@@ -132,7 +126,8 @@ def _one_by_one(setting: Setting, teachers: Sequence[Classifier], run: RunFolder
         chosen = _greedy(setting, states, tune)
     soup = average([states[name] for name in chosen])
     lesson = Lesson(setting.method, setting.config, setting.data.train, setting.views, None, 1.0, 1)
-    choice: Choice = choose_weights(setting, setting.student.clone(), Position(weights=soup), lesson, tune, gate)
+    whole = replace(setting, method=replace(setting.method, alpha=1.0))  # the lessons have stepped back already
+    choice: Choice = choose_weights(whole, setting.student.clone(), Position(weights=soup), lesson, tune, gate)
     note = f"the soup is the mean of {len(chosen)} of {len(lessons)} students: {', '.join(chosen)}"
     return Taught(lessons, choice.verdict, choice.returned, soup, (note,))
 
@@ -178,7 +173,9 @@ def _lesson(
     config, epochs = setting.config, setting.config.optim.epochs
     if config.curriculum.budget == "total":
         epochs = max(1, epochs // len(setting.teachers))
-    single = replace(config, curriculum=CurriculumConfig(), optim=replace(config.optim, epochs=epochs))
+    budget = None if config.time_budget is None else config.time_budget / len(setting.teachers)
+    optim = replace(config.optim, epochs=epochs)
+    single = replace(config, curriculum=CurriculumConfig(), optim=optim, time_budget=budget)
     folder = run.path / f"lesson-{number}"
     return transferring.transfer(
         student, [teacher], setting.data, folder, single, setting.store, progress=setting.progress
@@ -203,6 +200,7 @@ def _finish(setting: Setting, run: RunFolder, taught: Taught, seconds: float) ->
     copy.module.load_state_dict(taught.returned)
     lessons = [lesson.summary for lesson in taught.lessons]
     notes = [*setting.notes, *taught.notes]
+    notes.append("each lesson was gated: `ungated` is what stood before the last question to the gate")
     summary = summarise(
         before=before,
         after=after,
@@ -221,7 +219,7 @@ def _finish(setting: Setting, run: RunFolder, taught: Taught, seconds: float) ->
     )
     summary["lessons"] = [_row(lesson) for lesson in lessons]
     write_outcome(run, data, copy, before, after, ungated, teachers, summary)
-    return TransferResult(copy, summary, run.path, tuple(notes))
+    return TransferResult(copy.clone(), summary, run.path, tuple(notes))
 
 
 def _row(lesson: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class Half:
     """What samples have in common."""
     labels: Int[np.ndarray, " N"] | None = None
     """Class ids: for a gate that looks at classes."""
+    names: Sequence[str] = ()
+    """Of the classes."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _look_at_classes(gate: Half, after: Bool[np.ndarray, " N"], config: GateConf
     """Tell whether a class is shown to lose more than it may, and say what was found.
 
     Shown is a net loss above the budget in which lost samples outnumber gained ones beyond chance (one-sided sign test
-    at the gate's level). With fewer samples than `enough`, not even a class that only loses could show it.
+    at the gate's level). With fewer samples than `enough`, even the smallest loss that is beyond chance is above it.
 
     Returns:
         Whether there is such a class, and a sentence.
@@ -123,9 +125,12 @@ def _look_at_classes(gate: Half, after: Bool[np.ndarray, " N"], config: GateConf
     by_chance = stats.binom.sf(lost - 1, lost + gained, 0.5)
     harmed = np.flatnonzero((points > budget) & (by_chance < 1 - config.level))
     few = int(((sizes > 0) & (sizes < enough)).sum())
-    told = f"{few} of {int((sizes > 0).sum())} classes have fewer than the {enough} samples that could show a loss of "
-    told += f"{budget:g} points"
+    told = (
+        f"in {few} of {int((sizes > 0).sum())} classes, of fewer than {enough} samples, only a larger loss than "
+        f"{budget:g} points could be shown"
+    )
     if len(harmed):
         worst = int(harmed[points[harmed].argmax()])
-        told = f"class {worst} lost {points[worst]:.1f} points ({lost[worst]} lost, {gained[worst]} gained); {told}"
+        name = gate.names[worst] if gate.names else f"class {worst}"
+        told = f"{name} lost {points[worst]:.1f} points ({lost[worst]} lost, {gained[worst]} gained); {told}"
     return bool(len(harmed)), told

@@ -91,6 +91,7 @@ def scout(
     require_comparable(models, data)
     store = store or Store()
     names = unique_names([model.name for model in models])
+    closeness = _similarity(data.classes, embeddings, store)  # refused, if it is, before a model is asked
     answers = _ask(models, names, data, store, progress)
     measured = _ensembles(models, data.test, store, progress) if ensembles else None
     summary = {
@@ -104,7 +105,7 @@ def scout(
             for index, (model, name) in enumerate(zip(models, names, strict=True))
         ],
         "controls": _controls(models, answers.test, data, store, progress) if controls else [],
-        **compare(answers, data.classes, _similarity(data.classes, embeddings, store), measured, progress),
+        **compare(answers, data.classes, closeness, measured, progress),
         "notes": _notes(data),
         "seconds": 0.0,
     }
@@ -210,8 +211,8 @@ def _controls(
     rows, seen = [], set()
     for model, own in zip(models, test, strict=True):
         copy = random_copy(model)
-        if copy is None or copy.fingerprint in seen:
-            continue
+        if copy is None or copy.fingerprint in seen or copy.fingerprint == model.fingerprint:
+            continue  # a black box, one that is here already, or a factory that loads its own weights
         seen.add(copy.fingerprint)
         answered = digest(predict(copy, data.test, store, progress))
         flips = {student.model: percent(answered.correct & ~student.correct) for student in test}

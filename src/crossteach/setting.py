@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .adapting import adapted, learning_weights
 from .check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from .config import TransferConfig
 from .data.views import Views, augmentation
@@ -13,6 +14,7 @@ from .errors import ConfigError, CrossteachError, MissingLabelsError, ModelError
 from .methods import Method, choose_method
 from .models import random_copy
 from .prediction import predict
+from .scouting import unique_names
 from .store import Store
 from .types import Classifier, Progress, Splits, TrainableClassifier
 
@@ -34,9 +36,10 @@ class Setting:
 
     @property
     def tutor_names(self) -> tuple[str, ...]:
-        """The names of those that the method asks."""
+        """The names of those that the method asks, each another: `taught` is keyed by them, and by `label`."""
         frozen = ("frozen student",) if self.method.frozen_student else ()
-        return (*frozen, *(t.name for t in self.teachers)) if self.method.teachers else frozen
+        names = [t.name for t in self.teachers] if self.method.teachers else []
+        return (*frozen, *unique_names(["label", "frozen student", *names])[2:])
 
     @property
     def tutors(self) -> tuple[Classifier, ...]:
@@ -78,12 +81,14 @@ def open_setting(
         require_label_space(classifier, data)
         require_channels(classifier, data)
     _require_others(student, teachers)
+    _require_order(data, config, len(teachers))
     teachers = [_with_random_weights(t) for t in teachers] if method.random_teachers else teachers
     notes = [*data.notes, *(note for c in (student, *teachers) for note in getattr(c, "notes", ()))]
     if not config.force:
         require_better_than_chance(predict(student, data.selection, store, progress), student.spec)
     if not any(p.requires_grad for p in student.module.parameters()):
         raise ModelError(f"{student.spec!r} has no parameter that may be trained (requires_grad); thaw some")
+    _require_part(student, method, config)
     augmented = data.augmentation if config.views.augmentation == "auto" else config.views.augmentation
     views = Views(config.views.seed, config.views.count, augmentation(augmented, config.views.strength))
     _try_views(views, data, student)
@@ -91,13 +96,37 @@ def open_setting(
 
 
 def _require_others(student: Classifier, teachers: Sequence[Classifier]) -> None:
-    known = student.fingerprint
+    own, seen = student.fingerprint, dict[str, str]()
     for teacher in teachers:
-        if teacher.fingerprint == known:
+        fingerprint = teacher.fingerprint
+        if fingerprint in seen:
+            raise ConfigError(f"teacher {teacher.spec!r} is the same model as {seen[fingerprint]!r}; name it once")
+        seen[fingerprint] = teacher.spec
+        if fingerprint == own:
             raise ConfigError(
                 f"the teacher {teacher.spec!r} is the student itself (same weights, same answers), and knows nothing "
                 "that it does not; name another model, or use --method self"
             )
+
+
+def _require_part(student: TrainableClassifier, method: Method, config: TransferConfig) -> None:
+    """Raise ModelError if the student has no such part: before anything is written."""
+    part, rank = config.optim.part
+    if part == "lora":
+        if method.slow_weights:
+            raise ConfigError("optim.trains=lora and slow weights (mcl) do not go together; drop one of them")
+        with adapted(student.clone().module, rank):
+            return
+    learning_weights(student.module, part, student.n_classes)
+
+
+def _require_order(data: Splits, config: TransferConfig, n_teachers: int) -> None:
+    wanted = config.curriculum.order == "sequential" and config.curriculum.sequence != "given" and n_teachers > 1
+    if wanted and data.selection.labels is None:
+        raise MissingLabelsError(
+            f"curriculum.sequence={config.curriculum.sequence} needs labels on the selection split, which has none; "
+            "use given"
+        )
 
 
 def _with_random_weights(teacher: Classifier) -> Classifier:

@@ -204,6 +204,8 @@ def _train(
             total += loss.detach()
             if batch.shares is not None:
                 taught += tutor_share(batch.shares)
+            else:
+                taught[-1] += len(batch.view.index)
             if (step + 1) % CHECK_EVERY == 0:
                 progress("training", step + 1, lesson.steps)
                 if not total.isfinite():

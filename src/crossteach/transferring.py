@@ -76,8 +76,7 @@ def transfer(
     run = open_run(Path(out), describe(setting), overwrite)
     if run.is_whole:
         summary = run.summary()
-        returned = load_model(f"run:{run.path}").to(student.device)
-        return TransferResult(returned, summary, run.path, tuple(summary["notes"]))
+        return TransferResult(read_student(student, run), summary, run.path, tuple(summary["notes"]))
 
     before = predict(student, data.test, setting.store, progress)
     teacher_answers = [predict(teacher, data.test, setting.store, progress) for teacher in setting.teachers]
@@ -119,7 +118,8 @@ def transfer(
     )
     run.write_metrics(trained.records)
     write_outcome(run, data, copy, before, after, ungated, teacher_answers, summary)
-    return TransferResult(copy, summary, run.path, tuple(setting.notes))
+    returned = copy.clone()  # a copy that has answered before its training would remember those answers
+    return TransferResult(returned, summary, run.path, tuple(setting.notes))
 
 
 def _prepare_lesson(setting: Setting, tune: Split, kept: dict[str, Any] | None, started: float) -> Lesson:
@@ -152,6 +152,13 @@ def _temperatures(setting: Setting, tune: Split) -> tuple[float, ...] | None:
     labels = torch.from_numpy(tune.labels)
     answered = (predict(t, tune, setting.store, setting.progress) for t in setting.tutors)
     return tuple(fit_temperature(a.logits, labels) for a in answered)
+
+
+def read_student(student: TrainableClassifier, run: RunFolder) -> TrainableClassifier:
+    """Return the student that a whole run has saved, under the name and the spec of the one it was."""
+    copy = student.clone()
+    copy.module.load_state_dict(load_model(f"run:{run.path}").module.state_dict())
+    return copy
 
 
 def _by_tutor(setting: Setting, values: Sequence[float] | None) -> dict[str, float] | None:

@@ -53,6 +53,9 @@ def choose_weights(
     ended = _point(setting, copy, old, new, setting.method.alpha, lesson)
     found = _label_free(setting, copy, old, ended, gate)
     if gate.labels is None:
+        asked = setting.config.gate
+        if asked.class_max_loss is not None or asked.measure != "accuracy":
+            setting.notes.append("gate.measure and gate.class_max_loss need labels on the selection split: not asked")
         return Choice(GateResult("unverified", 1.0, None, label_free=found), ended, ended)
     weights = {alpha: _point(setting, copy, old, ended, alpha, lesson) for alpha in setting.config.gate.alphas}
     verdict = decide(_half(setting, copy, weights, tune), _half(setting, copy, weights, gate), setting.config.gate)
@@ -69,7 +72,13 @@ def _half(setting: Setting, copy: TrainableClassifier, weights: dict[float, Stat
     for state in weights.values():
         copy.module.load_state_dict(state)
         along.append(answers(copy, split).argmax(1).numpy() == split.labels)
-    return Half(predict(setting.student, split, setting.store).correct.numpy(), along, split.group, split.labels)
+    return Half(
+        predict(setting.student, split, setting.store).correct.numpy(),
+        along,
+        split.group,
+        split.labels,
+        setting.data.classes,
+    )
 
 
 def with_weights(student: TrainableClassifier, weights: State, split: Split, like: Predictions) -> Predictions:

@@ -156,12 +156,13 @@ def sweep_status(out: str | Path) -> dict[str, Any]:
         raise RunFolderError(f"no sweep has begun in {out}; start it with  crossteach sweep PLAN.yaml --out {out}")
     names = [job["job"] for job in _read(listed)]
     done = {name for name in names if folder.is_whole(name)}
-    failures = [path for name in names if (path := folder.path / "failed" / f"{name}.json").is_file()]
     alive = _is_held(folder.path / ".lock")
     known = folder.path / "progress.json"
     told = _read(known) if known.is_file() else {}
     now = told.get("now", []) if alive else []
     running = [name for name in now if name in names and name not in done]
+    open_ = [name for name in names if name not in done and name not in running]  # a retried job keeps its record
+    failures = [path for name in open_ if (path := folder.path / "failed" / f"{name}.json").is_file()]
     with contextlib.suppress(FileNotFoundError):  # a retried job takes its record with it
         failures.sort(key=lambda path: path.stat().st_mtime)
     return {

@@ -59,12 +59,13 @@ def read_row(job: Mapping[str, Any], summary: Mapping[str, Any]) -> Row:
         "verdict": gate["verdict"],
         "alpha": gate["alpha"],
         "selection_delta": gate["selection_delta"],
-        "ungated_selection_delta": path[-1]["delta"]["estimate"] if path else None,
+        "ungated_selection_delta": path[-1]["delta"]["estimate"] if path and path[-1]["alpha"] == 1 else None,
         "lr": training.get("lr"),  # several lessons have a rate each
         "epochs": training["epochs"],
         "diverged": bool(training["diverged"]),
     }
-    for prefix, found in (("", summary), ("ungated_", summary["ungated"])):
+    gated_by_lesson = "lessons" in summary  # several lessons have no end of training in common
+    for prefix, found in (("", summary), *((("ungated_", summary["ungated"]),) if not gated_by_lesson else ())):
         for key in ("transfer_delta", "knowledge_gain", "knowledge_loss", "transfer_rate", "p_value"):
             row[prefix + key] = found[key]
         row[f"{prefix}interval_low"], row[f"{prefix}interval_high"] = found["interval"]
@@ -87,6 +88,7 @@ def describe_methods(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     A method's `claim` is its mean difference to the best control that sees no more labels than it does, pair by pair,
     with a two-way bootstrap over students and teachers; docs/method.md says why. None for a control, or without one.
+    There is no `ungated` where several lessons were gated one by one.
     """
     methods = list(dict.fromkeys(row["method"] for row in rows))
     students = sorted({row["student"] for row in rows})  # sorted: another order would draw another bootstrap
@@ -101,8 +103,11 @@ def describe_methods(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "reads_labels": mine[0]["reads_labels"],
         }
         for name, prefix in (("gated", ""), ("ungated", "ungated_")):
-            part = _summarise(mine, prefix)
-            entry[name] = {**part, "claim": _claim(rows, mine, prefix, students, teachers)}
+            known = [row for row in mine if row.get(f"{prefix}transfer_delta") is not None]
+            entry[name] = None
+            if known:
+                claim = _claim(rows, known, prefix, students, teachers)
+                entry[name] = {**_summarise(known, prefix), "claim": claim}
         described.append(entry)
     return described
 
@@ -133,7 +138,8 @@ def _claim(
 ) -> dict[str, Any] | None:
     if mine[0]["control"] or not teachers:
         return None
-    allowed = [r for r in rows if r["control"] and (mine[0]["reads_labels"] or not r["reads_labels"])]
+    seen = [r for r in rows if r.get(f"{prefix}transfer_delta") is not None]
+    allowed = [r for r in seen if r["control"] and (mine[0]["reads_labels"] or not r["reads_labels"])]
     values = _matrix(mine, prefix, students, teachers)
     controls = {
         name: _matrix([r for r in allowed if r["method"] == name], prefix, students, teachers)

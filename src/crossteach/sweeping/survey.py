@@ -256,6 +256,8 @@ def name_jobs(jobs: Sequence[Job], surveyed: Survey) -> dict[str, Job]:
             "teachers": [t.fingerprint for t in teachers],
             "settings": _changed(job.config),
         }
+        if ":" in job.config.views.augmentation:  # a file of the user's may change under its name
+            described["views"] = views_of(job.config.views, surveyed.data).key
         digest = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=5).hexdigest()
         words = [job.config.method, student.name, *(["from"] if teachers else []), *(t.name for t in teachers[:3])]
         words += ["and", str(len(teachers) - 3)] if len(teachers) > 3 else []
