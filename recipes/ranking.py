@@ -12,11 +12,20 @@ The results for two zoos stand in docs/scout.md.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
 import crossteach
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Read the runs of a study: `results.json` of recipes/pairs.py, or `results.parquet` of a sweep."""
+    if path.suffix == ".parquet":
+        return [row for row in pq.read_table(path).to_pylist() if row["teacher"]]
+    return [row for row in json.loads(path.read_text()) if row["teacher"]]
 
 
 def candidates(specs: list[str], data: str) -> dict[tuple[str, str], dict[str, float]]:
@@ -45,11 +54,11 @@ def candidates(specs: list[str], data: str) -> dict[tuple[str, str], dict[str, f
 def main() -> None:
     """Print one table for each method of a study."""
     parser = argparse.ArgumentParser(description="Does the scout's ranking agree with the truth?")
-    parser.add_argument("results", type=Path, help="results.json of recipes/pairs.py")
+    parser.add_argument("results", type=Path, help="results.json of recipes/pairs.py, or results.parquet of a sweep")
     parser.add_argument("--data", required=True)
     parser.add_argument("--methods", nargs="+", default=["kl+dp", "kl+dp-unsupervised"])
     arguments = parser.parse_args()
-    results = json.loads(arguments.results.read_text())
+    results = read(arguments.results)
     specs = list(dict.fromkeys(r["student"] for r in results))
     scores = candidates(specs, arguments.data)
     print("| method | predictor | Spearman within a student | over all pairs | regret of the first | regret of any |")
