@@ -99,6 +99,8 @@ def main() -> None:
     print(f"\nUniform entropy: {uniform:.2f} nats.")
     for weaker in (True, False):
         part = [r for r in table if r["weaker"] is weaker]
+        if not part:
+            continue
         below_all = np.mean([r["of_all"] - r["entropy"] for r in part])
         below_errors = np.mean([r["of_errors"] - r["entropy"] for r in part])
         least = min(r["positive_flips_percent"] for r in part)

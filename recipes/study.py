@@ -103,7 +103,7 @@ def influence(rows: list[Row], methods: list[str], resamples: int = 2000) -> lis
                 if len(set(x)) > 1:
                     found.append(spearmanr(x, [r["ungated_transfer_delta"] for r in drawn]).statistic)
             rho = spearmanr([of(r) for r in mine], [r["ungated_transfer_delta"] for r in mine]).statistic
-            low, high = np.quantile(found, [0.025, 0.975])
+            low, high = np.quantile(found, [0.025, 0.975]) if found else (np.nan, np.nan)
             cells.append(f"{rho:+.2f} ({low:+.2f} to {high:+.2f})")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
@@ -121,7 +121,7 @@ def ensemble_share(rows: list[Row], methods: list[str], ceilings: dict[tuple[str
                     shares.append((100 * r["ungated_transfer_delta"] / gain, r["student_name"], r["teacher_name"]))
         best = sorted(shares, reverse=True)[:5]
         told = ", ".join(f"{student} from {teacher} {share:.0f}%" for share, student, teacher in best)
-        mean = np.mean([share for share, *_ in shares])
+        mean = np.mean([share for share, *_ in shares]) if shares else np.nan
         lines.append(f"`{method}`: {mean:.1f}% on average over {len(shares)} pairs; best five: {told}.")
     return lines
 

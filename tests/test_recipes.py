@@ -1,6 +1,7 @@
 """Every recipe runs, on a small setting and for one epoch."""
 
 import gzip
+import json
 import os
 import re
 import subprocess
@@ -83,3 +84,31 @@ def test_step_time(setting):
     pair = ["--student", setting.student, "--teacher", setting.teacher, "--data", setting.data]
     shown = run("benchmarks/step_time.py", *pair, "--repeats", 1)
     assert re.search(r"live / \(plain \+ tutors\): \d\.\d+", shown)
+
+
+def test_claims(setting):
+    shown = run("recipes/claims.py", setting.student, setting.teacher, "--data", setting.data)
+    assert "| convolutional | dense |" in shown
+    assert re.search(r"Randomly initialised teachers: \d+\.\d\d to \d+\.\d\d% positive flips", shown)
+    assert re.search(r"Areas closer than chance by pictures, p < 0.05: \d+ of \d+", shown)
+
+
+def test_study_and_ranking(setting, tmp_path):
+    """Three models, every ordered pair: the sweep, its tables, and how well the ranking agreed."""
+    plan = tmp_path / "plan.yaml"
+    models = "".join(f'  - "{setting.model(name)}"\n' for name in ("convolutional", "dense", "linear"))
+    settings = "{optim.epochs: 1, optim.lr: 0.01, views.count: 1}"
+    text = f"data: {setting.data}\nmodels:\n{models}methods: [self, xe, kl+dp]\nsettings: {settings}\n"
+    plan.write_text(text)
+    shown = run("recipes/study.py", "--plan", plan, "--out", tmp_path / "out")
+    assert re.search(r"\| `kl\+dp` \| ungated \| 6 \|.* to `(xe|self)` \|", shown)
+    for title in ("Students, ungated", "What the delta goes with", "ensemble's gain", "criterion without labels"):
+        assert title in shown
+    results = tmp_path / "out" / "results.parquet"
+    ranked = run("recipes/ranking.py", results, "--data", setting.data, "--methods", "kl+dp")
+    assert len([line for line in ranked.splitlines() if line.startswith("| `kl+dp` |")]) == 5
+
+
+def test_scout_scale():
+    shown = run("benchmarks/scout_scale.py", "--models", 3, "--samples", 600, "--classes", 20).splitlines()
+    assert [json.loads(line)["pairs"] for line in shown] == [6, 6]
