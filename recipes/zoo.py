@@ -6,12 +6,10 @@ Their weights stand in recipes/zoo/, trained by this command until validation st
 `py:recipes/zoo.py:vit@recipes/zoo/vit.safetensors`. They read 32x32 grey images in [0, 1], as the demo's do.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-GREY_32: dict[str, Any] = {"input_size": (1, 32, 32), "mean": (0.09,), "std": (0.27,)}
+from crossteach.demo.zoo import MeanHead, MixerBlock, Patches, describe
 
 RATES = {
     "convnet_wide": 3e-3,
@@ -25,14 +23,8 @@ RATES = {
 }
 """Peak rate of AdamW for each architecture."""
 
-STRENGTHS = {"convnet_small": 1.5, "mixer_deep": 0.5, "vit_deep": 1.5}
+STRENGTHS = {"mixer_deep": 0.5}
 """How far the views of a model's training departed from its images; 1 where nothing is said."""
-
-
-def describe(module: nn.Module) -> nn.Module:
-    """Attach what the model wants done to pixels."""
-    module.pretrained_cfg = dict(GREY_32)  # type: ignore[assignment]
-    return module
 
 
 def convolutions(widths: tuple[int, ...], norm: bool, num_classes: int) -> nn.Module:
@@ -90,54 +82,10 @@ def mlp_wide(num_classes: int = 100, width: int = 32) -> nn.Module:
     return describe(nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, num_classes)))
 
 
-class Patches(nn.Module):
-    """Cut an image into 16 patches and embed each."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.cut = nn.Conv2d(1, width, 8, stride=8)
-        self.place = nn.Parameter(torch.randn(16, width) * 0.02)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return one token a patch."""
-        tokens: Tensor = self.cut(images).flatten(2).transpose(1, 2) + self.place
-        return tokens
-
-
-class MixerBlock(nn.Module):
-    """Mix the tokens, then the channels, each with a small dense network."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.token_norm, self.channel_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.tokens = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16))
-        self.channels = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix both ways, added to the input."""
-        x = x + self.tokens(self.token_norm(x).transpose(1, 2)).transpose(1, 2)
-        mixed: Tensor = x + self.channels(self.channel_norm(x))
-        return mixed
-
-
-class MeanHead(nn.Module):
-    """Average the tokens and score the classes."""
-
-    def __init__(self, width: int, num_classes: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.linear = nn.Linear(width, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits."""
-        logits: Tensor = self.linear(self.norm(x.mean(1)))
-        return logits
-
-
 def mixer_deep(num_classes: int = 100, width: int = 24) -> nn.Module:
     """Two Mixer blocks, narrower than the demo's one."""
-    blocks = [MixerBlock(width), MixerBlock(width)]
-    return describe(nn.Sequential(Patches(width), *blocks, MeanHead(width, num_classes)))
+    blocks = [MixerBlock(16, width), MixerBlock(16, width)]
+    return describe(nn.Sequential(Patches(8, width, 16), *blocks, MeanHead(width, num_classes)))
 
 
 def transformer(width: int, depth: int, num_classes: int) -> nn.Module:
@@ -148,7 +96,7 @@ def transformer(width: int, depth: int, num_classes: int) -> nn.Module:
         )
         for _ in range(depth)
     ]
-    return describe(nn.Sequential(Patches(width), *blocks, MeanHead(width, num_classes)))
+    return describe(nn.Sequential(Patches(8, width, 16), *blocks, MeanHead(width, num_classes)))
 
 
 def vit(num_classes: int = 100) -> nn.Module:

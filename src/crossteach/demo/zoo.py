@@ -13,7 +13,8 @@ RATES = {"convnet": 3e-3, "resnet": 3e-3, "mixer": 2e-3, "mlp": 1e-3}
 """Rate of AdamW for each architecture."""
 
 
-def _describe(module: nn.Module) -> nn.Module:
+def describe(module: nn.Module) -> nn.Module:
+    """Attach what the module wants done to pixels."""
     module.pretrained_cfg = dict(GREY_32)  # type: ignore[assignment]
     return module
 
@@ -26,13 +27,13 @@ def convnet(num_classes: int = 100) -> nn.Module:
         return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
     body = [*block(1, 3), *block(3, 6), *block(6, 8)]
-    return _describe(nn.Sequential(*body, nn.Flatten(), nn.Dropout(0.1), nn.Linear(8 * 16, num_classes)))
+    return describe(nn.Sequential(*body, nn.Flatten(), nn.Dropout(0.1), nn.Linear(8 * 16, num_classes)))
 
 
 def mlp(num_classes: int = 100, width: int = 18) -> nn.Module:
     """Two hidden dense layers on raw pixels."""
     hidden = [nn.Linear(32 * 32, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
-    return _describe(nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, num_classes)))
+    return describe(nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, num_classes)))
 
 
 class Residual(nn.Module):
@@ -53,7 +54,7 @@ class Residual(nn.Module):
 def resnet(num_classes: int = 100, width: int = 4) -> nn.Module:
     """A residual block with group norm over 64 patches, pooled to 16 places."""
     body = [nn.Conv2d(1, width, 4, stride=4), Residual(width), nn.AvgPool2d(2), nn.Flatten()]
-    return _describe(nn.Sequential(*body, nn.Linear(width * 16, num_classes)))
+    return describe(nn.Sequential(*body, nn.Linear(width * 16, num_classes)))
 
 
 class Patches(nn.Module):
@@ -103,4 +104,4 @@ class MeanHead(nn.Module):
 def mixer(num_classes: int = 100, width: int = 32, depth: int = 1) -> nn.Module:
     """An MLP-Mixer over 16 patches of 8x8 pixels."""
     blocks = [MixerBlock(16, width) for _ in range(depth)]
-    return _describe(nn.Sequential(Patches(8, width, 16), *blocks, MeanHead(width, num_classes)))
+    return describe(nn.Sequential(Patches(8, width, 16), *blocks, MeanHead(width, num_classes)))
