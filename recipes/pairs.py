@@ -146,7 +146,7 @@ def best_control(deltas: dict[str, np.ndarray], method: str) -> str | None:
 
 
 def on_selection(results: Sequence[dict[str, Any]]) -> list[str]:
-    """Write each method's mean delta of the end of training on the gate half of the selection split."""
+    """Write each method's mean delta of the end of training on the gate part of the selection split."""
     rows = ["| method | mean Δ on selection |", "|---|---|"]
     for method in dict.fromkeys(r["method"] for r in results):
         ends = [

@@ -27,7 +27,7 @@ class OptimConfig:
     epochs: int = 8
     """Passes over the transfer set."""
     lr: float | None = None
-    """Peak learning rate; None asks a short probe on the tune half of the selection split."""
+    """Peak learning rate; None asks a short probe on the tune part of the selection split."""
     batch_size: int = 128
     """Samples a step; the rate does not depend on it."""
     momentum: float = 0.9
@@ -180,9 +180,9 @@ class CurriculumConfig:
     order: str = "parallel"
     """parallel (each sample asks all of them), sequential (one after the other), soup (singly, then averaged)."""
     sequence: str = "given"
-    """Of sequential: given, ascending or descending (by accuracy on the tune half), scout (by predicted gain there)."""
+    """Of sequential: given, ascending or descending (by accuracy on the tune part), scout (by predicted gain there)."""
     average: str = "greedy"
-    """Of soup: greedy (the best student, then each that does not lower the tune half), uniform (all that learnt)."""
+    """Of soup: greedy (the best student, then each that does not lower the tune part), uniform (all that learnt)."""
     budget: str = "each"
     """each: every lesson has optim.epochs; total: the lessons share them, as one lesson from all teachers would."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from . import transferring
 from .averaging import State, average, snapshot
 from .config import CurriculumConfig, TransferConfig
-from .data.assemble import stratified_cut
+from .data.assemble import tune_and_gate
 from .digest import digest
 from .errors import MissingLabelsError
 from .gate import GateResult, Verdict
@@ -74,7 +74,7 @@ def transfer(
     if run.is_whole:
         summary = run.summary()
         return TransferResult(transferring.read_student(student, run), summary, run.path, tuple(summary["notes"]))
-    tune, gate = (data.selection.take(rows) for rows in stratified_cut(data.selection, 0.5))
+    tune, gate = tune_and_gate(data.selection)
     taught = {"sequential": _one_after_the_other, "soup": _one_by_one}[config.curriculum.order](
         setting, teachers, run, tune, gate
     )
@@ -127,13 +127,13 @@ def _one_by_one(setting: Setting, teachers: Sequence[Classifier], run: RunFolder
     soup = average([states[name] for name in chosen])
     lesson = Lesson(setting.method, setting.config, setting.data.train, setting.views, None, 1.0, 1)
     whole = replace(setting, method=replace(setting.method, alpha=1.0))  # the lessons have stepped back already
-    choice: Choice = choose_weights(whole, setting.student.clone(), Position(weights=soup), lesson, tune, gate)
+    choice: Choice = choose_weights(whole, setting.student.clone(), Position(weights=soup), lesson, gate)
     note = f"the soup is the mean of {len(chosen)} of {len(lessons)} students: {', '.join(chosen)}"
     return Taught(lessons, choice.verdict, choice.returned, soup, (note,))
 
 
 def _greedy(setting: Setting, states: dict[str, State], tune: Split) -> list[str]:
-    """Begin with the best student, and keep each further one with which the soup is no worse on the tune half."""
+    """Begin with the best student, and keep each further one with which the soup is no worse on the tune part."""
     alone = {name: _points(setting, state, tune) for name, state in states.items()}
     order = sorted(states, key=lambda name: -alone[name])
     chosen, best = order[:1], alone[order[0]]
@@ -147,7 +147,7 @@ def _greedy(setting: Setting, states: dict[str, State], tune: Split) -> list[str
 def order_teachers(
     student: Classifier, teachers: Sequence[Classifier], tune: Split, config: CurriculumConfig, store: Store
 ) -> list[Classifier]:
-    """Put teachers into the order in which they teach, by what the tune half says of them.
+    """Put teachers into the order in which they teach, by what the tune part says of them.
 
     Raises:
         MissingLabelsError: If the order needs labels that the selection split does not have.

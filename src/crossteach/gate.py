@@ -1,4 +1,4 @@
-"""Is the result better? The tune half proposes a point on the path from old to new weights, the gate half decides."""
+"""Is the result better? Points on the path from old to new weights are tested on samples that nothing else has used."""
 
 import math
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ Verdict = Literal["accepted", "kept_original", "unverified", "diverged"]
 
 
 @dataclass(frozen=True)
-class Half:
-    """Which samples of one half of the selection split are right."""
+class Held:
+    """Which samples of the held part of the selection split are right: the part that has trained and tuned nothing."""
 
     before: Bool[np.ndarray, " N"]
     """With the old weights."""
@@ -37,10 +37,8 @@ class Step:
     """One point on the path."""
 
     alpha: float
-    tune_delta: float
-    """On the tune half, in points."""
     delta: Interval
-    """On the gate half, in points; `low` is the one-sided bound."""
+    """In points; `low` is the one-sided bound, which holds for all points of the path at once."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class GateResult:
     alpha: float
     """How far from the old weights (0) to the new (1) the returned ones stand."""
     selection_delta: float | None
-    """Estimated delta of the returned weights on the gate half; 0 when the original is kept."""
+    """Estimated delta of the returned weights; 0 when the original is kept."""
     path: tuple[Step, ...] = ()
     label_free: tuple[Evidence, Evidence] | None = None
     """What was found without labels, before and after: all there is where the verdict is `unverified`."""
@@ -59,51 +57,43 @@ class GateResult:
     """What the gate found in single classes, where it was asked to look."""
 
 
-def decide(tune: Half, gate: Half, config: GateConfig) -> GateResult:
-    """Take the alpha that the tune half likes best, if the gate half confirms it.
+def decide(held: Held, config: GateConfig) -> GateResult:
+    """Take the alpha with the highest accuracy among those that pass.
 
-    Confirmed is a delta that is positive, whose one-sided lower bound exceeds −max_loss, and (where the config asks)
-    in which no class is shown to lose more than class_max_loss. One alpha is tested, not all of them: the best of four
-    tests would accept harm twice as often as its level says.
+    An alpha passes if its delta is positive, its one-sided lower bound exceeds −max_loss, and (where the config asks)
+    no class is shown to lose more than class_max_loss. Any of k points may be taken, so each bound has the level
+    1 − (1 − level) / k (Bonferroni): weights that lose max_loss are taken no more often than the level says.
 
     Args:
-        tune: Proposes the alpha with the highest accuracy, the largest of equals.
-        gate: Has trained and tuned nothing.
+        held: Has trained and tuned nothing.
         config: The alphas, the measure, the bounds and their level.
     """
-    level = 2 * config.level - 1  # a two-sided interval of this level has the one-sided bound as its lower end
-    tune_weights, gate_weights = _weights(tune, config), _weights(gate, config)
+    level = 1 - 2 * (1 - config.level) / len(config.alphas)  # two-sided: its lower end is the one-sided bound
+    weights = _weights(held, config)
     steps = tuple(
-        Step(
-            alpha,
-            paired_points(tune.before, tuned, tune_weights),
-            paired_delta(gate.before, gated, gate.group, level, gate_weights),
-        )
-        for alpha, tuned, gated in zip(config.alphas, tune.along, gate.along, strict=True)
+        Step(alpha, paired_delta(held.before, after, held.group, level, weights))
+        for alpha, after in zip(config.alphas, held.along, strict=True)
     )
-    place = max(range(len(steps)), key=lambda i: (steps[i].tune_delta, steps[i].alpha))
-    proposed = steps[place]
-    harmed, classes = _look_at_classes(gate, gate.along[place], config)
-    if proposed.delta.estimate > 0 and proposed.delta.low > -config.max_loss and not harmed:
-        return GateResult("accepted", proposed.alpha, proposed.delta.estimate, steps, classes=classes)
-    return GateResult("kept_original", 0.0, 0.0, steps, classes=classes)
+    looked_at = [_look_at_classes(held, after, config) for after in held.along]
+    passing = [
+        place
+        for place, (step, (harmed, _)) in enumerate(zip(steps, looked_at, strict=True))
+        if step.delta.estimate > 0 and step.delta.low > -config.max_loss and not harmed
+    ]
+    if not passing:
+        return GateResult("kept_original", 0.0, 0.0, steps, classes=looked_at[-1][1])
+    best = max(passing, key=lambda place: (steps[place].delta.estimate, steps[place].alpha))
+    return GateResult("accepted", steps[best].alpha, steps[best].delta.estimate, steps, classes=looked_at[best][1])
 
 
-def _weights(half: Half, config: GateConfig) -> Float[np.ndarray, " N"]:
+def _weights(held: Held, config: GateConfig) -> Float[np.ndarray, " N"]:
     if config.measure == "accuracy":
-        return np.ones(len(half.before))
-    assert half.labels is not None, "balanced accuracy needs the labels of a half"
-    return balanced_weights(half.labels)
+        return np.ones(len(held.before))
+    assert held.labels is not None, "balanced accuracy needs labels"
+    return balanced_weights(held.labels)
 
 
-def paired_points(
-    before: Bool[np.ndarray, " N"], after: Bool[np.ndarray, " N"], weights: Float[np.ndarray, " N"]
-) -> float:
-    """Return accuracy after − before, in points."""
-    return 100.0 * float(weights @ (after.astype(np.int8) - before.astype(np.int8))) / len(before)
-
-
-def _look_at_classes(gate: Half, after: Bool[np.ndarray, " N"], config: GateConfig) -> tuple[bool, str]:
+def _look_at_classes(held: Held, after: Bool[np.ndarray, " N"], config: GateConfig) -> tuple[bool, str]:
     """Tell whether a class is shown to lose more than it may, and say what was found.
 
     Shown is a net loss above the budget in which lost samples outnumber gained ones beyond chance (one-sided sign test
@@ -115,12 +105,12 @@ def _look_at_classes(gate: Half, after: Bool[np.ndarray, " N"], config: GateConf
     budget = config.class_max_loss
     if budget is None:
         return False, ""
-    assert gate.labels is not None, "a budget for classes needs the labels of a half"
+    assert held.labels is not None, "a budget for classes needs labels"
     fewest = math.floor(math.log2(1 / (1 - config.level))) + 1  # so many losses without a gain pass the sign test
     enough = math.ceil(100 * fewest / budget)
-    sizes = np.bincount(gate.labels)
-    lost = np.bincount(gate.labels[gate.before & ~after], minlength=len(sizes))
-    gained = np.bincount(gate.labels[~gate.before & after], minlength=len(sizes))
+    sizes = np.bincount(held.labels)
+    lost = np.bincount(held.labels[held.before & ~after], minlength=len(sizes))
+    gained = np.bincount(held.labels[~held.before & after], minlength=len(sizes))
     points = 100.0 * (lost - gained) / np.maximum(sizes, 1)
     by_chance = stats.binom.sf(lost - 1, lost + gained, 0.5)
     harmed = np.flatnonzero((points > budget) & (by_chance < 1 - config.level))
@@ -131,6 +121,6 @@ def _look_at_classes(gate: Half, after: Bool[np.ndarray, " N"], config: GateConf
     )
     if len(harmed):
         worst = int(harmed[points[harmed].argmax()])
-        name = gate.names[worst] if gate.names else f"class {worst}"
+        name = held.names[worst] if held.names else f"class {worst}"
         told = f"{name} lost {points[worst]:.1f} points ({lost[worst]} lost, {gained[worst]} gained); {told}"
     return bool(len(harmed)), told

@@ -71,7 +71,7 @@ class Method:
     margin: bool = False
     """Whether `partition.margin` is read."""
     calibrated: bool = False
-    """Whether each tutor's temperature is fitted, with labels, on the tune half of the selection split."""
+    """Whether each tutor's temperature is fitted, with labels, on the tune part of the selection split."""
     random_teachers: bool = False
     """Whether each teacher is replaced by a copy of its architecture with random weights."""
     alpha: float = 1.0

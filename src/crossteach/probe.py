@@ -1,4 +1,4 @@
-"""The rate probe: a few steps at each learning rate, judged on the tune half of the selection split."""
+"""The rate probe: a few steps at each learning rate, judged on the tune part of the selection split."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from .training import Lesson, end_of_training, train
 from .types import Progress, TrainableClassifier, no_progress
 
 Objective = Callable[[Float[Tensor, "n C"]], float]
-"""Student logits on the tune half to a number; lower is better."""
+"""Student logits on the tune part to a number; lower is better."""
 
 
 def calibrated_cross_entropy(labels: Int[Tensor, " n"]) -> Objective:
@@ -42,7 +42,7 @@ def choose_rate(
     Args:
         student: Left as it is.
         lesson: What will be taught; its `lr`, `epochs` and `max_steps` are replaced.
-        answers: A model's logits on the tune half.
+        answers: A model's logits on the tune part.
         objective: Judges them.
         store: Where the outcome is kept.
         key: Everything that the outcome depends on.

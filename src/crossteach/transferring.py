@@ -10,7 +10,7 @@ import torch
 
 from .calibration import fit_temperature
 from .config import TransferConfig
-from .data.assemble import split_fingerprint, stratified_cut
+from .data.assemble import split_fingerprint, tune_and_gate
 from .models import load_model
 from .outcome import samples_taught, summarise, write_outcome
 from .partition import Given
@@ -72,7 +72,7 @@ def transfer(
     """
     started = time.perf_counter()
     setting = open_setting(student, teachers, data, config or TransferConfig(), store or Store(), progress)
-    tune, gate = (data.selection.take(rows) for rows in stratified_cut(data.selection, 0.5))
+    tune, gate = tune_and_gate(data.selection)
     run = open_run(Path(out), describe(setting), overwrite)
     if run.is_whole:
         summary = run.summary()
@@ -93,7 +93,7 @@ def transfer(
         evaluate=accuracy_of(copy, tune),
         progress=progress,
     )
-    choice = choose_weights(setting, copy, trained, lesson, tune, gate)
+    choice = choose_weights(setting, copy, trained, lesson, gate)
     ungated = with_weights(copy, choice.ended, data.test, before)
     after = with_weights(copy, choice.returned, data.test, before)
     copy.module.load_state_dict(choice.returned)
@@ -145,7 +145,7 @@ def _prepare_lesson(setting: Setting, tune: Split, kept: dict[str, Any] | None, 
 
 
 def _temperatures(setting: Setting, tune: Split) -> tuple[float, ...] | None:
-    """Fit each tutor's temperature on the tune half, where the method asks for it: the gate half stays unseen."""
+    """Fit each tutor's temperature on the tune part, where the method asks for it: the gate part stays unseen."""
     if not setting.method.calibrated:
         return None
     assert tune.labels is not None, "a setting that calibrates has been refused without labels"
@@ -194,7 +194,7 @@ def _probe(setting: Setting, lesson: Lesson, tune: Split) -> float:
 
 
 def _objective(setting: Setting, lesson: Lesson, tune: Split) -> Objective | None:
-    """Judge a rate by the labels of the tune half, else by the method's own loss there, else not at all."""
+    """Judge a rate by the labels of the tune part, else by the method's own loss there, else not at all."""
     if tune.labels is not None:
         return calibrated_cross_entropy(torch.from_numpy(tune.labels))
     targets = setting.method.targets

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import update_bn
 from .averaging import State, interpolate, snapshot
 from .data.assemble import draw
 from .evidence import Evidence, gather
-from .gate import GateResult, Half, decide
+from .gate import GateResult, Held, decide
 from .pixels import prepare
 from .prediction import answers, predict
 from .setting import Setting
@@ -33,7 +33,7 @@ class Choice:
 
 
 def choose_weights(
-    setting: Setting, copy: TrainableClassifier, trained: Position, lesson: Lesson, tune: Split, gate: Split
+    setting: Setting, copy: TrainableClassifier, trained: Position, lesson: Lesson, gate: Split
 ) -> Choice:
     """Ask the gate how far to go from the old weights towards the new ones.
 
@@ -42,8 +42,7 @@ def choose_weights(
         copy: The trained module; it is lent to every point that is tried.
         trained: Where the training ended.
         lesson: What was taught: its views estimate batch-norm statistics.
-        tune: The half of the selection split that proposes.
-        gate: The half that decides.
+        gate: The part of the selection split that nothing else has read.
     """
     old = snapshot(setting.student.module)
     new = trained.slow if trained.slow is not None else trained.weights
@@ -58,7 +57,7 @@ def choose_weights(
             setting.notes.append("gate.measure and gate.class_max_loss need labels on the selection split: not asked")
         return Choice(GateResult("unverified", 1.0, None, label_free=found), ended, ended)
     weights = {alpha: _point(setting, copy, old, ended, alpha, lesson) for alpha in setting.config.gate.alphas}
-    verdict = decide(_half(setting, copy, weights, tune), _half(setting, copy, weights, gate), setting.config.gate)
+    verdict = decide(_held(setting, copy, weights, gate), setting.config.gate)
     if not setting.config.gate.ask:
         at_the_end = verdict.path[-1].delta.estimate if verdict.path[-1].alpha == 1.0 else None
         verdict = replace(verdict, verdict="unverified", alpha=1.0, selection_delta=at_the_end)
@@ -66,13 +65,13 @@ def choose_weights(
     return Choice(replace(verdict, label_free=found), weights.get(verdict.alpha, old), ended)
 
 
-def _half(setting: Setting, copy: TrainableClassifier, weights: dict[float, State], split: Split) -> Half:
-    """Measure the old weights and every point of the path on one half of the selection split."""
+def _held(setting: Setting, copy: TrainableClassifier, weights: dict[float, State], split: Split) -> Held:
+    """Measure the old weights and every point of the path on the gate part of the selection split."""
     along = []
     for state in weights.values():
         copy.module.load_state_dict(state)
         along.append(answers(copy, split).argmax(1).numpy() == split.labels)
-    return Half(
+    return Held(
         predict(setting.student, split, setting.store).correct.numpy(),
         along,
         split.group,
@@ -113,7 +112,7 @@ def _point(setting: Setting, copy: TrainableClassifier, old: State, new: State, 
 def _label_free(
     setting: Setting, copy: TrainableClassifier, old: State, new: State, gate: Split
 ) -> tuple[Evidence, Evidence]:
-    """Look at the student before and after on the gate half, reading no label."""
+    """Look at the student before and after on the gate part, reading no label."""
     tutors = (setting.student, *setting.teachers)
     stored = [predict(t, gate, setting.store).logits for t in tutors]
     ensemble = torch.stack([logits.softmax(1) for logits in stored]).mean(0).argmax(1)

@@ -148,6 +148,16 @@ def stratified_cut(
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
 
 
+TUNE_SHARE = 0.25
+"""Share of the selection split that tunes; the larger part is held for the gate, whose intervals need it."""
+
+
+def tune_and_gate(selection: Split) -> tuple[Split, Split]:
+    """Cut the selection split into the part that tunes (rate, temperatures) and the part that only the gate reads."""
+    tune, gate = (selection.take(rows) for rows in stratified_cut(selection, TUNE_SHARE))
+    return tune, gate
+
+
 def draw(split: Split, wanted: int, seed: int = 0) -> Int[np.ndarray, " n"]:
     """Choose so many samples, the classes in their shares (largest remainders)."""
     generator = np.random.default_rng(seed)

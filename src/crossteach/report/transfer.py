@@ -188,8 +188,8 @@ def gate_drawing(summary: dict[str, Any], run: Run, tables: Tables) -> list[Draw
     summary["gate"]["path"] = steps
     if not steps:
         return []
-    columns = ("alpha", "tune_delta", "gate_delta", "gate_low", "gate_high")
-    tables.write("gate", columns, [(s["alpha"], s["tune_delta"], *s["delta"].values()) for s in steps])
+    columns = ("alpha", "gate_delta", "gate_low", "gate_high")
+    tables.write("gate", columns, [(s["alpha"], *s["delta"].values()) for s in steps])
     max_loss = run.config.get("config", {}).get("gate", {}).get("max_loss")
     return [figures.gate(steps, summary["gate"], max_loss)]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from .figures import FIRST, INK, LINE, PAPER, SECOND, SOFT, Canvas, Drawing, Mark, draw, scatter
+from .figures import FIRST, INK, LINE, SECOND, SOFT, Canvas, Drawing, Mark, draw, scatter
 from .words import interval, number, points, shorten
 
 Rows = Sequence[dict[str, Any]]
@@ -37,10 +37,9 @@ def deltas(summary: dict[str, Any]) -> Drawing:
 
 
 def gate(steps: Rows, verdict: dict[str, Any], max_loss: float | None) -> Drawing:
-    """Draw what both halves of the selection split say along the path."""
+    """Draw what the held samples say along the path."""
     alphas = [step["alpha"] for step in steps]
     estimates = [step["delta"]["estimate"] for step in steps]
-    tuned = [step["tune_delta"] for step in steps]
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.axes[0]
@@ -53,16 +52,10 @@ def gate(steps: Rows, verdict: dict[str, Any], max_loss: float | None) -> Drawin
         for alpha, step in zip(alphas, steps, strict=True):
             axes.plot([alpha, alpha], [step["delta"]["low"], step["delta"]["high"]], color=FIRST)
         told = [
-            Mark(
-                f"α = {a:g}, gate half: {points(e)} points "
-                f"({points(s['delta']['low'])} to {points(s['delta']['high'])})"
-            )
+            Mark(f"α = {a:g}: {points(e)} points ({points(s['delta']['low'])} to {points(s['delta']['high'])})")
             for a, e, s in zip(alphas, estimates, steps, strict=True)
         ]
-        scatter(axes, canvas, "gate", alphas, estimates, told, marker="o", color=FIRST, label="gate half, with bounds")
-        told = [Mark(f"α = {a:g}, tune half: {points(t)} points") for a, t in zip(alphas, tuned, strict=True)]
-        style = {"marker": "D", "markersize": 5, "markerfacecolor": PAPER, "markeredgecolor": SECOND}
-        scatter(axes, canvas, "tune", [a + 0.02 for a in alphas], tuned, told, label="tune half", **style)
+        scatter(axes, canvas, "gate", alphas, estimates, told, marker="o", color=FIRST)
         if verdict["verdict"] == "accepted" and verdict.get("alpha") in alphas:
             place = alphas.index(verdict["alpha"])
             axes.plot(alphas[place], estimates[place], "o", markersize=13, markerfacecolor="none", markeredgecolor=INK)
@@ -73,12 +66,8 @@ def gate(steps: Rows, verdict: dict[str, Any], max_loss: float | None) -> Drawin
         axes.set_xticks([0, *alphas])
         axes.set_xlabel("α: from the old weights (0) to the new (1)")
         axes.set_ylabel("change, points")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, handletextpad=0.2)
 
-    told = "; ".join(
-        f"α {a:g}: gate half {points(e)}, tune half {points(t)}"
-        for a, e, t in zip(alphas, estimates, tuned, strict=True)
-    )
+    told = "; ".join(f"α {a:g}: {points(e)}" for a, e in zip(alphas, estimates, strict=True))
     return draw("gate", f"Change of accuracy along the path, in points. {told}", (5, 3.1), paint)
 
 
@@ -88,7 +77,7 @@ def curve(epochs: Rows) -> Drawing:
 
     def paint(canvas: Canvas) -> None:
         panels = [("loss on the transfer set", epochs, "loss", FIRST, "o", 4)]
-        panels += [("accuracy on the tune half, %", scored, "tune_accuracy", SECOND, "s", 2)] if scored else []
+        panels += [("accuracy on the tune part, %", scored, "tune_accuracy", SECOND, "s", 2)] if scored else []
         for axes, (title, rows, key, colour, marker, digits) in zip(canvas.axes, panels, strict=True):
             x, y = [row["epoch"] for row in rows], [row[key] for row in rows]
             axes.plot(x, y, color=colour)
@@ -103,7 +92,7 @@ def curve(epochs: Rows) -> Drawing:
     told = f"Loss from {number(epochs[0]['loss'], 4)} to {number(epochs[-1]['loss'], 4)} in {len(epochs)} epochs"
     if scored:
         ends = scored[0]["tune_accuracy"], scored[-1]["tune_accuracy"]
-        told += f"; accuracy on the tune half from {number(ends[0])} to {number(ends[1])} %"
+        told += f"; accuracy on the tune part from {number(ends[0])} to {number(ends[1])} %"
     return draw("epochs", told, (5, 3.4 if scored else 1.9), paint, panels=2 if scored else 1)
 
 

@@ -14,6 +14,9 @@ from ..statistics import holm, summarise_study, two_way_bootstrap
 
 Row = dict[str, Any]
 
+AREAS = ("2", "5", "20", "50")
+"""Areas of expertise whose transfer rates stand in the table: % of the positive flips that they hold at least."""
+
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("job", "student", "student_name", "teacher", "teacher_name")),
@@ -31,6 +34,7 @@ SCHEMA = pa.schema(
             for prefix in ("", "ungated_")
             for name in (
                 *("transfer_delta", "knowledge_gain", "knowledge_loss", "transfer_rate"),
+                *(f"transfer_rate_{area}" for area in AREAS),
                 *("p_value", "interval_low", "interval_high"),
             )
         ),
@@ -40,10 +44,12 @@ SCHEMA = pa.schema(
         ("epochs", pa.int64()),
         ("seconds", pa.float64()),
         ("diverged", pa.bool_()),
+        ("label_free", pa.bool_()),
     ]
 )
 """Columns of `results.parquet`. Of several teachers: names joined by " + ", parameters added, accuracy and flips of the
-best. Everything is in % or points, as in summary.json; null where it does not apply."""
+best. `label_free`: whether the criterion without labels speaks for the end of training. Everything is in % or points, as
+in summary.json; null where it does not apply."""
 
 
 def read_row(job: Mapping[str, Any], summary: Mapping[str, Any]) -> Row:
@@ -63,11 +69,14 @@ def read_row(job: Mapping[str, Any], summary: Mapping[str, Any]) -> Row:
         "lr": training.get("lr"),  # several lessons have a rate each
         "epochs": training["epochs"],
         "diverged": bool(training["diverged"]),
+        "label_free": gate["label_free"] and gate["label_free"]["speaks_for"],
     }
     gated_by_lesson = "lessons" in summary  # several lessons have no end of training in common
     for prefix, found in (("", summary), *((("ungated_", summary["ungated"]),) if not gated_by_lesson else ())):
         for key in ("transfer_delta", "knowledge_gain", "knowledge_loss", "transfer_rate", "p_value"):
             row[prefix + key] = found[key]
+        for area in AREAS:
+            row[f"{prefix}transfer_rate_{area}"] = found["transfer_rate_by_area"].get(area)
         row[f"{prefix}interval_low"], row[f"{prefix}interval_high"] = found["interval"]
     return row
 
