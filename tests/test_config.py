@@ -41,6 +41,11 @@ GOOD = {
     "gate.measure": ("balanced", "balanced"),
     "gate.class_max_loss": ("5", 5.0),
     "gate.ask": ("false", False),
+    "contrast.student_layer": ("blocks.2", "blocks.2"),
+    "contrast.teacher_layer": ("layer4", "layer4"),
+    "contrast.temperature": ("0.1", 0.1),
+    "contrast.width": ("64", 64),
+    "contrast.negatives": ("100", 100),
     "curriculum.order": ("soup", "soup"),
     "curriculum.sequence": ("scout", "scout"),
     "curriculum.average": ("uniform", "uniform"),
@@ -84,6 +89,9 @@ BAD = {
     "curriculum.sequence": ["alphabetical"],
     "curriculum.average": ["mean"],
     "curriculum.budget": ["none", "8"],
+    "contrast.temperature": ["0", "-1", "nan", "none"],
+    "contrast.width": ["0", "1.5", "none"],
+    "contrast.negatives": ["0", "many"],
     "gate.alphas": ["", "0,1", "0.5,1.1", "1,0.5", "nan", "none"],
 }
 
@@ -136,7 +144,7 @@ def test_what_may_be_left_to_the_method_can_be_set_back(path):
     [
         (
             "lr=0.1",
-            "unknown setting 'lr'; expected one of curriculum, force, gate, method, optim, partition, seed, .*views",
+            "unknown setting 'lr'; expected one of contrast, curriculum, force, gate, method, optim, .*views",
         ),
         ("optim.rate=1", "unknown setting 'optim.rate'; expected one of batch_size, clip, epochs, lr, .*warmup"),
         ("optim.lr.peak=1", "'lr' is a single value"),

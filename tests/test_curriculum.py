@@ -9,7 +9,7 @@ from crossteach import curriculum, transferring
 from crossteach.averaging import average, interpolate, snapshot
 from crossteach.cli import main
 from crossteach.curriculum import order_teachers
-from crossteach.data.assemble import stratified_cut
+from crossteach.data.assemble import tune_and_gate
 from crossteach.errors import ConfigError, MissingLabelsError, ModelError
 
 QUICK = ("optim.epochs=2", "optim.lr=0.02", "views.count=1", "gate.max_loss=100", "gate.alphas=0.5,1")
@@ -93,7 +93,7 @@ def test_a_soup_is_the_mean_of_single_students(models, data, store, tmp_path, ho
 
 def test_greedy_leaves_out_what_lowers_the_tune_half(models, data, store, tmp_path):
     student = models[0]
-    tune = data.selection.take(stratified_cut(data.selection, 0.5)[0])
+    tune, _ = tune_and_gate(data.selection)
     setting = transferring.open_setting(student, models[1:], data, config(), store, lambda *_: None)
     good = snapshot(student.module)
     broken = {name: -value for name, value in good.items()}  # the mean of both is zero
@@ -113,7 +113,7 @@ def test_an_average_is_a_mean_and_refuses_other_architectures(models):
 
 def test_teachers_are_put_in_order(models, data, store, setting):
     student, *teachers = models
-    tune = data.selection.take(stratified_cut(data.selection, 0.5)[0])
+    tune, _ = tune_and_gate(data.selection)
 
     def names(sequence):
         asked = crossteach.CurriculumConfig(order="sequential", sequence=sequence)

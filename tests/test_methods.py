@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import crossteach.transferring
 from crossteach import Store, TransferConfig, load_data, load_model, transfer, with_settings
 from crossteach.cli import app
-from crossteach.data.assemble import stratified_cut
+from crossteach.data.assemble import tune_and_gate
 from crossteach.data.views import Views, augmentation, uniforms
 from crossteach.errors import ConfigError, MissingLabelsError, ModelError
 from crossteach.methods import METHODS, choose_method, find_method
@@ -190,14 +190,14 @@ def test_a_lot_keeps_the_share_and_its_bits(setting, tmp_path):
     assert losses(tmp_path / "live") == losses(tmp_path / "whole")
 
 
-def test_temperatures_come_from_the_tune_half_and_survive_a_stop(setting, tmp_path):
+def test_temperatures_come_from_the_tune_part_and_survive_a_stop(setting, tmp_path):
     from crossteach import predict
     from crossteach.calibration import fit_temperature
 
     method = "method=kl+dp-calibrated"
     s = run(setting, tmp_path / "whole", method).summary
     data = load_data(setting.data)
-    tune, _ = (data.selection.take(rows) for rows in stratified_cut(data.selection, 0.5))
+    tune, _ = tune_and_gate(data.selection)
     expected = {}
     for name, spec in (("frozen student", setting.student), ("dense", setting.teacher)):
         answered = predict(load_model(spec), tune)

@@ -141,6 +141,27 @@ class PartitionConfig:
 
 
 @dataclass(frozen=True)
+class ContrastConfig:
+    """How features are compared; read by the methods cd and crd only."""
+
+    student_layer: str = "auto"
+    """Where the student's features are: a name of named_modules(), or auto, the input of its head."""
+    teacher_layer: str = "auto"
+    """The same of the teacher."""
+    temperature: float = 0.07
+    """Of cosine similarities."""
+    width: int = 128
+    """Of crd's projections."""
+    negatives: int = 4096
+    """Samples that crd remembers."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.temperature < math.inf, "contrast.temperature must be above 0", self.temperature)
+        _require(self.width >= 1, "contrast.width must be at least 1", self.width)
+        _require(self.negatives >= 1, "contrast.negatives must be at least 1", self.negatives)
+
+
+@dataclass(frozen=True)
 class GateConfig:
     """When the new weights are taken."""
 
@@ -212,6 +233,7 @@ class TransferConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     partition: PartitionConfig = field(default_factory=PartitionConfig)
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import partition
+from .config import ContrastConfig
+from .contrastive import RepresentationDistillation, SimilarityMatching
 from .errors import ConfigError, MissingLabelsError
 from .partition import Given
 
@@ -16,6 +18,16 @@ Taught = tuple[Float[Tensor, "N C"], Float[Tensor, "T N"]]
 
 Targets = Callable[[Float[Tensor, "K N C"], Int[Tensor, " N"] | None, Given], Taught]
 """Tutor logits, labels and what else is given to targets, and who they come from."""
+
+
+@dataclass(frozen=True)
+class FeatureLoss:
+    """A loss on features, beside cross-entropy with the labels."""
+
+    make: Callable[[int, int, ContrastConfig], nn.Module]
+    """Numbers of features of student and teacher to a module of contrastive.py."""
+    weight: float
+    label_weight: float
 
 
 def from_partition(rule: partition.Partition) -> Targets:
@@ -72,6 +84,8 @@ class Method:
     """Whether `partition.margin` is read."""
     calibrated: bool = False
     """Whether each tutor's temperature is fitted, with labels, on the tune part of the selection split."""
+    features: FeatureLoss | None = None
+    """What the student's features are pulled towards the teacher's with."""
     random_teachers: bool = False
     """Whether each teacher is replaced by a copy of its architecture with random weights."""
     alpha: float = 1.0
@@ -81,6 +95,14 @@ class Method:
     def is_control(self) -> bool:
         """Whether a claim of transfer must beat it."""
         return self.control
+
+
+def _similarities(student: int, teacher: int, config: ContrastConfig) -> nn.Module:
+    return SimilarityMatching(config.temperature)
+
+
+def _representations(student: int, teacher: int, config: ContrastConfig) -> nn.Module:
+    return RepresentationDistillation(student, teacher, config.width, config.negatives, config.temperature)
 
 
 _supervised = from_partition(partition.supervised)
@@ -98,6 +120,8 @@ METHODS: dict[str, Method] = {
     "kl+dp-flips-mean": Method(from_mixture(partition.flips_or_mean), labels=True),
     "kl+dp-soft": Method(from_mixture(partition.soft)),
     "xe+dp": Method(_supervised, 0.5, labels=True, margin=True),
+    "cd": Method(None, 0.0, frozen_student=False, labels=True, features=FeatureLoss(_similarities, 10.0, 0.1)),
+    "crd": Method(None, 0.0, frozen_student=False, labels=True, features=FeatureLoss(_representations, 0.8, 1.0)),
     "self": Method(from_partition(partition.frozen_student_only), teachers=False, control=True),
     "xe": Method(None, 0.0, frozen_student=False, teachers=False, labels=True, control=True),
     "self+labels": Method(frozen_or_label, teachers=False, labels=True, control=True),

@@ -8,9 +8,10 @@ import numpy as np
 
 from .adapting import adapted, learning_weights
 from .check import require_better_than_chance, require_channels, require_label_space, require_test_labels
-from .config import TransferConfig
-from .data.views import Views, augmentation
+from .config import ContrastConfig, TransferConfig
+from .data.views import ViewBatch, Views, augmentation
 from .errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
+from .features import FeaturePair, count_features, find_layer
 from .methods import Method, choose_method
 from .models import random_copy
 from .prediction import predict
@@ -32,18 +33,24 @@ class Setting:
     method: Method
     store: Store
     progress: Progress
+    features: FeaturePair | None = None
+    """Where the features are that the method compares, if it does."""
     notes: list[str] = field(default_factory=list)
 
     @property
     def tutor_names(self) -> tuple[str, ...]:
-        """The names of those that the method asks, each another: `taught` is keyed by them, and by `label`."""
+        """The names of the tutors, each another: `taught` is keyed by them, and by `label`."""
+        if self.method.targets is None:
+            return ()
         frozen = ("frozen student",) if self.method.frozen_student else ()
         names = [t.name for t in self.teachers] if self.method.teachers else []
         return (*frozen, *unique_names(["label", "frozen student", *names])[2:])
 
     @property
     def tutors(self) -> tuple[Classifier, ...]:
-        """Those that the method asks, the frozen student first."""
+        """Those whose answers are targets, the frozen student first."""
+        if self.method.targets is None:
+            return ()
         frozen = (self.student,) if self.method.frozen_student else ()
         return (*frozen, *self.teachers) if self.method.teachers else frozen
 
@@ -91,8 +98,9 @@ def open_setting(
     _require_part(student, method, config)
     augmented = data.augmentation if config.views.augmentation == "auto" else config.views.augmentation
     views = Views(config.views.seed, config.views.count, augmentation(augmented, config.views.strength))
-    _try_views(views, data, student)
-    return Setting(student, tuple(teachers), data, views, config, name, method, store, progress, notes)
+    view = _try_views(views, data, student)
+    features = None if method.features is None else _find_features(student, teachers[0], view, config.contrast)
+    return Setting(student, tuple(teachers), data, views, config, name, method, store, progress, features, notes)
 
 
 def _require_others(student: Classifier, teachers: Sequence[Classifier]) -> None:
@@ -157,11 +165,29 @@ def _require_settings_that_fit(
         raise ConfigError(f"partition.top_classes={top} exceeds the {n_classes} classes; give fewer, or none for all")
 
 
-def _try_views(views: Views, data: Splits, student: TrainableClassifier) -> None:
+def _find_features(
+    student: TrainableClassifier, teacher: Classifier, view: ViewBatch, config: ContrastConfig
+) -> FeaturePair:
+    """Find the layers that a feature loss compares, and count what they give."""
+    if not isinstance(teacher, TrainableClassifier):
+        raise ModelError(
+            f"teacher {teacher.spec!r} shows its answers only, no features; use a method on answers, as kl"
+        )
+    sides = []
+    for side, model, name in (("student", student, config.student_layer), ("teacher", teacher, config.teacher_layer)):
+        setting = f"contrast.{side}_layer"
+        layer = find_layer(model, name, setting)
+        sides.append((layer, count_features(model, layer, view.images(model.preprocess), setting)))
+    (ours, width), (theirs, teacher_width) = sides
+    return FeaturePair(ours, theirs, (width, teacher_width), teacher)
+
+
+def _try_views(views: Views, data: Splits, student: TrainableClassifier) -> ViewBatch:
     """Draw two views before anything is written: a user's augmentation may be wrong."""
     index = np.arange(min(2, len(data.train)))
     try:
-        drawn = views.batch(data.train, index, np.zeros(len(index), np.int64)).images(student.preprocess)
+        view = views.batch(data.train, index, np.zeros(len(index), np.int64))
+        drawn = view.images(student.preprocess)
     except CrossteachError:
         raise
     except Exception as error:  # the user's code may raise anything
@@ -173,6 +199,7 @@ def _try_views(views: Views, data: Splits, student: TrainableClassifier) -> None
             f"the augmentation {views.augmentation.name} must return images like those it was given, "
             f"{list(expected)}, finite; it returned {list(drawn.shape)}"
         )
+    return view
 
 
 def describe(setting: Setting) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from .adapting import adapted, folded, learning
 from .averaging import SlowWeights, State, interpolate, snapshot
 from .config import TransferConfig
 from .data.views import ViewBatch, Views
+from .features import FeaturePair, Seen, features_of, reading
 from .losses import mixed
 from .methods import Method, tutor_share
 from .partition import Given
@@ -39,6 +40,8 @@ class Position:
     optimiser: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     slow: State | None = None
+    contrast: State = field(default_factory=dict)
+    """What a loss on features has learnt and remembers."""
     random: list[Tensor] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
     taught: list[float] = field(default_factory=list)
@@ -62,6 +65,8 @@ class Lesson:
     """Ends the schedule early; the probe's."""
     temperatures: tuple[float, ...] | None = None
     """Of each tutor, where the method calibrates them."""
+    features: FeaturePair | None = None
+    """Where the features are that the method compares, if it does."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,6 +94,7 @@ class Batch:
 
     view: ViewBatch
     labels: Int[Tensor, " n"] | None
+    """On the CPU, as all of a batch."""
     targets: Float[Tensor, "n C"] | None
     shares: Float[Tensor, "T n"] | None
     """What each tutor, and last the label, has of each target."""
@@ -107,6 +113,8 @@ def batches(lesson: Lesson, epoch: int, student: TrainableClassifier) -> Iterato
             given = Given(lesson.config.partition.margin, lesson.temperatures, view.chance(lesson.config.seed))
             targets, shares = lesson.method.targets(lesson.tutors.logits(view), labels, given)
         view.images(student.preprocess)  # drawn here, so that a prefetching thread does the work
+        if lesson.features is not None:
+            view.images(lesson.features.tutor.preprocess)
         yield Batch(view, labels, targets, shares)
 
 
@@ -163,21 +171,15 @@ def _train(
     progress: Progress,
 ) -> Position:
     optim, device = lesson.config.optim, student.device
-    optimiser = torch.optim.SGD(
-        weights,
-        lr=lesson.lr,
-        momentum=optim.momentum,
-        weight_decay=optim.weight_decay,
-    )
     precision = _precision(lesson.config, device)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
-    slow = _slow_weights(student.module, lesson)
+    state = _start(student, lesson, weights, precision)
+    optimiser, scaler, slow, contrast = state.optimiser, state.scaler, state.slow, state.contrast
     old = snapshot(student.module) if lesson.method.alpha < 1 else {}
     start_accuracy = evaluate() if evaluate else None
     if position is None:
         position = Position(taught=[0.0] * (len(lesson.tutors.names) + 1 if lesson.tutors else 1))
     else:
-        _restore(position, student.module, optimiser, scaler, slow)
+        _restore(position, student.module, state)
     for epoch in range(position.epoch, lesson.epochs):
         started, total = time.perf_counter(), torch.zeros((), device=device)
         taught = torch.zeros(len(position.taught), dtype=torch.double)
@@ -190,12 +192,17 @@ def _train(
             for group in optimiser.param_groups:
                 group["lr"] = lesson.rate(step)
             student.module.train(optim.train_statistics)
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            with (
+                _reading_features(student, lesson) as seen,
+                torch.autocast(device.type, precision, enabled=precision != torch.float32),
+            ):
                 logits = student.logits(batch.view.images(student.preprocess))
             loss = _loss(logits.float(), batch, lesson)
+            if contrast is not None:
+                loss = _with_contrast(loss, contrast, seen, batch, lesson)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.unscale_(optimiser)
-            nn.utils.clip_grad_norm_(weights, optim.clip)
+            nn.utils.clip_grad_norm_(state.learning, optim.clip)
             scaler.step(optimiser)
             scaler.update()
             optimiser.zero_grad(set_to_none=True)
@@ -229,7 +236,7 @@ def _train(
         if accuracy is not None and start_accuracy is not None and accuracy < start_accuracy / 2:
             position.diverged = f"accuracy fell from {start_accuracy:.1f} to {accuracy:.1f}% in epoch {epoch + 1}"
             return _stopped(position, student.module, slow)
-        _remember(position, student.module, optimiser, scaler, slow)
+        _remember(position, student.module, state)
         after_epoch(position)
     return position
 
@@ -242,6 +249,47 @@ def _loss(logits: Float[Tensor, "n C"], batch: Batch, lesson: Lesson) -> Float[T
     targets = None if batch.targets is None else batch.targets.to(logits.device)
     labels = None if batch.labels is None else batch.labels.to(logits.device)
     return mixed(logits, targets, labels, weight, partition.temperature, partition.top_classes)
+
+
+def _reading_features(student: TrainableClassifier, lesson: Lesson) -> AbstractContextManager[Seen | None]:
+    """Watch the student's features, where the method compares them."""
+    return nullcontext() if lesson.features is None else reading(student.module, lesson.features.student)
+
+
+def _with_contrast(
+    loss: Float[Tensor, ""], contrast: nn.Module, seen: Seen | None, batch: Batch, lesson: Lesson
+) -> Float[Tensor, ""]:
+    """Weigh cross-entropy against the loss on features."""
+    pair, weights = lesson.features, lesson.method.features
+    assert pair is not None and weights is not None and seen is not None and batch.labels is not None
+    theirs = features_of(pair.tutor, pair.teacher, batch.view.images(pair.tutor.preprocess))
+    apart: Tensor = contrast(seen.features(), theirs.to(loss.device), batch.labels.to(loss.device))
+    return weights.label_weight * loss + weights.weight * apart
+
+
+@dataclass(frozen=True)
+class Machinery:
+    """What moves the student, and has a state of its own."""
+
+    learning: list[nn.Parameter]
+    """The student's weights that learn, and those of the loss."""
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    slow: SlowWeights | None
+    contrast: nn.Module | None
+    """A loss on features."""
+
+
+def _start(
+    student: TrainableClassifier, lesson: Lesson, weights: list[nn.Parameter], precision: torch.dtype
+) -> Machinery:
+    optim, device, contrast = lesson.config.optim, student.device, None
+    if lesson.features is not None and lesson.method.features is not None:
+        contrast = lesson.method.features.make(*lesson.features.widths, lesson.config.contrast).to(device)
+    learning = [*weights, *(contrast.parameters() if contrast is not None else ())]
+    optimiser = torch.optim.SGD(learning, lr=lesson.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    return Machinery(learning, optimiser, scaler, _slow_weights(student.module, lesson), contrast)
 
 
 def _precision(config: TransferConfig, device: torch.device) -> torch.dtype:
@@ -292,33 +340,25 @@ def _stopped(position: Position, module: nn.Module, slow: SlowWeights | None) ->
     return position
 
 
-def _remember(
-    position: Position,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    slow: SlowWeights | None,
-) -> None:
+def _remember(position: Position, module: nn.Module, state: Machinery) -> None:
     position.weights = snapshot(module)
-    position.optimiser = optimiser.state_dict()
-    position.scaler = scaler.state_dict()
-    position.slow = slow.state if slow else None
+    position.optimiser = state.optimiser.state_dict()
+    position.scaler = state.scaler.state_dict()
+    position.slow = state.slow.state if state.slow else None
+    position.contrast = {} if state.contrast is None else snapshot(state.contrast)
     device = next(module.parameters()).device
     position.random = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
-def _restore(
-    position: Position,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    slow: SlowWeights | None,
-) -> None:
+def _restore(position: Position, module: nn.Module, state: Machinery) -> None:
+    slow = state.slow
     module.load_state_dict(position.weights)
     position.weights = snapshot(module)  # on the module's device again
-    optimiser.load_state_dict(position.optimiser)
+    state.optimiser.load_state_dict(position.optimiser)
     if position.scaler:
-        scaler.load_state_dict(position.scaler)
+        state.scaler.load_state_dict(position.scaler)
+    if state.contrast is not None:
+        state.contrast.load_state_dict(position.contrast)
     if slow is not None and position.slow is not None:
         slow.state = {name: value.to(slow.state[name].device).clone() for name, value in position.slow.items()}
         position.slow = slow.state

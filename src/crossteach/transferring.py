@@ -134,6 +134,7 @@ def _prepare_lesson(setting: Setting, tune: Split, kept: dict[str, Any] | None, 
             setting.notes.append(f"{tutors.clamped} logits of tutors lay below what float16 holds and were clamped")
     rate = config.optim.lr or FALLBACK_RATE
     lesson = Lesson(setting.method, config, data.train, views, tutors, rate, config.optim.epochs)
+    lesson = replace(lesson, features=setting.features)
     if kept is not None:
         return replace(lesson, **{name: kept[name] for name in FOUND})
     lesson = replace(lesson, temperatures=_temperatures(setting, tune))
@@ -180,6 +181,7 @@ def _probe(setting: Setting, lesson: Lesson, tune: Split) -> float:
         "seed": setting.config.seed,
         "temperatures": lesson.temperatures,
         **{name: described[name] for name in ("optim", "partition")},
+        **({"contrast": described["contrast"]} if setting.features else {}),
     }
     rate, _ = choose_rate(
         setting.student,

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..errors import ConfigError, DataError
 from ..pixels import central_boxes, resize, warp
 from ..types import Preprocess, Size, Split
+from .drawn import ROOM, drawn_view, size_of
 
 VERSION = 1
 """Of the code below; part of the store's key. Raise it when a view's pixels change."""
@@ -162,20 +163,35 @@ class ViewBatch:
     numbers: Int[np.ndarray, " n"]
     seed: int
     augmentation: Augmentation
+    keep: bool = False
+    """Whether its pixels are kept for the next time: the images are in memory, and few views of them are shown."""
     _drawn: dict[Size | None, Tensor] = field(default_factory=dict, repr=False)
 
     def images(self, preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
         """Return the pixels in [0, 1] at the size this model reads: the same box for every model."""
-        inputs = self.split.inputs
-        size = None if inputs.size is not None else _file_size(preprocess)
+        size = None if self.split.inputs.size is not None else _file_size(preprocess)
         if size not in self._drawn:
-            rows = self.split.input_rows(self.index)
-            u = uniforms(self.seed, self.split.ids[self.index], self.numbers, self.augmentation.draws)
-            boxes = self.augmentation.boxes(inputs.aspect(rows), u) if self.augmentation.boxes else None
-            if boxes is None and inputs.size is None:
-                boxes = central_boxes(inputs.aspect(rows), 1.0)
-            self._drawn[size] = self.augmentation.pixels(inputs.read(rows, size, boxes), u)
+            shown = set(self.numbers.tolist())
+            if self.keep and len(shown) == 1:
+                key = self.seed, self.augmentation, shown.pop()
+                self._drawn[size] = drawn_view(self.split, key).read(self.index, self._draw_again)
+            else:
+                self._drawn[size] = self._draw(self.index, self.numbers, size)
         return self._drawn[size]
+
+    def _draw_again(self, index: Int[np.ndarray, " m"]) -> Float[Tensor, "m c h w"]:
+        """Draw other samples, or some of them, in the same view."""
+        return self._draw(index, np.full(len(index), self.numbers[0]), None)
+
+    def _draw(
+        self, index: Int[np.ndarray, " m"], numbers: Int[np.ndarray, " m"], size: Size | None
+    ) -> Float[Tensor, "m c h w"]:
+        inputs, rows = self.split.inputs, self.split.input_rows(index)
+        u = uniforms(self.seed, self.split.ids[index], numbers, self.augmentation.draws)
+        boxes = self.augmentation.boxes(inputs.aspect(rows), u) if self.augmentation.boxes else None
+        if boxes is None and inputs.size is None:
+            boxes = central_boxes(inputs.aspect(rows), 1.0)
+        return self.augmentation.pixels(inputs.read(rows, size, boxes), u)
 
     def chance(self, seed: int) -> Float[Tensor, " n"]:
         """Return a uniform number for each view, from another stream than its pixels: for what a run draws by lot."""
@@ -198,7 +214,8 @@ class Views:
 
     def batch(self, split: Split, index: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"]) -> ViewBatch:
         """Return view number `numbers[i]` of the sample at `index[i]`; pixels are made when they are asked for."""
-        return ViewBatch(split, index, numbers, self.seed, self.augmentation)
+        keep = self.count > 0 and split.inputs.size is not None and self.count * size_of(split) <= ROOM
+        return ViewBatch(split, index, numbers, self.seed, self.augmentation, keep)
 
     def numbers(self, epoch: int, n: int) -> Int[np.ndarray, " n"]:
         """Return which view each sample shows in an epoch: they take turns, or are always new."""

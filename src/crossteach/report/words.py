@@ -23,6 +23,9 @@ METHODS = {
     "kl+dp-soft": "each sample is taught by teacher and frozen student together, weighed by the odds of their "
     "confidence; no label is read",
     "xe+dp": "data partitioning by the labels, mixed with the labels' cross-entropy",
+    "cd": "contrastive distillation: the student's features shall be alike where the teacher's are, beside the labels",
+    "crd": "contrastive representation distillation: a sample's features in student and teacher shall find each other "
+    "among those of other classes, beside the labels",
     "self": "a control without a teacher: the student is taught by its frozen self",
     "xe": "a control without a teacher: the student goes on training on the labels",
     "self+labels": "a control without a teacher: the frozen student where it is right, else the label",

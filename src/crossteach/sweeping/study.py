@@ -48,8 +48,8 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of `results.parquet`. Of several teachers: names joined by " + ", parameters added, accuracy and flips of the
-best. `label_free`: whether the criterion without labels speaks for the end of training. Everything is in % or points, as
-in summary.json; null where it does not apply."""
+best. `label_free`: whether the criterion without labels speaks for the end of training. Everything is in % or points,
+as in summary.json; null where it does not apply."""
 
 
 def read_row(job: Mapping[str, Any], summary: Mapping[str, Any]) -> Row:

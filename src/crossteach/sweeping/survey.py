@@ -19,6 +19,8 @@ from torch import Tensor
 from ..check import require_channels, require_label_space, require_test_labels
 from ..config import PartitionConfig, TransferConfig, ViewsConfig
 from ..data import load_data, split_fingerprint
+from ..data.assemble import TUNE_SHARE
+from ..data.drawn import ROOM
 from ..data.views import ViewBatch, Views, augmentation
 from ..errors import ConfigError, CrossteachError, ModelError, first_line
 from ..methods import METHODS, choose_method
@@ -94,7 +96,7 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
         models[spec] = found
         progress("models opened", done + 1, len(plan.models))
     most = max(m.memory for m in models.values())
-    return Survey(data, models, BARE_MEMORY + data_memory + 2 * most)
+    return Survey(data, models, BARE_MEMORY + ROOM + data_memory + 2 * most)
 
 
 def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[ViewsConfig]]:
@@ -107,7 +109,7 @@ def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[ViewsConfig
         tutors = ((job.student,) if method.frozen_student else ()) + (job.teachers if teach else ())
         for tutor in tutors:
             asked.setdefault(tutor, {})
-            if views.count and not views.live:
+            if method.targets is not None and views.count and not views.live:
                 asked[tutor][views] = None
     return {spec: list(views) for spec, views in asked.items()}
 
@@ -330,14 +332,16 @@ def estimate(jobs: Sequence[Job], surveyed: Survey, workers: int) -> Cost:
 def _lesson_seconds(job: Job, surveyed: Survey) -> float:
     optim, data, student = job.config.optim, surveyed.data, surveyed.models[job.student]
     step = student.step_seconds
-    if job.config.views.live or not job.config.views.count:
+    _, method = choose_method(job.config.method, data.train.labels is not None)
+    if job.config.views.live or not job.config.views.count or method.features is not None:
         step += optim.batch_size * sum(surveyed.models[t].answer_seconds for t in (job.student, *job.teachers))
-    half = len(data.selection) / 2
+    tune = TUNE_SHARE * len(data.selection)
     steps = optim.epochs * math.ceil(len(data.train) / optim.batch_size)
-    evaluated = optim.epochs * half + 2 * len(job.config.gate.alphas) * half + 2 * len(data.test)
+    evaluated = optim.epochs * tune + 2 * len(data.test)
+    evaluated += len(job.config.gate.alphas) * (len(data.selection) - tune)
     if optim.lr is None:
         steps += len(optim.probe_rates) * min(optim.probe_steps, steps)
-        evaluated += len(optim.probe_rates) * half
+        evaluated += len(optim.probe_rates) * tune
     seconds = steps * step + evaluated * student.answer_seconds
     curriculum, budget = job.config.curriculum, job.config.time_budget
     if curriculum.order != "parallel" and curriculum.budget == "each":
