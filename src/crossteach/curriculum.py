@@ -15,7 +15,7 @@ import numpy as np
 from . import transferring
 from .averaging import State, average, snapshot
 from .config import CurriculumConfig, TransferConfig
-from .data.assemble import stratified_cut
+from .data.assemble import halves
 from .digest import digest
 from .errors import MissingLabelsError
 from .gate import GateResult, Verdict
@@ -72,9 +72,8 @@ def transfer(
     setting = open_setting(student, teachers, data, config, store, progress)
     run = open_run(Path(out), describe(setting), overwrite)
     if run.is_whole:
-        summary = run.summary()
-        return TransferResult(transferring.read_student(student, run), summary, run.path, tuple(summary["notes"]))
-    tune, gate = (data.selection.take(rows) for rows in stratified_cut(data.selection, 0.5))
+        return transferring.read_result(student, run)
+    tune, gate = halves(data.selection)
     taught = {"sequential": _one_after_the_other, "soup": _one_by_one}[config.curriculum.order](
         setting, teachers, run, tune, gate
     )

@@ -148,6 +148,12 @@ def stratified_cut(
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
 
 
+def halves(selection: Split) -> tuple[Split, Split]:
+    """Cut the selection split in two: one half tunes (rate, epoch, temperature), on the other the gate decides."""
+    tune, gate = stratified_cut(selection, 0.5)
+    return selection.take(tune), selection.take(gate)
+
+
 def draw(split: Split, wanted: int, seed: int = 0) -> Int[np.ndarray, " n"]:
     """Choose so many samples, the classes in their shares (largest remainders)."""
     generator = np.random.default_rng(seed)
