@@ -14,8 +14,7 @@ import digits
 import numpy as np
 import pytest
 import torch
-
-from crossteach.cli import main
+from commands import call, start
 
 QUICK = ["--set", "optim.epochs=2", "--set", "optim.lr=0.01", "--set", "views.count=1", "--quiet"]
 
@@ -25,25 +24,9 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
     return digits.make(tmp_path_factory.mktemp("digits"))
 
 
-def call(capsys, *arguments: object) -> tuple[int, str, str]:
-    """Run the command line here; return exit code, standard output and standard error."""
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        code = int(end.code or 0)
-    told = capsys.readouterr()
-    return code, told.out, told.err
-
-
 def transfer(setting: digits.Digits, out: Path, *more: object) -> list[object]:
     given = ["transfer", "--student", setting.student, "--teacher", setting.teacher, "--data", setting.data]
     return [*given, "--out", out, *QUICK, *more]
-
-
-def start(*arguments: object, terminal: int = subprocess.PIPE, **changes: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "crossteach.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True, **changes)  # type: ignore[call-overload]
 
 
 def test_help_is_quick_and_loads_no_torch():
@@ -95,7 +78,7 @@ def test_scout_compares_and_is_read_again(setting, tmp_path, capsys):
 def test_progress_is_drawn_on_a_terminal_and_only_there(setting, tmp_path):
     ours, theirs = pty.openpty()
     loud = [part for part in transfer(setting, tmp_path / "run") if part != "--quiet"]
-    process = start(*loud, "--set", "optim.epochs=10", "--set", "optim.batch_size=16", "--json", terminal=theirs)
+    process = start(*loud, "--set", "optim.epochs=10", "--set", "optim.batch_size=16", "--json", stderr=theirs)
     os.close(theirs)
     drawn = b""
     with contextlib.suppress(OSError):  # a terminal that the other end has closed reads as an error
@@ -247,8 +230,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
 def test_an_interrupted_command_goes_on_where_it_stopped(setting, tmp_path, capsys, number, code):
     long = ["--set", "optim.epochs=30", "--set", "optim.batch_size=16"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = start(*transfer(setting, tmp_path / "run", *long), env=environment)
+    process = start(*transfer(setting, tmp_path / "run", *long))
     wait_for(tmp_path / "run" / "checkpoint.pt", process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

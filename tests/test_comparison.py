@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossteach import partition
-from crossteach.comparison import Comparison, describe_flips, describe_partitions, partitioned
+from crossteach.comparison import describe_flips, describe_partitions, partitioned
 from crossteach.digest import digest
 from crossteach.knowledge import EXPERTISE_SHARES
 from crossteach.ranking import ADDS_NOTHING, predicted_gain, rank_teachers
@@ -67,7 +67,7 @@ def test_without_labels_the_shares_are_still_known():
 def test_a_pair_is_described_as_a_loop_would(seed):
     a, b, labels = two(seed)
     student, teacher = digest(answered(a, labels, "s")), digest(answered(b, labels, "t"))
-    found = describe_flips(Comparison(student, teacher), NAMES)
+    found = describe_flips(student, teacher, NAMES)
     rows = list(zip(student.preds.tolist(), teacher.preds.tolist(), labels.tolist(), strict=True))
     positive = [y for s, t, y in rows if t == y != s]
     negative = [y for s, t, y in rows if s == y != t]
@@ -95,9 +95,7 @@ def test_a_pair_is_described_as_a_loop_would(seed):
 def test_closeness_is_told_for_every_area():
     a, b, labels = two(1)
     similarity = np.eye(4) * 0.5 + 0.5
-    found = describe_flips(
-        Comparison(digest(answered(a, labels)), digest(answered(b, labels))), NAMES, Closeness(similarity)
-    )
+    found = describe_flips(digest(answered(a, labels)), digest(answered(b, labels)), NAMES, Closeness(similarity))
     assert found["similarity"]["100"] == {"relative": pytest.approx(1.0), "p_value": pytest.approx(1.0)}
     assert found["wordnet"] is None
 

@@ -2,7 +2,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import digits
 import pyarrow.parquet as pq
 import pytest
+from commands import call, start
 
-from crossteach.cli import main
 from crossteach.errors import CrossteachError
 from crossteach.executors import Ended, Task
 from crossteach.store import Store
@@ -52,16 +51,6 @@ def write(path: Path, setting: digits.Digits, models: Sequence[str], methods: st
     listed = "\n".join(f"- {json.dumps(m)}" for m in models)
     path.write_text(f"data: {json.dumps(setting.data)}\nmodels:\n{listed}\nmethods: {methods}\n{more}")
     return path
-
-
-def call(capsys, *arguments: object) -> tuple[int, str, str]:
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        code = int(end.code or 0)
-    told = capsys.readouterr()
-    return code, told.out, told.err
 
 
 def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
@@ -228,13 +217,6 @@ def test_a_tutor_that_fails_fails_its_jobs_only(setting, tmp_path, monkeypatch):
     assert all("it says nothing" in f["reason"] for f in found["failed"])
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "crossteach.cli", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, start_new_session=True, env=environment, **pipes)  # type: ignore[call-overload]
-
-
 def session(leader: int) -> set[int]:
     """The living processes of a session."""
     living = set()
@@ -262,7 +244,7 @@ LONG = "settings: {optim.epochs: 16, optim.lr: 0.01, views.count: 1, optim.batch
 def test_a_killed_sweep_goes_on_where_it_stopped(setting, tmp_path, capsys):
     plan = write(tmp_path / "plan.yaml", setting, [setting.student, setting.teacher], "[xe, self]", LONG)
     out = tmp_path / "out"
-    process = start("sweep", plan, "--out", out)
+    process = start("sweep", plan, "--out", out, start_new_session=True)
     wait_until(lambda: list(out.glob("jobs/*/summary.json")) and list(out.glob("jobs/*/checkpoint.pt")), process)
     status = json.loads(call(capsys, "sweep", plan, "--out", out, "--status", "--json")[1])
     assert status["alive"]
@@ -297,7 +279,7 @@ def test_a_killed_sweep_goes_on_where_it_stopped(setting, tmp_path, capsys):
 def test_ctrl_c_ends_every_process(setting, tmp_path):
     plan = write(tmp_path / "plan.yaml", setting, [setting.student, setting.teacher], "[xe]", LONG)
     out = tmp_path / "out"
-    process = start("sweep", plan, "--out", out)
+    process = start("sweep", plan, "--out", out, start_new_session=True)
     wait_until(lambda: list(out.glob("jobs/*/checkpoint.pt")), process)
     assert len(session(process.pid)) >= 2
     os.killpg(process.pid, signal.SIGINT)

@@ -93,9 +93,12 @@ def last_block(module: nn.Module, n_classes: int) -> list[nn.Module]:
 
 def _is_norm(module: nn.Module) -> bool:
     """Tell whether a layer normalises; a block that also holds a convolution does not count."""
-    return "norm" in type(module).__name__.lower() and not any(
-        any(True for _ in child.parameters()) for child in module.children()
-    )
+    return "norm" in type(module).__name__.lower() and not any(map(_has_weights, module.children()))
+
+
+def _has_weights(module: nn.Module, recurse: bool = True) -> bool:
+    """Tell whether a module has weights: of its own or, if `recurse`, of a layer in it."""
+    return any(True for _ in module.parameters(recurse))
 
 
 def _chain(module: nn.Module, head: nn.Module) -> list[nn.Module]:
@@ -105,7 +108,7 @@ def _chain(module: nn.Module, head: nn.Module) -> list[nn.Module]:
         opened = isinstance(child, nn.Sequential | nn.ModuleList) or any(m is head for m in child.modules())
         if opened and child is not head:
             blocks += _chain(child, head)
-        elif any(True for _ in child.parameters()):
+        elif _has_weights(child):
             blocks.append(child)
     return blocks
 
@@ -126,21 +129,12 @@ def adapted(module: nn.Module, rank: int) -> Iterator[list[nn.Parameter]]:
 
     Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (ICLR 2022).
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise MissingExtraError("optim.trains=lora needs peft; pip install 'crossteach[peft]'") from None
-    targets = _adaptable(module)
-    if not targets:
-        kinds = sorted({type(m).__name__ for m in module.modules() if any(True for _ in m.parameters(recurse=False))})
-        raise ModelError(
-            f"adapters go on Linear and on Conv2d without groups, outside torch's own attention; the student has only "
-            f"{', '.join(kinds)}; use optim.trains=all"
-        )
+    targets = adaptable_layers(module)
+    peft = _peft()
     learnt = {name: p.requires_grad for name, p in module.named_parameters()}
     exactly = "|".join(re.escape(name) for name in targets)  # a list would match the ends of names
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=exactly, init_lora_weights=True)
-    inject_adapter_in_model(config, module, ADAPTER)
+    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=exactly, init_lora_weights=True)
+    peft.inject_adapter_in_model(config, module, ADAPTER)
     try:
         yield [p for p in module.parameters() if p.requires_grad]
     finally:
@@ -159,17 +153,39 @@ def folded(module: nn.Module, state: Mapping[str, Tensor]) -> State:
     return snapshot(plain)
 
 
-def _adaptable(module: nn.Module) -> list[str]:
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise MissingExtraError("optim.trains=lora needs peft; pip install 'crossteach[peft]'") from None
+    return peft
+
+
+def adaptable_layers(module: nn.Module) -> list[str]:
+    """Return the names of the layers that take an adapter.
+
+    Raises:
+        MissingExtraError: Without peft.
+        ModelError: If no layer takes one.
+    """
+    _peft()  # whoever asks this is about to need it
     closed = [
         name for name, m in module.named_modules() if isinstance(m, nn.MultiheadAttention | nn.TransformerEncoderLayer)
     ]
-    return [
+    found = [
         name
         for name, layer in module.named_modules()
         if name
         and (isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1))
         and not any(name.startswith(f"{outer}.") or not outer for outer in closed)
     ]
+    if not found:
+        kinds = sorted({type(m).__name__ for m in module.modules() if _has_weights(m, recurse=False)})
+        raise ModelError(
+            f"adapters go on Linear and on Conv2d without groups, outside torch's own attention; the student has only "
+            f"{', '.join(kinds)}; use optim.trains=all"
+        )
+    return found
 
 
 def _adapters(module: nn.Module) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from .digest import Digest
-from .knowledge import EXPERTISE_SHARES, expertise_area, flip_entropy, flips_by_class, percent
+from .knowledge import EXPERTISE_SHARES, Flips, percent
 from .semantics import Closeness
 
 READ_BY = {"supervised": "right", "unsupervised": "confidence", "calibrated": "calibrated"}
@@ -47,80 +47,49 @@ def partitioned(student: Digest, teacher: Digest, rule: str) -> Partitioned:
     return Partitioned(share, percent(right), percent(~right[decisive]) if decisive.any() else None)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A student and a teacher on one labelled split."""
-
-    student: Digest
-    teacher: Digest
-
-    @property
-    def positive(self) -> Bool[Tensor, " N"]:
-        """The teacher is right and the student wrong."""
-        return self.teacher.correct & ~self.student.correct
-
-    @property
-    def negative(self) -> Bool[Tensor, " N"]:
-        """The student is right and the teacher wrong."""
-        return self.student.correct & ~self.teacher.correct
-
-    def by_class(self) -> tuple[Int[Tensor, " C"], Int[Tensor, " C"]]:
-        """Count positive and negative flips of each class."""
-        labels, classes = self.student.labels, self.student.n_classes
-        assert labels is not None
-        return flips_by_class(self.positive, labels, classes), flips_by_class(self.negative, labels, classes)
-
-    def disagreements(self, classes: Sequence[str]) -> tuple[float, list[dict[str, Any]]]:
-        """Return how often the answers differ, in %, and the pairs of answers that do so most."""
-        differ = self.student.preds != self.teacher.preds
-        codes = self.student.preds[differ] * len(classes) + self.teacher.preds[differ]
-        assert self.student.labels is not None
-        labels = self.student.labels[differ]
-        found, counts = torch.unique(codes, return_counts=True)
-        most = counts.argsort(descending=True, stable=True)[:DISAGREEMENTS]
-        rows = []
-        for code, count in zip(found[most].tolist(), counts[most].tolist(), strict=True):
-            says = divmod(code, len(classes))
-            true = labels[codes == code]
-            rows.append(
-                {
-                    "student_says": classes[says[0]],
-                    "teacher_says": classes[says[1]],
-                    "count": count,
-                    "student_right": int((true == says[0]).sum()),
-                    "teacher_right": int((true == says[1]).sum()),
-                }
-            )
-        return percent(differ), rows
+def flips_between(student: Digest, teacher: Digest) -> Flips:
+    """Return what two models know of each other's mistakes, from digests of the same labelled samples."""
+    assert student.labels is not None
+    return Flips(
+        positive=teacher.correct & ~student.correct,
+        negative=student.correct & ~teacher.correct,
+        labels=student.labels,
+        n_classes=student.n_classes,
+    )
 
 
 def describe_flips(
-    compared: Comparison, names: Sequence[str], text: Closeness | None = None, wordnet: Closeness | None = None
+    student: Digest,
+    teacher: Digest,
+    names: Sequence[str],
+    text: Closeness | None = None,
+    wordnet: Closeness | None = None,
 ) -> dict[str, Any]:
     """Say in JSON what a teacher knows that a student does not: how much, in which classes, and where they differ.
 
     Args:
-        compared: The two models.
+        student: Digest of the model that would learn.
+        teacher: Digest of the one it would learn from, on the same labelled samples.
         names: Of the classes.
         text: How close class names are, where it is known.
         wordnet: How close classes stand in WordNet, where that is known.
     """
-    positive, negative = compared.by_class()
-    n, total = len(compared.student.preds), int(positive.sum())
-    areas = {f"{share:g}": expertise_area(positive, share) for share in EXPERTISE_SHARES}
-    disagreement, rows = compared.disagreements(names)
-    oracle = percent(compared.student.correct | compared.teacher.correct)
+    flips = flips_between(student, teacher)
+    n, positive, negative = len(flips.labels), int(flips.positive.sum()), int(flips.negative.sum())
+    areas = {f"{share:g}": flips.expertise(share) for share in EXPERTISE_SHARES}
+    disagreement, rows = _disagreements(student, teacher, names)
     return {
-        "positive_flips": total,
-        "negative_flips": int(negative.sum()),
-        "positive_flips_percent": 100.0 * total / max(n, 1),
-        "negative_flips_percent": 100.0 * int(negative.sum()) / max(n, 1),
-        "accuracy_difference": compared.teacher.accuracy - compared.student.accuracy,
-        "entropy": flip_entropy(positive),
+        "positive_flips": positive,
+        "negative_flips": negative,
+        "positive_flips_percent": 100.0 * positive / max(n, 1),
+        "negative_flips_percent": 100.0 * negative / max(n, 1),
+        "accuracy_difference": teacher.accuracy - student.accuracy,
+        "entropy": flips.entropy,
         "uniform_entropy": torch.tensor(float(len(names))).log().item(),
         "expertise": {share: [names[c] for c in area.tolist()] for share, area in areas.items()},
         "expertise_share": {
-            share: 100.0 * int(positive[area].sum()) / total if total else 0.0 for share, area in areas.items()
+            share: 100.0 * int(flips.by_class[area].sum()) / positive if positive else 0.0
+            for share, area in areas.items()
         },
         "similarity": _similarity(areas, text),
         "wordnet": _similarity(areas, wordnet),
@@ -128,10 +97,34 @@ def describe_flips(
         "disagreements": rows,
         "ceilings": {
             "mean_probability": None,
-            "most_confident": partitioned(compared.student, compared.teacher, "unsupervised").target_accuracy,
-            "oracle": oracle,
+            "most_confident": partitioned(student, teacher, "unsupervised").target_accuracy,
+            "oracle": percent(student.correct | teacher.correct),
         },
     }
+
+
+def _disagreements(student: Digest, teacher: Digest, names: Sequence[str]) -> tuple[float, list[dict[str, Any]]]:
+    """Return how often the answers differ, in %, and the pairs of answers that do so most."""
+    differ = student.preds != teacher.preds
+    codes = student.preds[differ] * len(names) + teacher.preds[differ]
+    assert student.labels is not None
+    labels = student.labels[differ]
+    found, counts = torch.unique(codes, return_counts=True)
+    most = counts.argsort(descending=True, stable=True)[:DISAGREEMENTS]
+    rows = []
+    for code, count in zip(found[most].tolist(), counts[most].tolist(), strict=True):
+        says = divmod(code, len(names))
+        true = labels[codes == code]
+        rows.append(
+            {
+                "student_says": names[says[0]],
+                "teacher_says": names[says[1]],
+                "count": count,
+                "student_right": int((true == says[0]).sum()),
+                "teacher_right": int((true == says[1]).sum()),
+            }
+        )
+    return percent(differ), rows
 
 
 def _similarity(areas: dict[str, Int[Tensor, " _"]], closeness: Closeness | None) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """The settings of a transfer: frozen dataclasses, checked when they are made; every field is a `--set` key."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
@@ -18,6 +18,18 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 def _require(condition: bool, what: str, value: object) -> None:
     if not condition:
         raise ConfigError(f"{what}, not {value!r}")
+
+
+def _require_one_of(known: Collection[str], key: str, value: str) -> None:
+    _require(value in known, f"{key} must be one of {', '.join(known)}", value)
+
+
+def _read_part(trains: str) -> tuple[str, int]:
+    """Take `optim.trains` apart: the part that learns, and the rank of its adapters."""
+    part, colon, rank = trains.partition(":")
+    ranked = not colon or (part == "lora" and rank.isdigit() and int(rank) > 0)
+    _require(part in PARTS and ranked, f"optim.trains must be one of {', '.join(PARTS)} or lora:RANK", trains)
+    return part, int(rank or ADAPTER_RANK)
 
 
 @dataclass(frozen=True)
@@ -54,19 +66,11 @@ class OptimConfig:
     @property
     def part(self) -> tuple[str, int]:
         """The part that learns, and the rank of its adapters."""
-        part, _, rank = self.trains.partition(":")
-        return part, int(rank or ADAPTER_RANK)
+        return _read_part(self.trains)
 
     def __post_init__(self) -> None:
-        part, colon, rank = self.trains.partition(":")
-        ranked = not colon or (part == "lora" and rank.isdigit() and int(rank) > 0)
-        _require(part in PARTS and ranked, f"optim.trains must be one of {', '.join(PARTS)} or lora:RANK", self.trains)
-        known_schedules = ("cosine", "constant")
-        _require(
-            self.schedule in known_schedules,
-            f"optim.schedule must be one of {', '.join(known_schedules)}",
-            self.schedule,
-        )
+        _read_part(self.trains)
+        _require_one_of(("cosine", "constant"), "optim.schedule", self.schedule)
         _require(self.epochs >= 1, "optim.epochs must be at least 1", self.epochs)
         _require(self.lr is None or 0 < self.lr < math.inf, "optim.lr must be above 0", self.lr)
         _require(self.batch_size >= 1, "optim.batch_size must be at least 1", self.batch_size)
@@ -74,8 +78,7 @@ class OptimConfig:
         _require(0 <= self.weight_decay < math.inf, "optim.weight_decay must be at least 0", self.weight_decay)
         _require(0 <= self.warmup < 1, "optim.warmup must lie in [0, 1)", self.warmup)
         _require(0 < self.clip < math.inf, "optim.clip must be above 0", self.clip)
-        known = ("auto", "float32", "bfloat16", "float16")
-        _require(self.precision in known, f"optim.precision must be one of {', '.join(known)}", self.precision)
+        _require_one_of(get_args(Precision), "optim.precision", self.precision)
         _require(
             len(self.probe_rates) > 0
             and 0 < min(self.probe_rates) <= max(self.probe_rates) < math.inf
@@ -179,8 +182,7 @@ class GateConfig:
     """Whether the gate is asked; if not, the end of training is returned, unverified."""
 
     def __post_init__(self) -> None:
-        known = ("accuracy", "balanced")
-        _require(self.measure in known, f"gate.measure must be one of {', '.join(known)}", self.measure)
+        _require_one_of(("accuracy", "balanced"), "gate.measure", self.measure)
         _require(
             self.class_max_loss is None or 0 < self.class_max_loss <= 100,
             "gate.class_max_loss must lie in (0, 100] points",
@@ -208,14 +210,10 @@ class CurriculumConfig:
     """each: every lesson has optim.epochs; total: the lessons share them, as one lesson from all teachers would."""
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("order", ("parallel", "sequential", "soup")),
-            ("sequence", ("given", "ascending", "descending", "scout")),
-            ("average", ("greedy", "uniform")),
-            ("budget", ("each", "total")),
-        ):
-            given = getattr(self, name)
-            _require(given in known, f"curriculum.{name} must be one of {', '.join(known)}", given)
+        _require_one_of(("parallel", "sequential", "soup"), "curriculum.order", self.order)
+        _require_one_of(("given", "ascending", "descending", "scout"), "curriculum.sequence", self.sequence)
+        _require_one_of(("greedy", "uniform"), "curriculum.average", self.average)
+        _require_one_of(("each", "total"), "curriculum.budget", self.budget)
 
 
 @dataclass(frozen=True)
@@ -254,6 +252,29 @@ def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in items}
 
 
+def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that differ from the defaults, by their `--set` keys.
+
+    Args:
+        settings: As `TransferConfig.to_dict` writes them; in a file they may be those of another version.
+
+    Example:
+        >>> changed(TransferConfig(optim=OptimConfig(lr=0.01)).to_dict())
+        {'optim.lr': 0.01}
+    """
+    return _differing(settings, TransferConfig().to_dict(), "")
+
+
+def _differing(settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
+            found |= _differing(value, defaults[key], f"{prefix}{key}.")
+        elif value != defaults.get(key):
+            found[prefix + key] = value
+    return found
+
+
 COMPAT: dict[str, tuple[str, ...]] = {
     "paper": (
         "optim.schedule=constant",
@@ -274,7 +295,7 @@ def compatible(name: str) -> tuple[str, ...]:
     Raises:
         ConfigError: If there is none of that name.
     """
-    _require(name in COMPAT, f"--compat must be one of {', '.join(COMPAT)}", name)
+    _require_one_of(COMPAT, "--compat", name)
     return COMPAT[name]
 
 

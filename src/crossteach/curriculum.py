@@ -72,8 +72,7 @@ def transfer(
     setting = open_setting(student, teachers, data, config, store, progress)
     run = open_run(Path(out), describe(setting), overwrite)
     if run.is_whole:
-        summary = run.summary()
-        return TransferResult(transferring.read_student(student, run), summary, run.path, tuple(summary["notes"]))
+        return transferring.read_result(student, run)
     tune, gate = tune_and_gate(data.selection)
     taught = {"sequential": _one_after_the_other, "soup": _one_by_one}[config.curriculum.order](
         setting, teachers, run, tune, gate

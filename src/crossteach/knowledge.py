@@ -6,6 +6,7 @@ All rates are in %.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -82,7 +83,7 @@ class Flips:
         """Positive flips, in % of the samples."""
         return percent(self.positive)
 
-    @property
+    @cached_property
     def by_class(self) -> Int[Tensor, " C"]:
         """Positive flips of each class."""
         return flips_by_class(self.positive, self.labels, self.n_classes)

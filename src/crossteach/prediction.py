@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .data.assemble import split_fingerprint
 from .data.views import plain_images
-from .scoring import CHUNK, evaluation_mode, score
+from .scoring import CHUNK, evaluation_mode, provenance, score
 from .store import LogitTable, Store
 from .types import Classifier, Predictions, Progress, Split, no_progress
 
@@ -42,8 +42,8 @@ def predict(
         ModelError: If the model answers NaN or infinity.
     """
     count, what = len(split), f"{classifier.name} on {split.name}"
-    model_fingerprint, data_fingerprint = classifier.fingerprint, split_fingerprint(split)
-    table = None if store is None else open_table(classifier, split, store)
+    key = _key(classifier, split)
+    table = None if store is None else store.table(key, count, classifier.n_classes, "float32")
     logits = torch.empty(count, classifier.n_classes)
     missing = table.missing() if table is not None else np.arange(count)
     pending: list[np.ndarray] = []
@@ -67,22 +67,19 @@ def predict(
         logits=logits,
         labels=None if split.labels is None else torch.from_numpy(split.labels),
         ids=split.ids,
-        model_fingerprint=model_fingerprint,
-        data_fingerprint=data_fingerprint,
+        model_fingerprint=key["model"],
+        data_fingerprint=key["data"],
         group=split.group,
     )
 
 
 def open_table(classifier: Classifier, split: Split, store: Store) -> LogitTable:
     """Open the table of a model's answers on a split."""
-    key = {
-        "kind": "predictions",
-        "model": classifier.fingerprint,
-        "data": split_fingerprint(split),
-        "device": classifier.device.type,
-        "torch": str(torch.__version__),
-    }
-    return store.table(key, len(split), classifier.n_classes, "float32")
+    return store.table(_key(classifier, split), len(split), classifier.n_classes, "float32")
+
+
+def _key(classifier: Classifier, split: Split) -> dict[str, str]:
+    return {"kind": "predictions", **provenance(classifier, split_fingerprint(split))}
 
 
 def stored_blocks(

@@ -60,6 +60,16 @@ def score(
     return logits
 
 
+def provenance(classifier: Classifier, data_fingerprint: str) -> dict[str, str]:
+    """Return what a model's answers on some data depend on: part of every key under which the store keeps them."""
+    return {
+        "model": classifier.fingerprint,
+        "data": data_fingerprint,
+        "device": classifier.device.type,
+        "torch": str(torch.__version__),
+    }
+
+
 def _ask(classifier: Classifier, images: Float[Tensor, "N c h w"]) -> Float[Tensor, "N C"]:
     """Let a model answer, and say it in one line if it cannot."""
     try:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from .comparison import Comparison
+from .comparison import flips_between
 from .digest import Digest
 from .embeddings import Embed, source_fingerprint
 from .files import write_json
-from .knowledge import expertise_area, flips_by_class
+from .knowledge import flips_by_class
 from .pictures import write_pictures
 from .runs import RunFolder, open_run
-from .scouting import require_comparable, scout
+from .scouting import require_comparable, scout_comparable
 from .store import Store
 from .types import Classifier, Progress, Splits, no_progress
 
@@ -66,7 +66,7 @@ def open_scout(
     }
     folder = open_run(out, config, overwrite, done="scout.json")
     if not folder.is_whole:
-        found = scout(models, data, store, progress, embeddings, ensembles, controls)
+        found = scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls)
         folder.write_table("classes.parquet", class_table(found.answers.test))
         _write_pictures(folder, found.answers.test, found.summary, data)
         folder.finish(found.summary)
@@ -103,7 +103,7 @@ def _write_pictures(folder: RunFolder, test: Sequence[Digest], summary: dict[str
     chosen: list[tuple[Digest, Digest, list[int]]] = []
     rows: set[int] = set()
     for student, teacher in _pairs_in_order(test, summary):
-        best = strongest_flips(Comparison(student, teacher))
+        best = strongest_flips(student, teacher)
         if len(rows | set(best)) > MOST_PICTURES:
             break
         rows |= set(best)
@@ -129,18 +129,18 @@ def _pairs_in_order(test: Sequence[Digest], summary: dict[str, Any]) -> list[tup
     return [pair for place in zip(*lists, strict=True) for pair in place]
 
 
-def strongest_flips(compared: Comparison) -> list[int]:
+def strongest_flips(student: Digest, teacher: Digest) -> list[int]:
     """Choose positive flips to show: from the classes with most of them, the teacher surest of the right answer.
 
     Returns:
         Rows of the split; few of each class.
     """
-    student, teacher, labels = compared.student, compared.teacher, compared.student.labels
-    assert labels is not None and student.right is not None and teacher.right is not None
+    flips = flips_between(student, teacher)
+    assert student.right is not None and teacher.right is not None
     surer = teacher.right.exp() - student.right.exp()
     rows: list[int] = []
-    for c in expertise_area(compared.by_class()[0], 100.0).tolist():
-        inside = (compared.positive & (labels == c)).nonzero().squeeze(1)
+    for c in flips.expertise(100.0).tolist():
+        inside = (flips.positive & (flips.labels == c)).nonzero().squeeze(1)
         best = torch.argsort(surer[inside], descending=True, stable=True)[:A_CLASS]
         rows += inside[best].tolist()
         if len(rows) >= A_PAIR:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .calibration import calibration_error, fit_temperature
 from .check import require_channels, require_label_space, require_test_labels
-from .comparison import Comparison, describe_flips, describe_partitions
+from .comparison import describe_flips, describe_partitions
 from .data.assemble import draw
 from .digest import Digest, digest, require_same_samples
 from .embeddings import ClassSimilarity, Embed, class_similarity, source_fingerprint, wordnet_similarity
@@ -87,9 +87,21 @@ def scout(
         ConfigError: If there are fewer than two models, or one twice.
         LabelSpaceError: If models and data do not share their classes.
     """
-    started = time.perf_counter()
     require_comparable(models, data)
-    store = store or Store()
+    return scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls)
+
+
+def scout_comparable(
+    models: Sequence[Classifier],
+    data: Splits,
+    store: Store,
+    progress: Progress,
+    embeddings: str | Embed | np.ndarray,
+    ensembles: bool,
+    controls: bool,
+) -> Scouting:
+    """Scout models that `require_comparable` has let through, which reads all their weights; see `scout`."""
+    started = time.perf_counter()
     names = unique_names([model.name for model in models])
     closeness = _similarity(data.classes, embeddings, store)  # refused, if it is, before a model is asked
     answers = _ask(models, names, data, store, progress)
@@ -260,7 +272,7 @@ def compare(
     pairs: list[dict[str, Any]] = []
     ordered = list(permutations(range(len(answers.test)), 2))
     for student, teacher in ordered:
-        pair = describe_flips(Comparison(answers.test[student], answers.test[teacher]), classes, *closeness)
+        pair = describe_flips(answers.test[student], answers.test[teacher], classes, *closeness)
         if measured is not None:
             pair["ceilings"]["mean_probability"] = float(measured.pairs[student, teacher])
         pair["partition"] = describe_partitions(answers.transfer[student], answers.transfer[teacher], labelled)

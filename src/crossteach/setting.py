@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .adapting import adapted, learning_weights
+from .adapting import adaptable_layers, learning_weights
 from .check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from .config import ContrastConfig, TransferConfig
-from .data.views import ViewBatch, Views, augmentation
+from .data.views import ViewBatch, Views, views_of
 from .errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
 from .features import FeaturePair, count_features, find_layer
 from .methods import Method, choose_method
@@ -96,8 +96,7 @@ def open_setting(
     if not any(p.requires_grad for p in student.module.parameters()):
         raise ModelError(f"{student.spec!r} has no parameter that may be trained (requires_grad); thaw some")
     _require_part(student, method, config)
-    augmented = data.augmentation if config.views.augmentation == "auto" else config.views.augmentation
-    views = Views(config.views.seed, config.views.count, augmentation(augmented, config.views.strength))
+    views = views_of(config.views, data)
     view = _try_views(views, data, student)
     features = None if method.features is None else _find_features(student, teachers[0], view, config.contrast)
     return Setting(student, tuple(teachers), data, views, config, name, method, store, progress, features, notes)
@@ -119,13 +118,13 @@ def _require_others(student: Classifier, teachers: Sequence[Classifier]) -> None
 
 def _require_part(student: TrainableClassifier, method: Method, config: TransferConfig) -> None:
     """Raise ModelError if the student has no such part: before anything is written."""
-    part, rank = config.optim.part
-    if part == "lora":
-        if method.slow_weights:
-            raise ConfigError("optim.trains=lora and slow weights (mcl) do not go together; drop one of them")
-        with adapted(student.clone().module, rank):
-            return
-    learning_weights(student.module, part, student.n_classes)
+    part, _ = config.optim.part
+    if part != "lora":
+        learning_weights(student.module, part, student.n_classes)
+        return
+    if method.slow_weights:
+        raise ConfigError("optim.trains=lora and slow weights (mcl) do not go together; drop one of them")
+    adaptable_layers(student.module)
 
 
 def _require_order(data: Splits, config: TransferConfig, n_teachers: int) -> None:

@@ -50,33 +50,16 @@ def transfer(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> TransferResult:
-    """Teach a student what its teachers know and it does not; return it better, or as it was.
+    """Teach a student in one training, in which each sample asks all teachers: a whole transfer, or one of its lessons.
 
-    Args:
-        student: The pretrained model that learns. It is not changed: a copy is trained.
-        teachers: One or more models over the same classes; none for the controls that need none.
-        data: Train teaches, selection decides, test reports.
-        out: The run folder. A half-done run of the same configuration resumes, a whole one is read.
-        config: Settings; the defaults suit small and large models alike.
-        store: Where tutors' answers are kept; None takes the user's cache folder.
-        overwrite: Whether to empty a folder that another configuration has used.
-        progress: Told what is being done.
-
-    Returns:
-        The student, the summary, and the folder in which both stand.
-
-    Raises:
-        LabelSpaceError: If models and data do not share their classes.
-        MissingLabelsError: If the method reads labels that the data do not have.
-        RunFolderError: If another configuration has used the folder.
+    Arguments, result and errors are those of `crossteach.transfer`, which also knows other orders of teachers.
     """
     started = time.perf_counter()
     setting = open_setting(student, teachers, data, config or TransferConfig(), store or Store(), progress)
     tune, gate = tune_and_gate(data.selection)
     run = open_run(Path(out), describe(setting), overwrite)
     if run.is_whole:
-        summary = run.summary()
-        return TransferResult(read_student(student, run), summary, run.path, tuple(summary["notes"]))
+        return read_result(student, run)
 
     before = predict(student, data.test, setting.store, progress)
     teacher_answers = [predict(teacher, data.test, setting.store, progress) for teacher in setting.teachers]
@@ -155,11 +138,11 @@ def _temperatures(setting: Setting, tune: Split) -> tuple[float, ...] | None:
     return tuple(fit_temperature(a.logits, labels) for a in answered)
 
 
-def read_student(student: TrainableClassifier, run: RunFolder) -> TrainableClassifier:
-    """Return the student that a whole run has saved, under the name and the spec of the one it was."""
-    copy = student.clone()
+def read_result(student: TrainableClassifier, run: RunFolder) -> TransferResult:
+    """Return what a whole run has come to; its student bears the name and the spec of the one it was."""
+    copy, summary = student.clone(), run.summary()
     copy.module.load_state_dict(load_model(f"run:{run.path}").module.state_dict())
-    return copy
+    return TransferResult(copy, summary, run.path, tuple(summary["notes"]))
 
 
 def _by_tutor(setting: Setting, values: Sequence[float] | None) -> dict[str, float] | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .data.assemble import split_fingerprint
 from .data.views import ViewBatch, Views
-from .scoring import CHUNK, score
+from .scoring import CHUNK, provenance, score
 from .store import LogitTable, Store
 from .types import Classifier, Progress, Split, no_progress
 
@@ -88,7 +88,9 @@ def fill_store(
         store: Where the answers are kept.
         progress: Told how many (sample, view) pairs are done.
     """
-    tables = [[_open(store, c, split, views, number) for number in range(views.count)] for c in classifiers]
+    tables = [
+        [store.table(key, len(split), c.n_classes, "float16") for key in _keys(c, split, views)] for c in classifiers
+    ]
     missing = [[table.missing() for table in row] for row in tables]
     clamped = 0
     total = sum(len(rows) for row in missing for rows in row)
@@ -127,23 +129,12 @@ def _flush(tables: Sequence[Sequence[LogitTable]], number: int, asked: Sequence[
 def count_missing(classifier: Classifier, split: Split, views: Views, store: Store) -> int:
     """Return how many (sample, view) pairs the store does not know of a tutor; nothing is made."""
     known = (
-        store.count_known(_key(classifier, split, views, number), len(split), classifier.n_classes, "float16")
-        for number in range(views.count)
+        store.count_known(key, len(split), classifier.n_classes, "float16") for key in _keys(classifier, split, views)
     )
     return views.count * len(split) - sum(known)
 
 
-def _open(store: Store, classifier: Classifier, split: Split, views: Views, number: int) -> LogitTable:
-    return store.table(_key(classifier, split, views, number), len(split), classifier.n_classes, "float16")
-
-
-def _key(classifier: Classifier, split: Split, views: Views, number: int) -> dict[str, Any]:
-    return {
-        "kind": "views",
-        "model": classifier.fingerprint,
-        "data": split_fingerprint(split),
-        "views": views.key,
-        "view": number,
-        "device": classifier.device.type,
-        "torch": str(torch.__version__),
-    }
+def _keys(classifier: Classifier, split: Split, views: Views) -> list[dict[str, Any]]:
+    """Return the key of each view's table; the fingerprint in it reads all weights, so it is taken once for all."""
+    shared = {"kind": "views", "views": views.key, **provenance(classifier, split_fingerprint(split))}
+    return [{**shared, "view": number} for number in range(views.count)]

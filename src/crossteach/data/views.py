@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
+from ..config import ViewsConfig
 from ..errors import ConfigError, DataError
 from ..pixels import central_boxes, resize, warp
-from ..types import Preprocess, Size, Split
+from ..types import Preprocess, Size, Split, Splits
 from .drawn import ROOM, drawn_view, size_of
 
 VERSION = 1
@@ -220,6 +221,16 @@ class Views:
     def numbers(self, epoch: int, n: int) -> Int[np.ndarray, " n"]:
         """Return which view each sample shows in an epoch: they take turns, or are always new."""
         return np.full(n, epoch % self.count if self.count else epoch, dtype=np.int64)
+
+
+def views_of(config: ViewsConfig, data: Splits) -> Views:
+    """Return the views that a transfer with these settings shows of this data.
+
+    Raises:
+        ConfigError: If there is no such augmentation.
+    """
+    name = data.augmentation if config.augmentation == "auto" else config.augmentation
+    return Views(config.seed, config.count, augmentation(name, config.strength))
 
 
 def plain_images(split: Split, index: Int[np.ndarray, " n"], preprocess: Preprocess) -> Float[Tensor, "n c h w"]:

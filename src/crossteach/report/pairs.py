@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .reading import Run, clean, damaged, require
-from .words import shorten
+from .words import NUMBER, shorten
 
 Pair = dict[str, Any]
-NUMBER = (int, float)
 
 SHOWN_CLASSES = 20
 """Of a pair's histogram."""

@@ -7,9 +7,8 @@ from .page import Page
 from .pairs import Pairs
 from .reading import Run, clean, damaged, require
 from .tables import Tables
-from .words import number, scout_command
+from .words import NUMBER, number, scout_command
 
-NUMBER = (int, float)
 MODEL_COLUMNS = (
     ("accuracy", "Accuracy, %", 2),
     ("accuracy_top5", "Top 5, %", 2),
@@ -110,7 +109,7 @@ def columns(models: list[dict[str, Any]]) -> list[tuple[str, str, int | None]]:
 def heat(summary: dict[str, Any]) -> list[list[tuple[float, str]] | None]:
     """Return, for each student, a value and a shade in [0, 0.6] for each teacher."""
     matrix = summary["positive_flips"]
-    largest = max((cell for i, row in enumerate(matrix) for j, cell in enumerate(row) if i != j), default=0) or 1
+    largest = figures.largest(matrix)
     return [[(cell, f"{0.6 * cell / largest:.2f}") for cell in row] for row in matrix]
 
 

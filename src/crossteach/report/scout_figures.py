@@ -14,12 +14,17 @@ NUMBERED = 16
 """Up to this many models, the cells of the matrix bear numbers."""
 
 
+def largest(matrix: Sequence[Sequence[float]]) -> float:
+    """Return the largest cell off the diagonal, to shade the others by; 1 where all are 0."""
+    return max((cell for i, row in enumerate(matrix) for j, cell in enumerate(row) if i != j), default=0) or 1
+
+
 def flips(summary: dict[str, Any]) -> Drawing:
     """Draw the flip matrix: the darker a cell, the more the teacher knows that the student does not."""
     names = [shorten(model["name"], 20) for model in summary["models"]]
     matrix = summary["positive_flips"]
     count = len(names)
-    largest = max((cell for i, row in enumerate(matrix) for j, cell in enumerate(row) if i != j), default=0) or 1
+    darkest = largest(matrix)
     side = max(3.0, 0.55 * count if count <= NUMBERED else 0.28 * count)
 
     def paint(canvas: Canvas) -> None:
@@ -29,7 +34,7 @@ def flips(summary: dict[str, Any]) -> Drawing:
                 if i == j:
                     continue
                 axes.add_patch(
-                    Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, color=FIRST, alpha=0.65 * cell / largest, lw=0)
+                    Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, color=FIRST, alpha=0.65 * cell / darkest, lw=0)
                 )
                 if count <= NUMBERED:
                     axes.text(j, i, f"{cell:.1f}", ha="center", va="center", color=INK, size=8)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import TransferConfig
+from ..config import changed
 from . import transfer_figures as figures
 from .classes import class_rows
 from .figures import Drawing
@@ -13,8 +13,8 @@ from .reading import Run, clean, damaged, require
 from .tables import Tables
 from .words import (
     MARKS,
+    NUMBER,
     VERDICTS,
-    changed,
     interval,
     listing,
     method_in_words,
@@ -25,7 +25,6 @@ from .words import (
     transfer_command,
 )
 
-NUMBER = (int, float)
 MEASURES = (
     ("accuracy", "Accuracy, %"),
     ("transfer_delta", "Change, points"),
@@ -137,7 +136,7 @@ def asked(summary: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, st
         found += [("Learning rate", f"{training['lr']:g}{how if settings else ''}")]
     found += [("Seed", str(settings["seed"]))] if "seed" in settings else []
     found += [("Device", config["device"])] if "device" in config else []
-    differing = changed(settings, TransferConfig().to_dict()) if settings else {}
+    differing = changed(settings) if settings else {}
     others = [f"{key}={spell(value)}" for key, value in differing.items() if key not in ("method", "seed")]
     found += [("Other settings", ", ".join(others) or "defaults")] if settings else []
     return [(name, clean(value)) for name, value in found]

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config import TransferConfig
+from ..config import changed
 
 METHODS = {
     "kl": "plain distillation: the student is pulled towards the teacher on every sample",
@@ -43,6 +43,8 @@ VERDICTS = {
 SLOW = "+mcl"
 MARKS = {"accepted": "✓", "kept_original": "↺", "unverified": "?", "diverged": "✕"}
 NOTHING = "–"
+NUMBER = (int, float)
+"""What a number of a JSON file is read as; true and false pass for whole numbers."""
 
 
 def method_in_words(name: str) -> str:
@@ -65,7 +67,7 @@ def number(value: Any, digits: int = 2) -> str:
         >>> number(-1234.567, 1), number(None)
         ('−1,234.6', '–')
     """
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, NUMBER) or isinstance(value, bool):
         return NOTHING
     return f"{value:,.{digits}f}".replace("-", "−")
 
@@ -77,7 +79,7 @@ def points(value: Any, digits: int = 2) -> str:
         >>> points(0.204), points(-3), points(-0.001)
         ('+0.20', '−3.00', '0.00')
     """
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, NUMBER) or isinstance(value, bool):
         return NOTHING
     rounded = round(value, digits)
     return f"{rounded:+,.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
@@ -90,7 +92,7 @@ def p_value(value: Any) -> str:
         >>> p_value(0.00004), p_value(0.0312), p_value(1.0)
         ('< 0.0001', '0.031', '1.00')
     """
-    if not isinstance(value, int | float):
+    if not isinstance(value, NUMBER):
         return NOTHING
     return "< 0.0001" if value < 1e-4 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
@@ -121,10 +123,9 @@ def transfer_command(config: Mapping[str, Any], out: str) -> str:
     parts = [["crossteach transfer"], ["--student", config["student"]["spec"]]]
     parts += [["--teacher", teacher["spec"]] for teacher in config["teachers"]]
     parts += [["--data", config["data"]["spec"]]]
-    defaults = TransferConfig().to_dict()
     if settings.get("method", "auto") != "auto":
         parts += [["--method", settings["method"]]]
-    for key, value in changed(settings, defaults).items():
+    for key, value in changed(settings).items():
         if key not in ("method", "seed"):
             parts += [["--set", f"{key}={spell(value)}"]]
     parts += [["--seed", str(settings.get("seed", 0))], ["--device", config.get("device", "auto")], ["--out", out]]
@@ -144,17 +145,6 @@ def scout_command(config: Mapping[str, Any], out: str) -> str:
 def join_lines(parts: Sequence[Sequence[str]]) -> str:
     """Quote words for a shell, one option a line; the first part is the command itself."""
     return " \\\n  ".join([parts[0][0], *(shlex.join(part) for part in parts[1:])])
-
-
-def changed(settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the settings that differ from the defaults, by their `--set` keys."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
-            found |= changed(value, defaults[key], f"{prefix}{key}.")
-        elif value != defaults.get(key):
-            found[prefix + key] = value
-    return found
 
 
 def spell(value: Any) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 from ..config import TransferConfig, ViewsConfig
 from ..curriculum import transfer
 from ..data import load_data
+from ..data.views import views_of
 from ..errors import RunFolderError
 from ..models import TorchClassifier, load_model
 from ..prediction import predict
 from ..store import Store
 from ..tutors import fill_store
 from ..types import Splits
-from .survey import views_of
 
 KEPT_BYTES = 512 << 20
 """Weights that a worker keeps loaded beside those it works with."""

@@ -18,7 +18,7 @@ from .folder import SweepFolder
 from .jobs import KEPT_BYTES, Lesson, Place, TutorPass, ask_tutor, teach
 from .plan import Job, Plan, read_plan
 from .study import Row, describe_methods, read_row, to_parquet
-from .survey import Survey, estimate, name_jobs, survey, tutor_views
+from .survey import Cost, Survey, estimate, name_jobs, survey, tutor_views
 
 TABLE_SECONDS = 5.0
 """How often the table of results is written at most."""
@@ -91,7 +91,7 @@ def plan_cost(
     """Check a plan as `sweep` does, run nothing, and say what is left to do and what that takes."""
     prepared = _prepare(plan, out, store, seed, device, progress)
     todo = prepared.todo(retry_failed, overwrite)
-    cost = estimate([prepared.jobs[name] for name in todo], prepared.surveyed, prepared.workers)
+    cost = prepared.cost(todo)
     failed = [n for n in prepared.jobs if n not in todo and not prepared.folder.is_whole(n)]
     return {
         "plan": str(plan),
@@ -133,9 +133,13 @@ class _Prepared:
         open_ = [name for name in self.jobs if not self.folder.is_whole(name)]
         return [name for name in open_ if retry_failed or self.folder.failure(name) is None]
 
+    def cost(self, todo: Sequence[str]) -> Cost:
+        """Say what these jobs take."""
+        return estimate([self.jobs[name] for name in todo], self.surveyed, self.workers)
+
     def require_room(self, todo: Sequence[str]) -> None:
         """Raise SweepError if the disk cannot hold what the jobs write."""
-        cost = estimate([self.jobs[name] for name in todo], self.surveyed, self.workers)
+        cost = self.cost(todo)
         wanted: dict[int, int] = {}
         places: dict[int, Path] = {}
         for path, size in ((self.place.store, cost.store_bytes), (self.folder.path, cost.folder_bytes)):

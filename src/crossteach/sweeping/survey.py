@@ -17,15 +17,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..check import require_channels, require_label_space, require_test_labels
-from ..config import PartitionConfig, TransferConfig, ViewsConfig
+from ..config import PartitionConfig, TransferConfig, ViewsConfig, changed
 from ..data import load_data, split_fingerprint
 from ..data.assemble import TUNE_SHARE
 from ..data.drawn import ROOM
-from ..data.views import ViewBatch, Views, augmentation
+from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, ModelError, first_line
 from ..methods import METHODS, choose_method
 from ..models import TorchClassifier, load_model
-from ..scoring import CHUNK, score
+from ..scoring import CHUNK, provenance, score
 from ..setting import open_setting
 from ..store import Store
 from ..training import Lesson, train
@@ -114,12 +114,6 @@ def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[ViewsConfig
     return {spec: list(views) for spec, views in asked.items()}
 
 
-def views_of(config: ViewsConfig, data: Splits) -> Views:
-    """Return the views that a transfer with this config shows."""
-    name = data.augmentation if config.augmentation == "auto" else config.augmentation
-    return Views(config.seed, config.count, augmentation(name, config.strength))
-
-
 def _open(
     spec: str,
     lessons: Sequence[tuple[TransferConfig, int]],
@@ -164,11 +158,8 @@ def _timings(
     """Time a chunk of answers and, of a student, a few steps, on one thread as in a worker."""
     key = {
         "kind": "timing",
-        "model": model.fingerprint,
-        "data": split_fingerprint(data.train),
         "batch_size": config.optim.batch_size if config else 0,
-        "device": model.device.type,
-        "torch": str(torch.__version__),
+        **provenance(model, split_fingerprint(data.train)),
     }
     if (known := store.recall(key)) is not None:
         return known
@@ -256,7 +247,7 @@ def name_jobs(jobs: Sequence[Job], surveyed: Survey) -> dict[str, Job]:
             "data": surveyed.data.fingerprint,
             "student": student.fingerprint,
             "teachers": [t.fingerprint for t in teachers],
-            "settings": _changed(job.config),
+            "settings": changed(job.config.to_dict()),
         }
         if ":" in job.config.views.augmentation:  # a file of the user's may change under its name
             described["views"] = views_of(job.config.views, surveyed.data).key
@@ -270,17 +261,6 @@ def name_jobs(jobs: Sequence[Job], surveyed: Survey) -> dict[str, Job]:
             )
         named[name] = job
     return named
-
-
-def _changed(config: TransferConfig) -> dict[str, Any]:
-    given, default = config.to_dict(), TransferConfig().to_dict()
-    changed: dict[str, Any] = {}
-    for key, value in given.items():
-        if isinstance(value, dict):
-            changed |= {f"{key}.{k}": v for k, v in value.items() if v != default[key][k]}
-        elif value != default[key]:
-            changed[key] = value
-    return changed
 
 
 def _slug(word: str) -> str:

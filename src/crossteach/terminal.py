@@ -1,0 +1,178 @@
+"""What people see of a command: tables, progress, one JSON document. The only room that knows rich."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .types import Progress
+
+
+def say(what: Any, highlight: bool = True, style: str | None = None) -> None:
+    """Print a text or a table on standard output."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 132).print(what, highlight=highlight, style=style)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on standard output."""
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def progress(quiet: bool, period: float = 30) -> Iterator["Progress"]:
+    """Show bars with rate and time left on standard error; nothing when it is no terminal or quiet is asked.
+
+    The rate is that of the last `period` seconds.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        """Units a second, once there is a speed."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.speed or 0
+            return Text(f"{speed:,.0f}/s" if speed >= 1 else f"{60 * speed:.1f}/min" if speed else "", justify="right")
+
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TextColumn("{task.completed:>7.0f}/{task.total:.0f}"),
+        RateColumn(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=period) as bars:
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total, visible=done < total)
+
+        yield report
+
+
+def show_scout(summary: dict[str, Any]) -> None:
+    """Print the flip matrix, and what the models reach together."""
+    from rich.table import Table
+
+    models = summary["models"]
+    table = Table(title="Positive flips: % of test samples that the column has right and the row wrong")
+    for heading in ("student", "family", "parameters", "accuracy"):
+        table.add_column(heading, justify="left" if heading in ("student", "family") else "right")
+    for model in models:
+        table.add_column(model["name"], justify="right")
+    for row, model in enumerate(models):
+        cells = [
+            f"{flips:.2f}" if row != column else "·" for column, flips in enumerate(summary["positive_flips"][row])
+        ]
+        table.add_row(model["name"], model["family"], f"{model['params']:,}", f"{model['accuracy']:.2f}%", *cells)
+    say(table)
+    top = {name: "not measured" if value is None else f"{value:.2f}%" for name, value in summary["ceilings"].items()}
+    say(
+        f"All together: mean probability {top['mean_probability']}, most confident {top['most_confident']}, "
+        f"any of them right {top['oracle']}",
+        highlight=False,
+    )
+
+
+def show_ranking(found: dict[str, Any]) -> None:
+    """Print which teacher to try first, for each student."""
+    if found["ranking"] is None:
+        return
+    say("\nWhich teacher first, by what its share of the targets would add on the selection split, in points:")
+    for row in found["ranking"]:
+        teachers = [
+            f"{t['teacher']} {t['predicted_gain']:+.2f}" + (" (redundant)" if t["redundant"] else "")
+            for t in row["teachers"]
+        ]
+        say(f"  {row['student']:<12} {', '.join(teachers)}", highlight=False)
+
+
+def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
+    """Print a row for each transfer."""
+    from rich.table import Table
+
+    table = Table(title="Transfer: the student on the test split, before and after, in %; differences in points")
+    left = ("student", "teacher", "method", "verdict")
+    headings = ("student", "teacher", "method", "before", "after", "delta", "95% interval", "gain", "loss")
+    for heading in (*headings, "transfer rate", "verdict", "ungated"):
+        table.add_column(heading, justify="left" if heading in left else "right", no_wrap=heading != "transfer rate")
+    for s in summaries:
+        low, high = s["interval"]
+        rate, gate = s["transfer_rate"], s["gate"]
+        verdict = gate["verdict"].replace("_", " ") + (f", {gate['alpha']:g}" if gate["verdict"] == "accepted" else "")
+        table.add_row(
+            s["student"],
+            ", ".join(s["teachers"]) or "none",
+            s["method"],
+            f"{s['accuracy_before']:.2f}",
+            f"{s['accuracy_after']:.2f}",
+            f"{s['transfer_delta']:+.2f}",
+            f"{low:+.2f} to {high:+.2f}",
+            f"{s['knowledge_gain']:.2f}",
+            f"{s['knowledge_loss']:.2f}",
+            "·" if rate is None else f"{rate:.1f}",
+            verdict,
+            f"{s['ungated_transfer_delta']:+.2f}",
+        )
+    say(table)
+    say(
+        "verdict: what the gate took, seeing only the selection split, and how far along the path to the new weights; "
+        "ungated: the delta of the end of training",
+        style="dim",
+    )
+
+
+def show_plan(found: dict[str, Any]) -> None:
+    """Print the jobs of a sweep, and what is left of them costs."""
+    from .sweeping.words import cost_in_words
+
+    for job in found["jobs"]:
+        teacher = f" from {job['teacher_name']}" if job["teacher_name"] else ""
+        say(
+            f"  {'to do' if job['to_do'] else 'not run':<8} {job['method']:<20} {job['student_name']}{teacher}, "
+            f"seed {job['seed']}",
+            highlight=False,
+        )
+    say(f"{len(found['jobs'])} jobs: {found['done']} done, {found['failed_before']} failed before")
+    say(cost_in_words(found["cost"]), highlight=False)
+
+
+def show_methods(found: dict[str, Any]) -> None:
+    """Print a row for each method of a sweep."""
+    from rich.table import Table
+
+    table = Table(title=f"{found['done']} of {found['jobs']} jobs; deltas in points on the test split")
+    headings = ("method", "runs", "mean", "median", "worst", "success", "harm", "accepted", "ungated mean")
+    for heading in (*headings, "ungated, against control"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for method in found["methods"]:
+        gated, ungated = method["gated"], method["ungated"]
+        claim = ungated and ungated["claim"]
+        table.add_row(
+            method["method"],
+            str(gated["runs"]),
+            *(f"{gated[f'{key}_delta']:+.2f}" for key in ("mean", "median", "worst")),
+            *(f"{gated[key]:.0f}%" for key in ("success_mean", "harm", "coverage")),
+            f"{ungated['mean_delta']:+.2f}" if ungated else "·",
+            f"{claim['estimate']:+.2f} ({claim['low']:+.2f} to {claim['high']:+.2f}) to {claim['control']}"
+            if claim
+            else "·",
+        )
+    say(table)
+    show_notes(found["notes"])
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    """Print what the user should know, a line each."""
+    for note in notes:
+        say(f"Note: {note}.", highlight=False)
