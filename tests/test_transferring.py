@@ -124,12 +124,21 @@ def test_every_method_runs_and_its_summary_adds_up(setting, tmp_path, method):
     assert s["transfer_delta"] == pytest.approx(s["accuracy_after"] - s["accuracy_before"])
     assert s["transfer_delta"] == pytest.approx(s["knowledge_gain"] - s["knowledge_loss"])
     assert s["ungated"]["transfer_delta"] == s["ungated_transfer_delta"]
+    assert (s["ensemble_accuracy"] is None) == (not teachers)
     taught = sum(s["training"]["taught"].values())
     assert taught == pytest.approx(2 * 900, abs=0.1)
     json.dumps(s, allow_nan=False)
     ledger = pq.read_table(tmp_path / "run" / "samples.parquet").to_pydict()
     right = [a == b for a, b in zip(ledger["label"], ledger["pred_after"], strict=True)]
     assert 100 * sum(right) / len(right) == pytest.approx(s["accuracy_after"])
+
+
+def test_the_ensemble_is_the_mean_of_probabilities(setting, tmp_path):
+    s = run(setting, tmp_path / "run", ["method=kl"]).summary
+    test = load_data(setting.data).test
+    student, teacher = (crossteach.predict(load_model(spec), test) for spec in (setting.student, setting.teacher))
+    summed = student.logits.double().softmax(1) + teacher.logits.double().softmax(1)
+    assert s["ensemble_accuracy"] == pytest.approx(100 * np.mean((summed.argmax(1) == student.labels).numpy()))
 
 
 def test_a_student_that_teaches_itself_stays_what_it_is(setting, tmp_path):

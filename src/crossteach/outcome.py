@@ -84,6 +84,7 @@ def summarise(
         "accuracy_before": before.accuracy,
         "accuracy_after": gated.pop("accuracy"),
         "teacher_accuracy": one_or_list(accuracies),
+        "ensemble_accuracy": ensemble_accuracy([before, *teachers]) if teachers else None,
         **gated,
         "positive_flips": one_or_list(positive),
         "negative_flips": one_or_list(negative),
@@ -112,6 +113,14 @@ def summarise(
             "data": data.fingerprint,
         },
     }
+
+
+def ensemble_accuracy(models: Sequence[Predictions]) -> float:
+    """Return what the mean of the models' probabilities reaches, in %: at the cost of running all of them."""
+    labels = models[0].labels
+    assert labels is not None
+    mean = torch.stack([m.logits.softmax(1) for m in models]).mean(0)
+    return 100.0 * (mean.argmax(1) == labels).double().mean().item()
 
 
 def _label_free(verdict: GateResult) -> dict[str, Any] | None:

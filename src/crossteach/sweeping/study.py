@@ -27,7 +27,10 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         *((name, pa.string()) for name in ("student_family", "teacher_family")),
         *((name, pa.int64()) for name in ("student_params", "teacher_params", "n_test")),
-        *((name, pa.float64()) for name in ("accuracy_before", "accuracy_after", "teacher_accuracy")),
+        *(
+            (name, pa.float64())
+            for name in ("accuracy_before", "accuracy_after", "teacher_accuracy", "ensemble_accuracy")
+        ),
         *((name, pa.float64()) for name in ("positive_flips", "negative_flips")),
         *(
             (f"{prefix}{name}", pa.float64())
@@ -61,6 +64,7 @@ def read_row(job: Mapping[str, Any], summary: Mapping[str, Any]) -> Row:
         "teacher": " + ".join(teachers) or None,
         "base_method": summary["method"],
         **{key: summary[key] for key in ("n_test", "accuracy_before", "accuracy_after", "seconds")},
+        "ensemble_accuracy": summary.get("ensemble_accuracy"),  # null in runs of an earlier version
         **{key: _best(summary[key]) for key in ("teacher_accuracy", "positive_flips", "negative_flips")},
         "verdict": gate["verdict"],
         "alpha": gate["alpha"],
