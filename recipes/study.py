@@ -1,177 +1,229 @@
-"""Every ordered pair of twelve models against the controls, and what it says of students, gate and ensemble.
+"""The whole study: which method teaches whom, against which control, on which data. One command, resumable.
 
-    python recipes/study.py [--plan recipes/core.yaml] [--out runs/core]
+    python recipes/study.py [PART ...] [--out runs/study]     # from the repository's root; no PART runs all, in order
+    python recipes/tables.py runs/study/study.parquet         # the tables of what has been run so far
 
-Runs the plan with `crossteach.sweep` (what is whole is not run again), scouts the same models for the ensembles' gains,
-and prints tables. The results stand in benchmarks/, the table of all runs as parquet beside them.
+Each part is a plan for `crossteach sweep` in a folder of its own: what is whole is not run again.
+After each part all rows are gathered in OUT/study.parquet. The parts that were run, and what they say, stand in
+docs/study.md; their rows in benchmarks/.
 """
 
 import argparse
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy.stats import spearmanr
+import yaml
+from scipy.ndimage import gaussian_filter
 
 import crossteach
+from crossteach.data.assemble import stratified_cut
+from crossteach.files import write_bytes
+from crossteach.types import Split, Splits
 
-Row = dict[str, Any]
+ZOO = ("convnet_wide", "convnet_plain", "convnet_small", "resnet_bn", "mlp_wide", "mixer_deep", "vit", "vit_deep")
+GLYPHS = {name: f"demo:{name}" for name in ("mlp", "mixer", "resnet", "convnet")} | {
+    name: f"py:recipes/zoo.py:{name}@recipes/zoo/{name}.safetensors" for name in ZOO
+}
+FASHION = [
+    *(
+        f"py:crossteach.demo.zoo:{name}@recipes/fashion/{name}.safetensors?num_classes=10"
+        for name in ("mlp", "mixer", "resnet", "convnet")
+    ),
+    *(
+        f"py:recipes/zoo.py:{name}@recipes/fashion/{name}.safetensors?num_classes=10"
+        for name in ("convnet_wide", "vit")
+    ),
+]
+"""Trained by `python -m crossteach.demo.train_checkpoints --data idx:FOLDER?selection_from=test --patience 3
+--most-epochs 150 --out recipes/fashion NAMES`, the last two with --zoo recipes/zoo.py."""
+
+FASHION_DATA = "idx:/usr/share/datasets/fashion-mnist?selection_from=test&train_samples=12000"
+"""Debian's package dataset-fashion-mnist. Half of the test images select, the other half reports."""
+
+TWENTY = (
+    *(("mlp", "convnet"), ("mlp", "resnet_bn"), ("mixer", "convnet_wide"), ("mixer", "mlp_wide")),
+    *(("resnet", "convnet_plain"), ("resnet", "mixer_deep"), ("convnet", "convnet_small"), ("convnet", "vit")),
+    *(("convnet_wide", "resnet_bn"), ("convnet_wide", "vit_deep"), ("convnet_plain", "mlp_wide")),
+    *(("convnet_plain", "mixer"), ("convnet_small", "mixer_deep"), ("convnet_small", "resnet"), ("resnet_bn", "vit")),
+    *(("resnet_bn", "convnet"), ("mlp_wide", "vit_deep"), ("mixer_deep", "mlp"), ("vit", "mixer")),
+    ("vit_deep", "convnet_wide"),
+)
+"""Fixed pairs of student and teacher: every model is a student, and nearly every one a teacher."""
+
+TEAMS = {
+    "mlp": ("mixer", "convnet_plain", "resnet_bn", "vit_deep", "mlp_wide"),
+    "mixer": ("mlp", "convnet_wide", "resnet", "vit", "convnet_small"),
+    "resnet": ("convnet", "mixer_deep", "vit_deep", "mlp_wide", "convnet_plain"),
+    "convnet": ("vit", "mixer", "resnet_bn", "convnet_plain", "mlp"),
+    "resnet_bn": ("convnet_wide", "vit_deep", "mixer_deep", "resnet", "mlp_wide"),
+    "vit": ("convnet_wide", "mixer", "resnet_bn", "convnet_small", "mlp_wide"),
+}
+"""Students with five teachers each, from several families."""
+
+OURS = ["self", "xe", "kl+dp", "kl+dp-unsupervised"]
+PAPER = {
+    "optim.schedule": "constant",
+    "optim.warmup": 0,
+    "optim.weight_decay": 0.0001,
+    "optim.clip": 1e6,
+    "optim.train_statistics": True,
+    "optim.probe_rates": [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03],
+    "gate.ask": False,
+}
+"""What --compat paper sets; docs/method.md says how it differs from ours."""
+
+Plan = dict[str, Any]
 
 
-def by_method(summary: dict[str, Any]) -> list[str]:
-    """Write each method, ungated and gated."""
-    lines = [
-        "| method | | runs | mean Δ | median Δ | worst Δ | success: mean, median, worst student | harm | "
-        "significant harm | accepted | against control |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+def pairs(named: Any) -> list[list[Any]]:
+    """Write pairs of names as pairs of specs."""
+    return [[GLYPHS[s], [GLYPHS[x] for x in t] if isinstance(t, tuple) else GLYPHS[t]] for s, t in named]
+
+
+def variant(method: str, name: str, **settings: Any) -> Plan:
+    """Name a method with settings of its own; a double underscore stands for a dot."""
+    return {"method": method, "name": name, "settings": {k.replace("__", "."): v for k, v in settings.items()}}
+
+
+def plans(data: Path) -> dict[str, Plan]:
+    """List the parts, what matters most first. `data` holds the files that some of them need."""
+    paper = [{"method": m, "name": f"paper: {m}", "settings": PAPER} for m in ("kl", "kl+dp", "xe-kl+mcl", "xe")]
+    features = {"optim__probe_rates": PAPER["optim.probe_rates"]}
+    several = [
+        variant(method, f"{method}, {order}", curriculum__order=order, curriculum__budget="total")
+        for method in ("kl+dp", "kl+dp-unsupervised")
+        for order in ("parallel", "sequential", "soup")
     ]
-    for method in summary["methods"]:
-        for kind in ("ungated", "gated"):
-            s = method[kind]
-            claim = s["claim"]
-            told = (
-                f"{claim['estimate']:+.2f} ({claim['low']:+.2f} to {claim['high']:+.2f}) to `{claim['control']}`"
-                if claim
-                else "·"
-            )
-            taken = f"{s['coverage']:.0f}%" if kind == "gated" else "·"
-            lines.append(
-                f"| `{method['method']}` | {kind} | {s['runs']} | {s['mean_delta']:+.2f} | {s['median_delta']:+.2f} | "
-                f"{s['worst_delta']:+.2f} | {s['success_mean']:.0f}%, {s['success_median']:.0f}%, "
-                f"{s['success_worst']:.0f}% | {s['harm']:.1f}% | {s['significant_harm']:.1f}% | {taken} | {told} |"
-            )
-    return lines
-
-
-def by_student(rows: list[Row], methods: list[str]) -> list[str]:
-    """Write each student: its mean ungated delta and its success with each method."""
-    students = sorted({r["student_name"] for r in rows}, key=lambda n: first(rows, n)["accuracy_before"])
-    lines = [
-        f"| student | family | parameters | accuracy | `xe` | {' | '.join(f'`{m}`' for m in methods)} |",
-        "|---|---|---|---|---|" + "---|" * len(methods),
-    ]
-    for name in students:
-        one, cells = first(rows, name), []
-        for method in methods:
-            deltas = deltas_of(rows, method, name)
-            if deltas:
-                success = 100 * np.mean(np.array(deltas) > 0)
-                cells.append(f"{np.mean(deltas):+.2f}, worst {min(deltas):+.2f}, success {success:.0f}%")
-            else:
-                cells.append("·")
-        plain = deltas_of(rows, "xe", name)
-        lines.append(
-            f"| {name} | {one['student_family']} | {one['student_params']:,} | {one['accuracy_before']:.2f}% | "
-            f"{f'{plain[0]:+.2f}' if plain else '·'} | {' | '.join(cells)} |"
-        )
-    return lines
-
-
-def first(rows: list[Row], student: str) -> Row:
-    """Return any row of a student."""
-    return next(r for r in rows if r["student_name"] == student)
-
-
-def deltas_of(rows: list[Row], method: str, student: str) -> list[float]:
-    """Return the ungated deltas of a method for a student."""
-    return [r["ungated_transfer_delta"] for r in rows if r["method"] == method and r["student_name"] == student]
-
-
-def influence(rows: list[Row], methods: list[str], resamples: int = 2000) -> list[str]:
-    """Write how the ungated delta goes with properties of a pair: Spearman, with a bootstrap over students."""
-    properties = {
-        "teacher − student accuracy": lambda r: r["teacher_accuracy"] - r["accuracy_before"],
-        "positive flips": lambda r: r["positive_flips"],
-        "student's accuracy": lambda r: r["accuracy_before"],
-        "student's parameters": lambda r: r["student_params"],
-        "student is convolutional": lambda r: float(r["student_family"] == "convolutional"),
-        "same family": lambda r: float(r["student_family"] == r["teacher_family"]),
+    twenty = {"data": "glyphs", "pairs": pairs(TWENTY)}
+    return {
+        "core": {"data": "glyphs", "models": list(GLYPHS.values()), "methods": [*OURS, "self+labels", "wise-ft"]},
+        "family": {
+            **twenty,
+            "methods": [
+                *(*OURS, "xe+dp", "kl+dp+mcl", "kl+dp-unsupervised+mcl", "kl+dp-soft", "kl+dp-calibrated"),
+                *("kl+dp-flips-mean", "kl+ensemble", "kl"),
+                variant("kl+dp", "kl+dp, T 2", partition__temperature=2),
+                variant("kl+dp-unsupervised", "kl+dp-unsupervised, T 2", partition__temperature=2),
+                variant("kl+dp", "kl+dp, rate 0.001", optim__lr=0.001),
+                variant("kl+dp-unsupervised", "kl+dp-unsupervised, rate 0.001", optim__lr=0.001),
+                variant("kl+dp", "kl+dp, 16 epochs", optim__epochs=16),
+                variant("kl+dp-unsupervised", "kl+dp-unsupervised, 16 epochs", optim__epochs=16),
+                *("self+labels", "wise-ft", "kl+dp-random", "kl+dp-random-teacher"),
+                *("kl+dp-flips", "kl+dp-not-negative", "xe-kl", "xe-kl+mcl"),
+                variant("cd", "cd", **features),
+                variant("crd", "crd", **features),
+            ],
+        },
+        "paper-twenty": {**twenty, "methods": paper},
+        "teachers": {"data": "glyphs", "pairs": pairs(TEAMS.items()), "methods": ["self", "xe", *several]},
+        "fresh": {**twenty, "data": f"npz:{data / 'fresh.npz'}", "methods": OURS},
+        "shifted": {**twenty, "data": f"npz:{data / 'shifted.npz'}", "methods": OURS},
+        "small-1": {**twenty, "data": "glyphs?train_samples=132", "methods": OURS},
+        "small-10": {**twenty, "data": "glyphs?train_samples=1317", "methods": OURS},
+        "seeds": {**twenty, "pairs": pairs(TWENTY[::2]), "methods": OURS, "seeds": [1, 2]},
+        "fashion": {
+            "data": FASHION_DATA,
+            "models": FASHION,
+            "methods": [*OURS, "kl", "xe+dp", "kl+dp+mcl", "kl+dp-unsupervised+mcl"],
+        },
+        "paper": {"data": "glyphs", "models": list(GLYPHS.values()), "methods": [paper[0], paper[1], paper[3]]},
     }
-    lines = [f"| property | {' | '.join(f'`{m}`' for m in methods)} |", "|---|" + "---|" * len(methods)]
-    for name, of in properties.items():
-        cells = []
-        for method in methods:
-            mine = [r for r in rows if r["method"] == method]
-            students = sorted({r["student"] for r in mine})
-            grouped = {s: [r for r in mine if r["student"] == s] for s in students}
-            rng, found = np.random.default_rng(0), []
-            for _ in range(resamples):
-                drawn = [r for s in rng.choice(students, len(students)) for r in grouped[s]]
-                x = [of(r) for r in drawn]
-                if len(set(x)) > 1:
-                    found.append(spearmanr(x, [r["ungated_transfer_delta"] for r in drawn]).statistic)
-            rho = spearmanr([of(r) for r in mine], [r["ungated_transfer_delta"] for r in mine]).statistic
-            low, high = np.quantile(found, [0.025, 0.975]) if found else (np.nan, np.nan)
-            cells.append(f"{rho:+.2f} ({low:+.2f} to {high:+.2f})")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
 
 
-def ensemble_share(rows: list[Row], methods: list[str], ceilings: dict[tuple[str, str], float]) -> list[str]:
-    """Write how much of the two-model ensemble's gain, where it is a point or more, ended up in one model."""
-    lines = []
-    for method in methods:
-        shares = []
-        for r in rows:
-            if r["method"] == method and r["teachers"]:
-                gain = ceilings[r["student"], r["teachers"][0]] - r["accuracy_before"]
-                if gain >= 1:
-                    shares.append((100 * r["ungated_transfer_delta"] / gain, r["student_name"], r["teacher_name"]))
-        best = sorted(shares, reverse=True)[:5]
-        told = ", ".join(f"{student} from {teacher} {share:.0f}%" for share, student, teacher in best)
-        mean = np.mean([share for share, *_ in shares]) if shares else np.nan
-        lines.append(f"`{method}`: {mean:.1f}% on average over {len(shares)} pairs; best five: {told}.")
-    return lines
+def write_npz(path: Path, data: Splits, parts: dict[str, tuple[Split, Callable[[np.ndarray], np.ndarray]]]) -> None:
+    """Write splits as a file that `npz:` opens, each with a change of its pixels [N, h, w] in [0, 255]."""
+    arrays: dict[str, np.ndarray] = {"class_names": np.array(data.classes)}
+    for name, (split, change) in parts.items():
+        assert split.labels is not None and split.group is not None
+        rows = split.input_rows(np.arange(len(split)))
+        pixels = 255 * split.inputs.read(rows, None, None)[:, 0].numpy()
+        arrays[f"x_{name}"] = change(pixels).round().clip(0, 255).astype(np.uint8)
+        arrays[f"y_{name}"], arrays[f"group_{name}"] = split.labels, split.group
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **arrays)
 
 
-def without_labels(out: Path, rows: list[Row], methods: list[str]) -> list[str]:
-    """Write how often the label-free criterion would have been wrong about the end of training."""
-    lines = []
-    for method in methods:
-        found = []
-        for r in rows:
-            if r["method"] == method:
-                summary = json.loads((out / "jobs" / r["job"] / "summary.json").read_text())
-                found.append((summary["gate"]["label_free"]["speaks_for"], r["ungated_transfer_delta"]))
-        taken = [delta for speaks, delta in found if speaks]
-        left = [delta for speaks, delta in found if not speaks]
-        lost = sum(delta < 0 for delta in taken)
-        missed = sum(delta > 0 for delta in left)
-        lines.append(
-            f"`{method}`: it speaks for {len(taken)} of {len(found)} ends of training (mean Δ "
-            f"{np.mean(taken) if taken else 0:+.2f}, the others {np.mean(left) if left else 0:+.2f}); {lost} of those "
-            f"lost accuracy on test, and of the {len(left)} it speaks against {missed} gained."
+def corrupted(pixels: np.ndarray) -> np.ndarray:
+    """Blur a third of the images, add noise to another, and take contrast from the last."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 3, len(pixels))[:, None, None]
+    blurred = gaussian_filter(pixels, sigma=(0, 1.2, 1.2))
+    noisy = pixels + rng.normal(0, 60, pixels.shape)
+    pale = pixels * 0.35 + 60
+    return np.where(kind == 0, blurred, np.where(kind == 1, noisy, pale))
+
+
+def prepare(folder: Path) -> None:
+    """Write the data of the parts `fresh` and `shifted`, from the glyphs."""
+    data = crossteach.load_data("glyphs")
+    if not (folder / "fresh.npz").is_file():
+        taught, held = (data.selection.take(rows) for rows in stratified_cut(data.selection, 0.5))
+        same = (lambda pixels: pixels,)
+        write_npz(
+            folder / "fresh.npz", data, {"train": (taught, *same), "val": (held, *same), "test": (data.test, *same)}
         )
-    return lines
+    if not (folder / "shifted.npz").is_file():
+        splits = {"train": data.train, "val": data.selection, "test": data.test}
+        write_npz(folder / "shifted.npz", data, {name: (split, corrupted) for name, split in splits.items()})
+
+
+def elsewhere(folder: Path, rows: list[dict[str, Any]], test: Split) -> None:
+    """Measure what was returned on another test split: its delta there, in points, is added to each row."""
+    before: dict[str, float] = {}
+    for row in rows:
+        spec = row["student"]
+        if spec not in before:
+            before[spec] = crossteach.predict(crossteach.load_model(spec), test).accuracy
+        after = crossteach.load_model(f"run:{folder / 'jobs' / row['job']}")
+        row["delta_elsewhere"] = crossteach.predict(after, test).accuracy - before[spec]
+
+
+def gather(out: Path, parts: list[str], data: Path) -> Path:
+    """Put all rows of all parts that have any into one table."""
+    rows: list[dict[str, Any]] = []
+    schema = None
+    for part in parts:
+        table = out / part / "results.parquet"
+        if table.is_file():
+            found = pq.read_table(table)
+            schema = found.schema
+            rows += [{"part": part, **row} for row in found.to_pylist()]
+    assert schema is not None, "no part has been run"
+    twenty = {(GLYPHS[s], GLYPHS[t]) for s, t in TWENTY}
+    for part, other in (("core", f"npz:{data / 'shifted.npz'}"), ("shifted", "glyphs")):
+        mine = [r for r in rows if r["part"] == part and r["method"] in OURS]
+        mine = [r for r in mine if r["teacher"] is None or (r["student"], r["teacher"]) in twenty]
+        if mine and "shifted" in {r["part"] for r in rows}:
+            elsewhere(out / part, mine, crossteach.load_data(other).test)
+    fields = [pa.field("part", pa.string()), *schema, pa.field("delta_elsewhere", pa.float64())]
+    path = out / "study.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), path, compression="zstd")
+    return path
 
 
 def main() -> None:
-    """Run what is not run yet, and print the tables."""
-    parser = argparse.ArgumentParser(description="All pairs of twelve models against the controls.")
-    parser.add_argument("--plan", default=str(Path(__file__).parent / "core.yaml"))
-    parser.add_argument("--out", type=Path, default=Path("runs/core"))
+    """Run what is not run yet, part by part."""
+    parser = argparse.ArgumentParser(description="The whole study.")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    known = list(plans(Path()))
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(known)}; all by default")
     arguments = parser.parse_args()
-    summary = crossteach.sweep(arguments.plan, arguments.out)
-    rows = pq.read_table(arguments.out / "results.parquet").to_pylist()
-    methods = [m["method"] for m in summary["methods"] if not m["control"]]
-    specs = [m["spec"] for m in summary["models"]]
-    models = [crossteach.load_model(spec) for spec in specs]
-    found = crossteach.scout(models, crossteach.load_data(summary["data"]), embeddings="none").summary
-    spec_of = dict(zip((m["name"] for m in found["models"]), specs, strict=True))
-    ceilings = {
-        (spec_of[p["student"]], spec_of[p["teacher"]]): p["ceilings"]["mean_probability"] for p in found["pairs"]
-    }
-    parts = {
-        "Methods": by_method(summary),
-        "Students, ungated": by_student(rows, methods),
-        "What the delta goes with (Spearman, bootstrap over students)": influence(rows, methods),
-        "How much of the ensemble's gain is in one model": ensemble_share(rows, methods, ceilings),
-        "The criterion without labels": without_labels(arguments.out, rows, methods),
-    }
-    for title, lines in parts.items():
-        print(f"## {title}\n\n" + "\n".join(lines) + "\n")
+    unknown = [part for part in arguments.parts if part not in known]
+    if unknown:
+        parser.error(f"there is no part {unknown[0]}; expected {', '.join(known)}")
+    data = arguments.out / "data"
+    prepare(data)
+    for part in arguments.parts or known:
+        plan = arguments.out / "plans" / f"{part}.yaml"
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(plan, yaml.safe_dump(plans(data)[part], sort_keys=False).encode())
+        found = crossteach.sweep(plan, arguments.out / part)
+        print(f"{part}: {found['done']} of {found['jobs']} jobs are whole", flush=True)
+        print(f"rows gathered in {gather(arguments.out, known, data)}", flush=True)
 
 
 if __name__ == "__main__":
