@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 
 import digits
@@ -15,6 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import scouts
+import sweeps
+from pages import expect, page, table, text, visible
 
 from crossteach import TransferConfig, load_data, load_model, transfer, with_settings, write_report
 from crossteach.cli import main
@@ -54,48 +55,8 @@ def copy(run: Path, to: Path) -> Path:
     return to
 
 
-def page(folder: Path) -> str:
-    return write_report(folder).read_text(encoding="utf-8")
-
-
 def summary(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
-
-
-def table(folder: Path, name: str) -> list[dict[str, str]]:
-    with (folder / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-class Visible(HTMLParser):
-    """The text of a page, without its scripts and styles, and the tags that it opens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self._silent = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._silent = tag if tag in ("script", "style") else self._silent
-
-    def handle_endtag(self, tag: str) -> None:
-        self._silent = "" if tag == self._silent else self._silent
-
-    def handle_data(self, data: str) -> None:
-        if not self._silent:
-            self.words.append(data)
-
-
-def visible(html: str) -> Visible:
-    parser = Visible()
-    parser.feed(html)
-    return parser
-
-
-def text(html: str) -> str:
-    return " ".join(" ".join(visible(html).words).split())
 
 
 def embedded(html: str) -> dict:
@@ -190,6 +151,7 @@ def test_the_same_files_give_the_same_page_and_no_model_is_loaded(runs):
 
 def test_a_page_needs_nothing_else(runs, tmp_path):
     pages = [page(runs["taken"]), page(runs["kept"]), page(scouts.write(tmp_path / "s", nasty=True))]
+    pages += [page(sweeps.write(tmp_path / "w", nasty=True))]
     for html in pages:
         found = visible(html).tags
         assert not [t for t, _ in found if t in ("link", "iframe", "object", "embed", "base") and (t, _) != ICON]
@@ -206,7 +168,7 @@ ICON = ("link", {"rel": "icon", "href": "data:,"})
 
 
 def test_pages_are_built_for_ears_and_keyboards(runs, tmp_path):
-    for html in (page(runs["taken"]), page(scouts.write(tmp_path / "s"))):
+    for html in (page(runs["taken"]), page(scouts.write(tmp_path / "s")), page(sweeps.write(tmp_path / "w"))):
         tags = visible(html).tags
         identities = [attributes["id"] for _, attributes in tags if "id" in attributes]
         assert len(identities) == len(set(identities))
@@ -327,16 +289,6 @@ def test_more_pairs_than_a_page_holds_are_counted(tmp_path):
     assert len(embedded(html)["pairs"]) == 1000
     assert "122 more pairs" in text(html)
     assert len(table(folder, "pairs")) == 34 * 33
-
-
-def expect(capsys, says: str, folder: Path) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["report", str(folder)])
-    told = capsys.readouterr()
-    assert (end.value.code, told.out) == (1, "")
-    assert told.err.startswith("crossteach: ")
-    assert told.err.count("\n") == 1
-    assert says in told.err
 
 
 def test_what_is_no_run_is_one_line(runs, tmp_path, capsys):

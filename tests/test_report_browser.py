@@ -11,6 +11,7 @@ from typing import Any
 import digits
 import pytest
 import scouts
+import sweeps
 
 from crossteach import TransferConfig, load_data, load_model, transfer, with_settings, write_report
 
@@ -43,6 +44,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     scouts.write(folder / "nasty", nasty=True)
     scouts.write(folder / "large", n_models=32, n_classes=40, n_test=2000)
     scouts.write_old(folder / "old")
+    sweeps.write(folder / "sweep", nasty=True, failed=[("a-job" * 9, scouts.NASTY[9])])
+    sweeps.write(folder / "sixty", n_models=60)
     return {path.name: write_report(path) for path in sorted(folder.iterdir())}
 
 
@@ -66,7 +69,7 @@ def opened(browser: Any, path: Path, width: int = 1280, **options: Any) -> Itera
     context.close()
 
 
-KINDS = ("transfer", "scout", "nasty", "large", "old")
+KINDS = ("transfer", "scout", "nasty", "large", "old", "sweep", "sixty")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -173,6 +176,42 @@ def test_names_run_nothing(browser, pages):
         assert scouts.NASTY[0] in page.locator("#panel").text_content()
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+def test_every_matrix_of_a_sweep_opens(browser, pages, scripts):
+    with opened(browser, pages["sweep"], java_script_enabled=scripts) as page:
+        matrices = page.locator("#deltas details")
+        assert matrices.count() == 4
+        assert [matrices.nth(i).locator("table").is_visible() for i in range(4)] == [True, False, False, False]
+        for i in range(1, 4):
+            matrices.nth(i).locator("summary").click()
+            assert matrices.nth(i).locator("table").is_visible()
+        assert page.locator("#deltas td.loss").first.is_visible()
+
+
+def test_a_cell_of_a_matrix_tells_its_pair(browser, pages):
+    with opened(browser, pages["sixty"], width=700) as page:
+        table = page.locator("#deltas table").first
+        cell = table.locator("tbody tr").nth(50).locator("td").nth(45)
+        cell.hover()
+        assert cell.get_attribute("title") == "model-50.a1_in1k by model-45.a1_in1k"
+        heads = "(t) => [...t.tHead.rows[0].cells].map((c) => c.getBoundingClientRect())"
+        first, *_, last = table.evaluate(heads)
+        box = table.locator("xpath=..").bounding_box()
+        assert abs(first["top"] - box["y"]) < 2 and abs(first["left"] - box["x"]) < 2  # the corner stays in sight
+        assert last["left"] > box["x"] + box["width"]
+        corner = [first["left"] + 5, first["top"] + 5]
+        assert page.evaluate("([x, y]) => document.elementFromPoint(x, y).textContent", corner) == "Student"
+
+
+def test_tables_of_a_sweep_sort(browser, pages):
+    with opened(browser, pages["sweep"]) as page:
+        table = page.locator("#methods table").first
+        table.locator("thead th").nth(2).get_by_role("button").click()
+        found = numbers(column(table, 3))
+        assert len(found) == 4
+        assert found == sorted(found, reverse=True)
+
+
 def luminance(colour: str) -> float:
     parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
@@ -189,7 +228,7 @@ def style(page: Any, selector: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("kind", ["transfer", "scout"])
+@pytest.mark.parametrize("kind", ["transfer", "scout", "sweep"])
 def test_both_schemes_can_be_read(browser, pages, kind, scheme):
     with opened(browser, pages[kind], color_scheme=scheme) as page:
         ground = style(page, "body", "background-color")
@@ -204,10 +243,10 @@ def test_both_schemes_can_be_read(browser, pages, kind, scheme):
 
 
 def test_the_darkest_cell_of_the_matrix_can_be_read(browser, pages):
-    for scheme in ("light", "dark"):
-        with opened(browser, pages["scout"], color_scheme=scheme) as page:
+    for scheme, kind in (("light", "scout"), ("dark", "scout"), ("light", "sweep"), ("dark", "sweep")):
+        with opened(browser, pages[kind], color_scheme=scheme) as page:
             ground = [int(part) for part in re.findall(r"\d+", style(page, "body", "background-color"))[:3]]
-            cells = page.locator("td[data-pair]").evaluate_all(
+            cells = page.locator("td[data-pair], td[style*='--h']").evaluate_all(
                 "(all) => all.map((e) => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color])"
             )
             for background, ink in cells:
@@ -216,7 +255,7 @@ def test_the_darkest_cell_of_the_matrix_can_be_read(browser, pages):
                 assert contrast(str(mixed), ink) >= 4.5
 
 
-@pytest.mark.parametrize("kind", ["transfer", "scout"])
+@pytest.mark.parametrize("kind", ["transfer", "scout", "sweep"])
 def test_paper_is_white_and_whole(browser, pages, kind):
     with opened(browser, pages[kind], color_scheme="dark") as page:
         page.emulate_media(media="print", color_scheme="dark")
@@ -230,7 +269,8 @@ def test_paper_is_white_and_whole(browser, pages, kind):
 
 
 def test_without_scripts_the_page_still_tells(browser, pages):
-    for kind, says in (("scout", "This part needs JavaScript"), ("transfer", "tables cannot be sorted")):
+    cannot = "tables cannot be sorted"
+    for kind, says in (("scout", "This part needs JavaScript"), ("transfer", cannot), ("sweep", cannot)):
         with opened(browser, pages[kind], java_script_enabled=False) as page:
             assert page.get_by_text(says).first.is_visible()
             assert page.locator("h1").is_visible()

@@ -19,10 +19,15 @@ from . import words
 from .page import Page
 from .reading import Kind, Run, open_folder
 from .scout import scout_page
+from .sweep import sweep_page
 from .tables import Tables
 from .transfer import transfer_page
 
-PAGES: dict[Kind, Callable[[Run, Tables], Page]] = {"scout": scout_page, "transfer": transfer_page}
+PAGES: dict[Kind, Callable[[Run, Tables], Page]] = {
+    "scout": scout_page,
+    "transfer": transfer_page,
+    "sweep": sweep_page,
+}
 
 FOREIGN = (AttributeError, IndexError, KeyError, TypeError, ValueError, UndefinedError)
 """What a key that is missing or of another type raises: the files are the user's, and anything may be in them."""
@@ -42,7 +47,7 @@ def write_report(folder: str | Path) -> Path:
     """Write the report of a run folder.
 
     Args:
-        folder: The folder of a scout or a transfer that has come to its end.
+        folder: The folder of a scout, a transfer or a sweep that has come to its end.
 
     Returns:
         The HTML file: one file that needs nothing else.

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +14,11 @@ import pyarrow.parquet as pq
 
 from ..errors import RunFolderError, first_line
 
-Kind = Literal["scout", "transfer"]
-DONE: dict[Kind, str] = {"transfer": "summary.json", "scout": "scout.json"}
+Kind = Literal["scout", "transfer", "sweep"]
+DONE: dict[Kind, str] = {"transfer": "summary.json", "scout": "scout.json", "sweep": "sweep.json"}
+EXPECTED = "expected the --out folder of crossteach scout, crossteach transfer or crossteach sweep"
+REMADE = ("jobs.json", "plan.yaml", "results.parquet", "sweep.json")
+"""What a sweep writes anew whenever it is run: `--overwrite` would run its jobs again too."""
 
 CONTROL = re.compile(r"(?<!\\)((?:\\\\)*)\\u00(?:0[0-8bcef]|1[0-9a-f])")
 """An escaped control character in JSON: no XML and no HTML may hold one."""
@@ -29,7 +33,7 @@ class Run:
     path: Path
     kind: Kind
     summary: dict[str, Any]
-    """Content of `summary.json` or `scout.json`."""
+    """Content of `summary.json`, `scout.json` or `sweep.json`."""
     config: dict[str, Any]
     """Content of `config.json`; empty where there is none."""
 
@@ -62,12 +66,16 @@ class Run:
             raise damaged(path, "a line is not an object")
         return records
 
-    def columns(self, name: str, required: tuple[str, ...]) -> dict[str, np.ndarray] | None:
+    def columns(
+        self, name: str, required: tuple[str, ...], optional: tuple[str, ...] = (), words: tuple[str, ...] = ()
+    ) -> dict[str, np.ndarray] | None:
         """Read a parquet file of the folder as columns; None where there is none.
 
         Args:
             name: The file.
             required: Columns of numbers that it must have.
+            optional: Columns of numbers that may have gaps: NaN there.
+            words: Columns of words that may have gaps: None there.
         """
         path = self.path / name
         if not path.is_file():
@@ -77,11 +85,21 @@ class Run:
         except (OSError, pa.ArrowException) as error:
             raise damaged(path, first_line(error)) from error
         columns = {key: table[key].to_numpy(zero_copy_only=False) for key in table.column_names}
-        for key in required:
+        for key in (*required, *optional, *words):
             if key not in columns:
                 raise damaged(path, f"it has no column {key!r}")
-            if not np.issubdtype(columns[key].dtype, np.number) or not np.isfinite(columns[key]).all():
+        for key in (*required, *optional):
+            if not np.issubdtype(columns[key].dtype, np.number):
                 raise damaged(path, f"its column {key!r} does not hold numbers alone")
+        for key in required:
+            if not np.isfinite(columns[key]).all():
+                raise damaged(path, f"its column {key!r} does not hold numbers alone")
+        for key in optional:
+            columns[key] = np.where(np.isfinite(columns[key]), columns[key], np.nan)
+        for key in words:
+            if not pa.types.is_string(table.schema.field(key).type):
+                raise damaged(path, f"its column {key!r} does not hold words")
+            columns[key] = np.array([None if word is None else clean(word) for word in columns[key]], object)
         return columns
 
     def picture(self, name: str) -> str | None:
@@ -94,14 +112,14 @@ class Run:
 
 
 def open_folder(path: Path) -> Run:
-    """Open a folder that scout or transfer has brought to its end.
+    """Open a folder that scout, transfer or sweep has brought to its end.
 
     Raises:
         RunFolderError: If there is no folder, no run in it, or a run that is not whole.
     """
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
-        raise RunFolderError(f"{path} {what}; expected the --out folder of crossteach scout or crossteach transfer")
+        raise RunFolderError(f"{path} {what}; {EXPECTED}")
     config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
     if not isinstance(config, dict):
         raise damaged(path / "config.json", "it is not an object")
@@ -117,11 +135,14 @@ def open_folder(path: Path) -> Run:
             f"{path} holds a run that is not at its end (no {wanted}); "
             "run its command again, it goes on where it stopped"
         )
+    if (path / "jobs.json").is_file():
+        raise RunFolderError(
+            f"{path} holds a sweep that is not at its end (no sweep.json); run its command again "
+            f"(crossteach sweep PLAN.yaml {shlex.join(['--out', str(path)])}), it goes on where it stopped; with "
+            "--status it tells where it stands"
+        )
     inside = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
-    raise RunFolderError(
-        f"{path} holds no run ({inside[0] if inside else 'it is empty'}); "
-        "expected the --out folder of crossteach scout or crossteach transfer"
-    )
+    raise RunFolderError(f"{path} holds no run ({inside[0] if inside else 'it is empty'}); {EXPECTED}")
 
 
 def read_json(path: Path) -> Any:
@@ -139,6 +160,10 @@ def read_json(path: Path) -> Any:
 
 def damaged(path: Path, why: str) -> RunFolderError:
     """Return the error for a file that is there and cannot be used."""
+    if path.name in REMADE:
+        return RunFolderError(
+            f"{path} cannot be read ({why}); run its sweep again: it writes this file anew and keeps its jobs"
+        )
     return RunFolderError(f"{path} cannot be read ({why}); run the command of this folder again with --overwrite")
 
 

@@ -1,5 +1,7 @@
 """Numbers and findings as words."""
 
+import itertools
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -117,6 +119,17 @@ def shorten(text: str, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def slug(text: str, taken: Sequence[str] = ()) -> str:
+    """Make a name that a file and an id may bear, different from those that are taken.
+
+    Example:
+        >>> slug("kl+dp T=2"), slug("kl dp", ["kl-dp"])
+        ('kl-dp-t-2', 'kl-dp-2')
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "method"
+    return next(name for k in itertools.count(1) if (name := plain if k == 1 else f"{plain}-{k}") not in taken)
+
+
 def transfer_command(config: Mapping[str, Any], out: str) -> str:
     """Return the command that repeats a transfer, from its `config.json`."""
     settings = config.get("config", {})
@@ -140,6 +153,12 @@ def scout_command(config: Mapping[str, Any], out: str) -> str:
     source = config.get("embeddings", {}).get("source", "auto")
     parts += [["--embeddings", source]] if source != "auto" else []
     return join_lines([*parts, ["--out", out]])
+
+
+def sweep_command(folder: str, seed: int | None, device: str | None) -> str:
+    """Return the command that repeats a sweep by the plan in its folder; the seed is that of a plan without any."""
+    parts = [["crossteach sweep"], [f"{folder}/plan.yaml"], *([["--seed", str(seed)]] if seed else [])]
+    return join_lines([*parts, *([["--device", device]] if device else []), ["--out", f"{folder}-again"]])
 
 
 def join_lines(parts: Sequence[Sequence[str]]) -> str:

@@ -37,6 +37,14 @@ function value(cell) {
   return Number.isNaN(parsed) ? null : parsed;
 }
 
+// A matrix: the cell under the pointer tells its row and its column.
+for (const table of document.querySelectorAll("table.deltas")) {
+  table.addEventListener("pointerover", ({ target }) => {
+    const cell = target.closest("td");
+    if (cell) cell.title = `${cell.parentElement.cells[0].textContent} by ${table.tHead.rows[0].cells[cell.cellIndex].textContent}`;
+  });
+}
+
 // A pair in detail: two selects, or a click on a cell or a point, fill the panel from the data in the page.
 function choosePairs(data) {
   const student = document.getElementById("student");
