@@ -4,7 +4,7 @@
     python recipes/thresholds.py --data fashion                      # its Fashion-MNIST models
 
 For every ordered pair, on the gate part of the selection split (temperatures are fitted on the tune part): how much
-better the targets of a partition are than the student's own answers, by accuracy in points and by the log-probability of
+better the targets of a partition are than the student's own answers, by accuracy in points and by log-probability of
 the right class in nats, when the teacher must be ahead by a margin. Given are mean and worst over the pairs, and the
 mean share of samples that teachers teach. The results stand in docs/study.md.
 """

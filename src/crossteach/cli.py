@@ -232,6 +232,7 @@ def sweep(
     else:
         terminal.show_methods(found)
         terminal.say(f"\nOne row a job in {out / 'results.parquet'}; a run folder each in {out / 'jobs'}/")
+        terminal.say(f"crossteach report {out} makes a page of it", highlight=False)
     if not dry_run:
         require_whole(found, out)
 
@@ -239,7 +240,7 @@ def sweep(
 @app.command(epilog="Example:  crossteach report my-run")
 @_one_line_errors
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a scout or a transfer.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a scout, a transfer or a sweep.")],
     as_json: Json = False,
     store: Annotated[Path | None, typer.Option("--store", help="Taken, as everywhere; no answer is read.")] = None,
     seed: Annotated[int, typer.Option(help="Taken, as everywhere; nothing is drawn at random.")] = 0,
