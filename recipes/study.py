@@ -20,6 +20,7 @@ import yaml
 from scipy.ndimage import gaussian_filter
 
 import crossteach
+from crossteach.config import compatible
 from crossteach.data.assemble import stratified_cut
 from crossteach.files import write_bytes
 from crossteach.types import Split, Splits
@@ -65,15 +66,7 @@ TEAMS = {
 """Students with five teachers each, from several families."""
 
 OURS = ["self", "xe", "kl+dp", "kl+dp-unsupervised"]
-PAPER = {
-    "optim.schedule": "constant",
-    "optim.warmup": 0,
-    "optim.weight_decay": 0.0001,
-    "optim.clip": 1e6,
-    "optim.train_statistics": True,
-    "optim.probe_rates": [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03],
-    "gate.ask": False,
-}
+PAPER = dict(setting.split("=") for setting in compatible("paper"))
 """What --compat paper sets; docs/method.md says how it differs from ours."""
 
 Plan = dict[str, Any]

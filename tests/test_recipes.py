@@ -11,6 +11,10 @@ from pathlib import Path
 import digits
 import numpy as np
 import pytest
+import yaml
+
+import crossteach
+from crossteach.sweeping.plan import read_plan
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--set", "optim.epochs=1", "--set", "optim.lr=0.01", "--set", "views.count=1"]
@@ -93,20 +97,75 @@ def test_claims(setting):
     assert re.search(r"Areas closer than chance by pictures, p < 0.05: \d+ of \d+", shown)
 
 
-def test_study_and_ranking(setting, tmp_path):
+def test_tables_and_ranking(setting, tmp_path):
     """Three models, every ordered pair: the sweep, its tables, and how well the ranking agreed."""
     plan = tmp_path / "plan.yaml"
     models = "".join(f'  - "{setting.model(name)}"\n' for name in ("convolutional", "dense", "linear"))
     settings = "{optim.epochs: 1, optim.lr: 0.01, views.count: 1}"
-    text = f"data: {setting.data}\nmodels:\n{models}methods: [self, xe, kl+dp]\nsettings: {settings}\n"
+    text = f"data: {setting.data}\nmodels:\n{models}methods: [self, xe, kl, kl+dp]\nsettings: {settings}\n"
     plan.write_text(text)
-    shown = run("recipes/study.py", "--plan", plan, "--out", tmp_path / "out")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "crossteach.cli", "sweep", str(plan), "--out", str(out), "--quiet"]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    results = out / "results.parquet"
+    shown = run("recipes/tables.py", results)
     assert re.search(r"\| `kl\+dp` \| ungated \| 6 \|.* to `(xe|self)` \|", shown)
     for title in ("Students, ungated", "What the delta goes with", "ensemble's gain", "criterion without labels"):
         assert title in shown
-    results = tmp_path / "out" / "results.parquet"
+    assert re.search(
+        r"\| `kl` \| \d+\.\d%, \d+\.\d%, \d+\.\d% \| .* \| 32\.5%, 32\.5%, 0\.0% \| -0\.30, -6\.76 \|", shown
+    )
     ranked = run("recipes/ranking.py", results, "--data", setting.data, "--methods", "kl+dp")
     assert len([line for line in ranked.splitlines() if line.startswith("| `kl+dp` |")]) == 5
+
+
+def test_every_part_of_the_study_is_a_plan(tmp_path, monkeypatch):
+    """The plans are read and their jobs counted; the models and files that they name exist."""
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    monkeypatch.chdir(ROOT)
+    import study
+
+    jobs = {}
+    for part, plan in study.plans(tmp_path).items():
+        path = tmp_path / f"{part}.yaml"
+        path.write_text(yaml.safe_dump(plan, sort_keys=False))
+        read = read_plan(path)
+        jobs[part] = len(read.jobs())
+        for spec in read.models:
+            weights = spec.partition("@")[2].partition("?")[0]
+            assert not weights or (ROOT / weights).is_file()
+    assert jobs["core"] == 2 * 132 + 4 * 12
+    assert jobs["paper"] == 2 * 132 + 12
+    assert jobs["seeds"] == 2 * 2 * 10
+    assert jobs["fresh"] == jobs["shifted"] == jobs["small-1"] == jobs["small-10"] == 2 * 20 + 2 * 12
+    assert jobs["teachers"] == 6 * len(study.TEAMS) + 2 * len(study.TEAMS)
+    assert len(set(study.TWENTY)) == 20 and {s for s, _ in study.TWENTY} == set(study.GLYPHS)
+
+
+def test_the_data_of_the_study_are_cut_and_corrupted_as_told(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    import study
+
+    study.prepare(tmp_path)
+    glyphs = crossteach.load_data("glyphs")
+    fresh, shifted = (crossteach.load_data(f"npz:{tmp_path / name}.npz") for name in ("fresh", "shifted"))
+    assert len(fresh.train) + len(fresh.selection) == len(glyphs.selection)
+    assert [len(s) for s in (shifted.train, shifted.selection)] == [len(glyphs.train), len(glyphs.selection)]
+    pixels = [
+        data.test.inputs.read(data.test.input_rows(np.arange(200)), None, None) for data in (glyphs, fresh, shifted)
+    ]
+    assert (pixels[0] == pixels[1]).all()
+    changed = (pixels[2] - pixels[0]).abs().mean((1, 2, 3))
+    assert (changed > 0.01).all()
+    assert (fresh.test.labels == glyphs.test.labels).all() and (shifted.test.labels == glyphs.test.labels).all()
+
+
+def test_thresholds(setting):
+    shown = run("recipes/thresholds.py", setting.student, setting.teacher, "--data", setting.data)
+    rows = [line.split("|") for line in shown.splitlines() if line.startswith(("| supervised", "| unsup", "| calib"))]
+    assert len(rows) == 3 * 6
+    shares = [int(row[5].strip(" %")) for row in rows[:6]]
+    assert shares == sorted(shares, reverse=True)
 
 
 def test_scout_scale():

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -132,17 +133,26 @@ def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
     )
 
 
+LISTED_JOBS = 60
+"""More are counted by method; --json lists them all."""
+
+
 def show_plan(found: dict[str, Any]) -> None:
-    """Print the jobs of a sweep, and what is left of them costs."""
+    """Print the jobs of a sweep, or where they are many how many each method has, and what is left of them costs."""
     from .sweeping.words import cost_in_words
 
-    for job in found["jobs"]:
+    jobs = found["jobs"]
+    for job in jobs if len(jobs) <= LISTED_JOBS else ():
         teacher = f" from {job['teacher_name']}" if job["teacher_name"] else ""
         say(
             f"  {'to do' if job['to_do'] else 'not run':<8} {job['method']:<20} {job['student_name']}{teacher}, "
             f"seed {job['seed']}",
             highlight=False,
         )
+    if len(jobs) > LISTED_JOBS:
+        asked, left = (Counter(job["method"] for job in jobs if job["to_do"] or every) for every in (True, False))
+        for method, count in asked.items():
+            say(f"  {left[method]:>6} of {count} to do   {method}", highlight=False)
     say(f"{len(found['jobs'])} jobs: {found['done']} done, {found['failed_before']} failed before")
     say(cost_in_words(found["cost"]), highlight=False)
 
