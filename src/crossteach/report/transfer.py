@@ -198,14 +198,14 @@ def gate_reason(summary: dict[str, Any], config: dict[str, Any]) -> str:
     gate, settings = summary["gate"], config.get("config", {}).get("gate", {})
     loss = f"{settings['max_loss']:g} points" if "max_loss" in settings else "the loss it may risk"
     rule = (
-        "Between the old weights (α = 0) and the new (α = 1), points are tested on held samples, which have trained and "
-        f"tuned nothing. A point passes with an estimate above zero and a lower bound that excludes a loss of more than "
-        f"{loss}; the bounds hold for all points at once. Of those that pass, the best is taken."
+        "Between the old weights (α = 0) and the new (α = 1), points are tested on held samples, which have trained "
+        "and tuned nothing. A point passes with an estimate above zero and a lower bound that excludes a loss of more "
+        f"than {loss}; the bounds hold for all points at once. Of those that pass, the best is taken."
     )
     seen = gate.get("selection_seen")
     doubt = " The selection split was cut from train, which the models may have memorised." if seen else ""
     reasons = {
-        "accepted": f"That is α = {number(gate.get('alpha'), 2)}, with {points(gate.get('selection_delta'))} points there.",
+        "accepted": f"That is α = {number(gate.get('alpha'), 2)}, at {points(gate.get('selection_delta'))} points.",
         "kept_original": "None passed, so the original weights came back, bit for bit.",
         "unverified": f"There were no labels to decide with, so nothing was gated. {gate.get('evidence') or ''}",
         "diverged": f"{summary.get('training', {}).get('diverged', '')}; the original weights came back.",
