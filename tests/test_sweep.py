@@ -99,6 +99,27 @@ def test_a_whole_sweep_in_worker_processes(setting, tmp_path, capsys):
     assert (status["done"], status["waiting"], status["alive"]) == (6, 0, False)
 
 
+def test_several_teachers_at_once_one_after_the_other_and_by_features(setting, tmp_path):
+    plan = tmp_path / "plan.yaml"
+    teachers = [setting.teacher, setting.model("linear")]
+    methods = [{"method": "kl+dp", "name": order, "settings": {"curriculum.order": order}} for order in ORDERS]
+    asked = {"data": setting.data, "pairs": [[setting.student, teachers]], "methods": methods}
+    plan.write_text(json.dumps({**asked, "settings": {"optim.epochs": 1, "optim.lr": 0.01, "views.count": 1}}))
+    found = sweep(plan, tmp_path / "out", executor=Here())
+    assert (found["done"], found["failed"]) == (3, [])
+    rows = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
+    assert [r["teacher_name"] for r in rows] == ["dense + linear"] * 3
+    assert [r["ungated_transfer_delta"] is None for r in rows] == [False, True, True]
+    assert all(r["ensemble_accuracy"] > 50 for r in rows)
+    asked |= {"pairs": [[setting.student, setting.teacher]], "methods": ["crd"]}
+    plan.write_text(json.dumps({**asked, "settings": {"optim.epochs": 1, "optim.lr": 0.01}}))
+    here = Here()
+    assert sweep(plan, tmp_path / "features", executor=here)["done"] == 1
+
+
+ORDERS = ("parallel", "sequential", "soup")
+
+
 def test_a_plan_grows_and_only_what_is_new_is_done(setting, tmp_path):
     out, plan = tmp_path / "out", tmp_path / "plan.yaml"
     write(plan, setting, [setting.student, setting.teacher], "[xe, kl+dp]")

@@ -126,7 +126,7 @@ def _open(
     require_label_space(model, data)
     require_channels(model, data)
     for config, teachers in lessons:
-        others = [_another(model) for _ in range(teachers)]  # the real ones meet the two checks above on their turn
+        others = [_another(model, number) for number in range(teachers)]  # the real ones meet the checks on their turn
         open_setting(model, others, data, replace(config, force=True), store, no_progress)
     first = lessons[0][0] if lessons else None
     timed = _timings(model, first, asked[0] if asked else ViewsConfig(), data, store)
@@ -144,11 +144,11 @@ def _open(
     )
 
 
-def _another(model: TorchClassifier) -> TorchClassifier:
-    """Return a model like this one that is not this one."""
+def _another(model: TorchClassifier, number: int) -> TorchClassifier:
+    """Return a model like this one that is not this one, another for each number."""
     other = model.clone()
     with torch.no_grad():
-        next(other.module.parameters()).add_(1)
+        next(other.module.parameters()).add_(1 + number)
     return other
 
 
