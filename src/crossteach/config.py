@@ -58,7 +58,7 @@ class OptimConfig:
     """Whether dropout, drop-path and batch norm run in train mode; by default they stay as in evaluation."""
     precision: Precision = "auto"
     """auto: float32 on CPU, bfloat16 on a GPU that has it, else float16 with loss scaling."""
-    probe_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    probe_rates: tuple[float, ...] = (0.003, 0.01)
     """Learning rates the probe tries, ascending."""
     probe_steps: int = 50
     """Steps the probe gives each rate."""
