@@ -1,6 +1,5 @@
 """Every recipe runs, on a small setting and for one epoch."""
 
-import gzip
 import json
 import os
 import re
@@ -57,24 +56,6 @@ def test_pairs(setting, tmp_path):
     shown = run("recipes/pairs.py", *models, *chosen, "--out", tmp_path / "study", *SHORT)
     assert "6/6 kl+dp" in shown
     assert re.search(r"\| `kl\+dp` \| 2 \|.* to (xe|self) \|", shown)
-
-
-def test_fashion_mnist(tmp_path):
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "idx"
-    folder.mkdir()
-    for stem, count in (("train", 300), ("t10k", 200)):
-        labels = np.arange(count, dtype=np.uint8) % 10
-        images = rng.integers(0, 60, (count, 28, 28), dtype=np.uint8)
-        images[np.arange(count), labels * 2 + 4] = 255  # a bright line whose height is the class
-        header = bytes((0, 0, 8, 3)) + b"".join(n.to_bytes(4, "big") for n in images.shape)
-        (folder / f"{stem}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + images.tobytes()))
-        header = bytes((0, 0, 8, 1)) + count.to_bytes(4, "big")
-        (folder / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header + labels.tobytes()))
-    arguments = ["--folder", folder, "--out", tmp_path / "out", "--models", "mlp", "resnet", "--most-epochs", "30"]
-    shown = run("recipes/fashion_mnist.py", *arguments, *SHORT)
-    assert "14/14" in shown
-    assert "### Gated" in shown
 
 
 def test_gate_level():
