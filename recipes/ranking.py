@@ -22,9 +22,10 @@ import crossteach
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Read the runs of a study: `results.json` of recipes/pairs.py, or `results.parquet` of a sweep."""
+    """Read the runs of a study: `results.json` of recipes/pairs.py, `results.parquet` of a sweep, or a whole study."""
     if path.suffix == ".parquet":
-        return [row for row in pq.read_table(path).to_pylist() if row["teacher"]]
+        rows = pq.read_table(path).to_pylist()  # of recipes/study.py the part with all pairs
+        return [row for row in rows if row["teacher"] and row.get("part", "core") == "core"]
     return [row for row in json.loads(path.read_text()) if row["teacher"]]
 
 
