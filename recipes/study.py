@@ -113,7 +113,7 @@ def plans(data: Path) -> dict[str, Plan]:
         "fashion": {
             "data": FASHION_DATA,
             "models": FASHION,
-            "methods": [*OURS, "xe+dp"],
+            "methods": [*OURS, "xe+dp", "kl+dp+mcl", "kl+dp-unsupervised+mcl"],
         },
         "paper": {"data": "glyphs", "models": list(GLYPHS.values()), "methods": [paper[0], paper[1], paper[3]]},
     }
