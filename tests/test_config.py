@@ -66,7 +66,7 @@ BAD = {
     "optim.clip": ["0", "nan", "inf", "none"],
     "optim.train_statistics": ["2", "yes", "none"],
     "optim.precision": ["int8", "none"],
-    "optim.probe_rates": ["", "0,1", "a,b", "nan", "inf", "none", "0.1,"],
+    "optim.probe_rates": ["", "0.01,0.01", "0,1", "a,b", "nan", "inf", "none", "0.1,"],
     "optim.probe_steps": ["0", "none"],
     "views.count": ["-1", "1.5", "none"],
     "views.strength": ["-0.1", "5.1", "nan", "none"],
@@ -92,7 +92,7 @@ BAD = {
     "contrast.temperature": ["0", "-1", "nan", "none"],
     "contrast.width": ["0", "1.5", "none"],
     "contrast.negatives": ["0", "many"],
-    "gate.alphas": ["", "0,1", "0.5,1.1", "1,0.5", "nan", "none"],
+    "gate.alphas": ["", "0.5,0.5,1", "0,1", "0.5,1.1", "1,0.5", "nan", "none"],
 }
 
 

@@ -52,6 +52,13 @@ def test_a_view_that_is_known_is_not_drawn_again(monkeypatch):
     assert asked == [3, 1, 2]
 
 
+def test_the_same_views_are_found_again_by_whoever_asks():
+    data = split()
+    for _ in range(2):
+        images(Views(seed=0, count=2, augmentation=augmentation("warp")), data, [0, 1])
+    assert len(drawn._KEPT) == 1
+
+
 def test_who_changes_what_was_given_changes_nothing_that_is_kept():
     data = split()
     first = images(FEW, data, [0, 1])

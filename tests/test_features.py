@@ -9,7 +9,7 @@ from torch import nn
 
 import crossteach
 from crossteach.config import TransferConfig, with_settings
-from crossteach.errors import ModelError
+from crossteach.errors import ConfigError, ModelError
 from crossteach.features import Layer, count_features, features_of, find_layer, reading
 from crossteach.models import load_model
 
@@ -41,6 +41,31 @@ def test_a_named_layer_is_averaged_over_places(setting):
     mean, std = student.preprocess.mean, student.preprocess.std
     convolved = student.module.get_submodule("0")((IMAGES - mean[0]) / std[0])
     assert torch.allclose(features, convolved.mean((2, 3)), atol=1e-6)
+
+
+def test_what_the_next_layer_changes_in_place_is_read_before(setting):
+    student = load_model(setting.student)
+    module = student.module
+    module[2].inplace = True
+    normed = module[1](module[0](torch.as_tensor(IMAGES - student.preprocess.mean[0]) / student.preprocess.std[0]))
+    assert torch.allclose(features_of(student, Layer("1"), IMAGES), normed.mean((2, 3)), atol=1e-6)
+
+
+class Cosine(nn.Module):
+    """Its own head: a row for each class, and no layer beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(10, 64))
+
+    def forward(self, x):
+        return nn.functional.normalize(x.flatten(1), dim=1) @ nn.functional.normalize(self.weight, dim=1).T
+
+
+def test_a_model_that_is_its_own_head_is_refused(setting):
+    model = replace(load_model(setting.student), module=Cosine())
+    with pytest.raises(ModelError, match="no layer scores its 10 classes"):
+        find_layer(model, "auto", "contrast.student_layer")
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet10t", "mixer_s32_224"])
@@ -92,7 +117,7 @@ class Odd(nn.Module):
         return self.head(self.pair(x.flatten(1))[0])
 
 
-@pytest.mark.parametrize(("name", "problem"), [("unused", "NoneType"), ("pair", "not tuple")])
+@pytest.mark.parametrize(("name", "problem"), [("unused", "it is not reached"), ("pair", "not tuple")])
 def test_a_layer_without_features_is_refused_with_the_layers(setting, name, problem):
     model = replace(load_model(setting.student), module=Odd())
     with pytest.raises(ModelError, match=f"layer '{name}' .* gives no features: .*{problem}.* unused, pair, head"):
@@ -136,12 +161,12 @@ def test_a_resumed_run_ends_as_if_it_had_not_been_cut(setting, tmp_path, method,
     assert whole.summary["ungated"] == resumed.summary["ungated"]
 
 
-@pytest.mark.parametrize("trains", ["head", "lora:2"])
+@pytest.mark.parametrize("trains", ["last", "lora:2"])
 def test_a_part_of_the_student_may_learn_from_features(setting, tmp_path, trains):
     result = run(setting, tmp_path / "run", "method=crd", f"optim.trains={trains}", "gate.ask=false")
     before, after = (m.module.state_dict() for m in (load_model(setting.student), result.student))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == ({"6.weight", "6.bias"} if trains == "head" else {"0.weight", "6.weight"})
+    assert {"0.weight", "6.weight"} & changed if trains == "lora:2" else "6.weight" in changed
 
 
 def test_features_need_a_model_that_shows_them(setting, tmp_path):
@@ -163,4 +188,31 @@ def test_features_need_a_model_that_shows_them(setting, tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(ModelError, match=re.escape("give contrast.teacher_layer=NAME, one of 0, 1, 2, 3")):
         run(setting, tmp_path / "run", "method=cd", "contrast.teacher_layer=layer4")
+    assert not pathlib.Path(tmp_path / "run").exists()
+
+
+def test_every_teacher_has_a_rate_of_its_own(setting, tmp_path, monkeypatch):
+    """The probe of one teacher is no other teacher's, though no answer of either is a target."""
+    found, real = [], crossteach.transferring.choose_rate
+
+    def choose(*arguments, **named):
+        found.append(arguments[5]["models"])
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(crossteach.transferring, "choose_rate", choose)
+    short = ("method=cd", "optim.lr=none", "optim.epochs=1", "optim.probe_steps=2")
+    for name in ("dense", "linear"):
+        run(setting, tmp_path / name, *short, teachers=[load_model(setting.model(name))])
+    assert found[0][0] == found[1][0] and found[0][1] != found[1][1]
+
+
+def test_settings_of_features_that_mean_nothing_are_refused(setting, tmp_path):
+    with pytest.raises(ConfigError, match=r"method 'kl' compares no features, so contrast\.\* means nothing"):
+        run(setting, tmp_path / "run", "method=kl", "contrast.width=64")
+    with pytest.raises(ConfigError, match=r"method 'cd' teaches features, and optim\.trains=head changes none"):
+        run(setting, tmp_path / "run", "method=cd", "optim.trains=head")
+    second = replace(load_model(setting.model("linear")), module=headless())
+    several = [load_model(setting.teacher), second]
+    with pytest.raises(ModelError, match="no layer scores its 10 classes"):
+        run(setting, tmp_path / "run", "method=cd", "curriculum.order=sequential", teachers=several)
     assert not pathlib.Path(tmp_path / "run").exists()

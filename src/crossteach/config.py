@@ -82,7 +82,7 @@ class OptimConfig:
         _require(
             len(self.probe_rates) > 0
             and 0 < min(self.probe_rates) <= max(self.probe_rates) < math.inf
-            and list(self.probe_rates) == sorted(self.probe_rates),
+            and list(self.probe_rates) == sorted(set(self.probe_rates)),
             "optim.probe_rates must rise and be above 0",
             self.probe_rates,
         )
@@ -192,7 +192,7 @@ class GateConfig:
         _require(0.5 < self.level < 1, "gate.level must lie in (0.5, 1)", self.level)
         inside = len(self.alphas) > 0 and all(0 < alpha <= 1 for alpha in self.alphas)
         _require(
-            inside and list(self.alphas) == sorted(self.alphas), "gate.alphas must rise within (0, 1]", self.alphas
+            inside and list(self.alphas) == sorted(set(self.alphas)), "gate.alphas must rise within (0, 1]", self.alphas
         )
 
 
@@ -274,6 +274,9 @@ def _differing(settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix:
             found[prefix + key] = value
     return found
 
+
+PROCEDURE = 2
+"""Raised when defaults or rules change what a run of the same settings computes: sweeps then do their jobs anew."""
 
 COMPAT: dict[str, tuple[str, ...]] = {
     "paper": (

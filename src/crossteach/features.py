@@ -33,20 +33,21 @@ class Layer:
 class Seen:
     """What a layer has shown in the last forward pass."""
 
-    values: Any = None
+    features: Float[Tensor, "N F"] | None = None
+    """In float32, averaged over places or tokens where there are any; None before the layer is reached."""
 
-    def features(self) -> Float[Tensor, "N F"]:
-        """Return the last features in float32, averaged over places or tokens where there are any.
+    def keep(self, values: Any) -> None:
+        """Take features from what a layer is given or returns, at once: the next layer may work in place.
 
         Raises:
-            ModelError: If the layer was not reached, or its values are no features.
+            ModelError: If the values are no features.
         """
-        values = self.values
         if not isinstance(values, Tensor) or values.ndim not in (2, 3, 4) or not values.is_floating_point():
             what = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise ModelError(f"expected [N, F], [N, tokens, F] or [N, F, h, w], not {what}")
         values = values.float()
-        return values.mean((2, 3)) if values.ndim == 4 else values.mean(1) if values.ndim == 3 else values
+        mean = values.mean((2, 3)) if values.ndim == 4 else values.mean(1) if values.ndim == 3 else values.clone()
+        self.features = mean
 
 
 @contextmanager
@@ -55,10 +56,10 @@ def reading(module: nn.Module, layer: Layer) -> Iterator[Seen]:
     seen, place = Seen(), module.get_submodule(layer.name)
 
     def keep_input(_: nn.Module, given: tuple[Any, ...]) -> None:
-        seen.values = given[0] if given else None
+        seen.keep(given[0] if given else None)
 
     def keep_output(_: nn.Module, __: tuple[Any, ...], returned: Any) -> None:
-        seen.values = returned
+        seen.keep(returned)
 
     watching = (
         place.register_forward_pre_hook(keep_input) if layer.of_input else place.register_forward_hook(keep_output)
@@ -84,15 +85,19 @@ def find_layer(classifier: TrainableClassifier, name: str, setting: str) -> Laye
     if name in modules:
         return Layer(name)
     head = find_head(classifier.module, classifier.n_classes)
-    if name == AUTO and head is not None:
-        return Layer(next(key for key, module in modules.items() if module is head), of_input=True)
+    place = next((key for key, module in modules.items() if module is head), None)
+    if name == AUTO and place is not None:
+        return Layer(place, of_input=True)
     problem = f"no layer scores its {classifier.n_classes} classes" if name == AUTO else f"it has no layer {name!r}"
-    raise ModelError(f"the features of {classifier.spec!r} cannot be found: {problem}; {_one_of(modules, setting)}")
+    raise ModelError(
+        f"the features of {classifier.spec!r} cannot be found: {problem}; {_one_of(classifier.module, setting)}"
+    )
 
 
-def _one_of(modules: dict[str, nn.Module], setting: str) -> str:
-    more = f" and {len(modules) - LISTED} more" if len(modules) > LISTED else ""
-    return f"give {setting}=NAME, one of {', '.join(list(modules)[:LISTED]) or '(it has no layers)'}{more}"
+def _one_of(module: nn.Module, setting: str) -> str:
+    names = [name for name, _ in module.named_modules() if name]
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"give {setting}=NAME, one of {', '.join(names[:LISTED]) or '(it has no layers)'}{more}"
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,9 @@ def features_of(
     """Ask a model for its features, in evaluation mode and without gradient."""
     with evaluation_mode(classifier), reading(classifier.module, layer) as seen:
         classifier.logits(images)
-    return seen.features()
+    if seen.features is None:
+        raise ModelError("it is not reached")
+    return seen.features
 
 
 @torch.no_grad()
@@ -133,7 +140,7 @@ def count_features(
         if len(features) == len(images):
             return features.shape[1]
         problem = f"it gives {len(features)} rows for {len(images)} images"
-    modules = {key: module for key, module in classifier.module.named_modules() if key}
     raise ModelError(
-        f"layer {layer.name!r} of {classifier.spec!r} gives no features: {problem}; {_one_of(modules, setting)}"
+        f"layer {layer.name!r} of {classifier.spec!r} gives no features: {problem}; "
+        f"{_one_of(classifier.module, setting)}"
     )

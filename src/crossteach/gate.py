@@ -81,7 +81,8 @@ def decide(held: Held, config: GateConfig) -> GateResult:
         if step.delta.estimate > 0 and step.delta.low > -config.max_loss and not harmed
     ]
     if not passing:
-        return GateResult("kept_original", 0.0, 0.0, steps, classes=looked_at[-1][1])
+        told = next((told for harmed, told in looked_at if harmed), looked_at[-1][1])
+        return GateResult("kept_original", 0.0, 0.0, steps, classes=told)
     best = max(passing, key=lambda place: (steps[place].delta.estimate, steps[place].alpha))
     return GateResult("accepted", steps[best].alpha, steps[best].delta.estimate, steps, classes=looked_at[best][1])
 

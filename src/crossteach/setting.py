@@ -98,7 +98,8 @@ def open_setting(
     _require_part(student, method, config)
     views = views_of(config.views, data)
     view = _try_views(views, data, student)
-    features = None if method.features is None else _find_features(student, teachers[0], view, config.contrast)
+    found = [_find_features(student, t, view, config.contrast) for t in teachers if method.features is not None]
+    features = found[0] if found else None  # several teachers teach one after the other, each in a setting of its own
     return Setting(student, tuple(teachers), data, views, config, name, method, store, progress, features, notes)
 
 
@@ -155,6 +156,14 @@ def _require_settings_that_fit(
         raise ConfigError(f"method {name!r} has no KL term, so partition.kl_weight={weight:g} means nothing; drop it")
     if weight is not None and weight < 1 and not method.labels:
         raise ConfigError(f"method {name!r} reads no labels, so partition.kl_weight must be 1, not {weight:g}")
+    if method.features is None and config.contrast != ContrastConfig():
+        raise ConfigError(
+            f"method {name!r} compares no features, so contrast.* means nothing; drop it, or use cd or crd"
+        )
+    if method.features is not None and config.optim.part[0] == "head":
+        raise ConfigError(
+            f"method {name!r} teaches features, and optim.trains=head changes none; use last, lora or all"
+        )
     margin, top = config.partition.margin, config.partition.top_classes
     if margin and not method.margin:
         raise ConfigError(f"method {name!r} knows no margin, so partition.margin={margin:g} means nothing; drop it")
@@ -185,7 +194,7 @@ def _try_views(views: Views, data: Splits, student: TrainableClassifier) -> View
     """Draw two views before anything is written: a user's augmentation may be wrong."""
     index = np.arange(min(2, len(data.train)))
     try:
-        view = views.batch(data.train, index, np.zeros(len(index), np.int64))
+        view = replace(views.batch(data.train, index, np.zeros(len(index), np.int64)), keep=False)
         drawn = view.images(student.preprocess)
     except CrossteachError:
         raise

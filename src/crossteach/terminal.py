@@ -15,7 +15,7 @@ def say(what: Any, highlight: bool = True, style: str | None = None) -> None:
     """Print a text or a table on standard output."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 132).print(what, highlight=highlight, style=style)
+    Console(width=None if sys.stdout.isatty() else 132, markup=False).print(what, highlight=highlight, style=style)
 
 
 def print_json(document: Any) -> None:

@@ -261,9 +261,10 @@ def _with_contrast(
 ) -> Float[Tensor, ""]:
     """Weigh cross-entropy against the loss on features."""
     pair, weights = lesson.features, lesson.method.features
-    assert pair is not None and weights is not None and seen is not None and batch.labels is not None
+    assert pair is not None and weights is not None and seen is not None and seen.features is not None
+    assert batch.labels is not None
     theirs = features_of(pair.tutor, pair.teacher, batch.view.images(pair.tutor.preprocess))
-    apart: Tensor = contrast(seen.features(), theirs.to(loss.device), batch.labels.to(loss.device))
+    apart: Tensor = contrast(seen.features, theirs.to(loss.device), batch.labels.to(loss.device))
     return weights.label_weight * loss + weights.weight * apart
 
 

@@ -157,14 +157,14 @@ def _probe(setting: Setting, lesson: Lesson, tune: Split) -> float:
     described = setting.config.to_dict()
     key = {
         "method": setting.method_name,
-        "models": [setting.student.fingerprint, *(t.fingerprint for t in setting.tutors)],
+        "models": [setting.student.fingerprint, *(t.fingerprint for t in _asked(setting))],
         "data": [setting.data.fingerprint, split_fingerprint(tune)],
         "views": [setting.views.key, setting.views.count],
         "device": setting.student.device.type,
         "seed": setting.config.seed,
         "temperatures": lesson.temperatures,
         **{name: described[name] for name in ("optim", "partition")},
-        **({"contrast": described["contrast"]} if setting.features else {}),
+        **({"contrast": described["contrast"]} if setting.features is not None else {}),
     }
     rate, _ = choose_rate(
         setting.student,
@@ -176,6 +176,11 @@ def _probe(setting: Setting, lesson: Lesson, tune: Split) -> float:
         setting.progress,
     )
     return rate
+
+
+def _asked(setting: Setting) -> tuple[Classifier, ...]:
+    """Return the models whose answers, or features, the student is taught with."""
+    return setting.tutors if setting.features is None else (setting.features.tutor,)
 
 
 def _objective(setting: Setting, lesson: Lesson, tune: Split) -> Objective | None:

@@ -143,7 +143,8 @@ def stratified_cut(
         chosen[order] = np.floor((rank + 1) * share + offset) > np.floor(rank * share + offset)
     if not chosen.any() or chosen.all():
         raise DataError(
-            f"the {split.name} split has too few samples ({count}) to cut {share:.0%} off it; give a selection split"
+            f"the {split.name} split has too few samples ({count}) or groups to cut {share:.0%} off it; "
+            "give a selection split"
         )
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
 

@@ -50,7 +50,7 @@ def drawn_view(split: Split, key: tuple[object, ...]) -> DrawnView:
     """Return what is kept of a view, or begin it in the place of those begun first.
 
     Args:
-        split: Its samples; when nobody holds it any more, its views are forgotten.
+        split: Its samples; when nobody holds it any more, its views go when the next view begins.
         key: What the pixels depend on beside the split.
     """
     for view in _KEPT:

@@ -174,7 +174,7 @@ class ViewBatch:
         if size not in self._drawn:
             shown = set(self.numbers.tolist())
             if self.keep and len(shown) == 1:
-                key = self.seed, self.augmentation, shown.pop()
+                key = self.seed, self.augmentation.name, shown.pop()
                 self._drawn[size] = drawn_view(self.split, key).read(self.index, self._draw_again)
             else:
                 self._drawn[size] = self._draw(self.index, self.numbers, size)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..check import require_channels, require_label_space, require_test_labels
-from ..config import PartitionConfig, TransferConfig, ViewsConfig, changed
+from ..config import PROCEDURE, PartitionConfig, TransferConfig, ViewsConfig, changed
 from ..data import load_data, split_fingerprint
 from ..data.assemble import TUNE_SHARE
 from ..data.drawn import ROOM
@@ -127,7 +127,9 @@ def _open(
     require_channels(model, data)
     for config, teachers in lessons:
         others = [_another(model, number) for number in range(teachers)]  # the real ones meet the checks on their turn
-        open_setting(model, others, data, replace(config, force=True), store, no_progress)
+        layer = config.contrast.student_layer  # the stand-ins are built like the student
+        config = replace(config, force=True, contrast=replace(config.contrast, teacher_layer=layer))
+        open_setting(model, others, data, config, store, no_progress)
     first = lessons[0][0] if lessons else None
     timed = _timings(model, first, asked[0] if asked else ViewsConfig(), data, store)
     return ModelFacts(
@@ -185,6 +187,7 @@ def _seconds_an_answer(model: TorchClassifier, views: Views, data: Splits) -> fl
     def answer() -> None:
         score(model, views.batch(data.train, rows, np.zeros(len(rows), np.int64)).images(model.preprocess))
 
+    views = replace(views, count=0)  # so that none is kept, and each is timed
     answer()  # the first one also allocates
     return _seconds(answer) / len(rows)
 
@@ -193,7 +196,8 @@ def _seconds_a_step(model: TorchClassifier, config: TransferConfig, data: Splits
     method = replace(METHODS["self"], frozen_student=False)
     short = replace(config, partition=PartitionConfig())
     tutors = _Nobody(model.n_classes)
-    lesson = Lesson(method, short, data.train, views_of(config.views, data), tutors, 1e-4, STEPS, STEPS)
+    drawn = replace(views_of(config.views, data), count=0)  # so that none is kept, and each is timed
+    lesson = Lesson(method, short, data.train, drawn, tutors, 1e-4, STEPS, STEPS)
     copy = model.clone()
     train(copy, replace(lesson, max_steps=1))  # the first one also sets up the optimiser
     return _seconds(lambda: train(copy, lesson)) / STEPS
@@ -234,8 +238,8 @@ def _resident() -> int:
 def name_jobs(jobs: Sequence[Job], surveyed: Survey) -> dict[str, Job]:
     """Name every job by what it computes: the same name in every plan that holds it.
 
-    A name holds a digest of weights and data and of all settings that are not the defaults, so a plan may grow, be
-    reordered, or rename its methods, and what is whole stays whole.
+    A name holds a digest of weights and data, of all settings that are not the defaults, and of which defaults these
+    are, so a plan may grow, be reordered, or rename its methods, and what is whole stays whole.
 
     Raises:
         ConfigError: If two jobs compute the same.
@@ -248,6 +252,7 @@ def name_jobs(jobs: Sequence[Job], surveyed: Survey) -> dict[str, Job]:
             "student": student.fingerprint,
             "teachers": [t.fingerprint for t in teachers],
             "settings": changed(job.config.to_dict()),
+            "procedure": PROCEDURE,
         }
         if ":" in job.config.views.augmentation:  # a file of the user's may change under its name
             described["views"] = views_of(job.config.views, surveyed.data).key
@@ -314,7 +319,8 @@ def _lesson_seconds(job: Job, surveyed: Survey) -> float:
     step = student.step_seconds
     _, method = choose_method(job.config.method, data.train.labels is not None)
     if job.config.views.live or not job.config.views.count or method.features is not None:
-        step += optim.batch_size * sum(surveyed.models[t].answer_seconds for t in (job.student, *job.teachers))
+        asked = job.teachers if method.features is not None else (job.student, *job.teachers)
+        step += optim.batch_size * sum(surveyed.models[t].answer_seconds for t in asked)
     tune = TUNE_SHARE * len(data.selection)
     steps = optim.epochs * math.ceil(len(data.train) / optim.batch_size)
     evaluated = optim.epochs * tune + 2 * len(data.test)
