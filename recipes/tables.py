@@ -22,6 +22,9 @@ Row = dict[str, Any]
 
 PUBLISHED = {
     "kl": (32.5, 32.5, 0.0, -0.30, -6.76),
+    "xe-kl": (42.5, 42.3, 0.0, -0.02, -4.52),
+    "cd": (0.0, 16.3, 0.0, -1.90, -84.0),
+    "crd": (0.0, 16.8, 0.0, -0.82, -4.75),
     "xe-kl+mcl": (80.0, 60.8, 0.0, -6.45, -80.3),
     "kl+dp": (92.5, 73.8, 0.0, 0.32, -1.97),
     "kl+dp-unsupervised": (82.5, 69.0, 0.0, -0.06, -82.2),
@@ -291,7 +294,9 @@ def sections(parts: dict[str, list[Row]]) -> Iterator[tuple[str, list[str]]]:
     for part, rows in parts.items():
         yield f"{part}: methods", by_method(rows)
     core = parts.get("core") or next(iter(parts.values()))
-    yield "Beside the paper", beside_the_paper(core + parts.get("paper", parts.get("paper-twenty", [])))
+    theirs = parts.get("paper", parts.get("paper-twenty", []))
+    twenty = [r for r in parts.get("family", []) if r["method"] in PUBLISHED and not r["method"].startswith("kl+dp")]
+    yield "Beside the paper", beside_the_paper(core + theirs + twenty)
     yield "Gain, loss and transfer rate, ungated", transferred(core)
     yield "Students, ungated", by_student(core)
     yield "What the delta goes with (Spearman, bootstrap over students)", influence(core)
