@@ -1,17 +1,23 @@
-"""Eight more architectures for studies, beside the four of the demo: families, norms and sizes that differ.
+"""Twelve architectures for studies: the demo's four and eight more, with families, norms and sizes that differ.
 
     python -m crossteach.demo.train_checkpoints --zoo recipes/zoo.py --out recipes/zoo [NAME ...]
+    python -m crossteach.demo.train_checkpoints --zoo recipes/zoo.py --out recipes/zoo --tail [NAME ...]
 
-Their weights stand in recipes/zoo/, trained by this command until validation stalls (together under 1 MB). A spec reads
-`py:recipes/zoo.py:vit@recipes/zoo/vit.safetensors`. They read 32x32 grey images in [0, 1], as the demo's do.
+Their weights stand in recipes/zoo/ (together under 1 MB), trained by the first command until validation stalls, and
+then by the second, so that no weights were picked on the split that selects. A spec reads
+`py:recipes/zoo.py:vit@recipes/zoo/vit.safetensors`. They read 32x32 grey images in [0, 1].
 """
 
 import torch
 from torch import Tensor, nn
 
-from crossteach.demo.zoo import MeanHead, MixerBlock, Patches, describe
+from crossteach.demo import zoo as demo
+from crossteach.demo.zoo import MeanHead, MixerBlock, Patches, convnet, describe, mixer, mlp, resnet
+
+__all__ = ["convnet", "mixer", "mlp", "resnet"]
 
 RATES = {
+    **demo.RATES,
     "convnet_wide": 3e-3,
     "convnet_plain": 2e-3,
     "convnet_small": 3e-3,
@@ -25,6 +31,10 @@ RATES = {
 
 STRENGTHS = {"mixer_deep": 0.5}
 """How far the views of a model's training departed from its images; 1 where nothing is said."""
+
+TAIL_STRENGTHS = {"mlp": 0.5, "mlp_wide": 0.5, "vit": 0.5}
+"""The same of the tail: 1, or the strength of a transfer's views where plain fine-tuning on those still gained more
+than half a point."""
 
 
 def convolutions(widths: tuple[int, ...], norm: bool, num_classes: int) -> nn.Module:
