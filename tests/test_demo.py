@@ -14,10 +14,10 @@ def test_the_demo_compares_teaches_and_proves(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "SETTINGS", QUICK)
     main_exits_0(["demo", "--out", str(tmp_path), "--quiet"])
     shown = capsys.readouterr().out
-    for word in ("mlp", "mixer", "resnet", "convnet", "kl+dp", "self+labels", "crossteach transfer --student"):
+    for word in ("mlp", "mixer", "resnet", "convnet", "xe+dp", "xe", "crossteach transfer --student"):
         assert word in shown
     folders = sorted(p.name for p in tmp_path.iterdir())
-    assert folders == sorted(["scout", "resnet-mlp-kl", "resnet-self+labels", "resnet-mlp-auto", *STRONGER])
+    assert folders == sorted(["scout", "resnet-mlp-kl", "resnet-xe", "resnet-mlp-auto", *STRONGER])
     assert all((tmp_path / name / "student" / "model.safetensors").is_file() for name in folders if name != "scout")
     found = json.loads((tmp_path / "scout" / "scout.json").read_text())
     accuracies = {m["name"]: m["accuracy"] for m in found["models"]}
@@ -29,7 +29,7 @@ def test_the_demo_compares_teaches_and_proves(tmp_path, capsys, monkeypatch):
     main_exits_0(["demo", "--out", str(tmp_path), "--quiet", "--json"])
     again = json.loads(capsys.readouterr().out)
     assert again["scout"] == found
-    assert [s["method"] for s in again["transfers"]] == ["kl", "self+labels", "kl+dp", "kl", "kl+dp"]
+    assert [s["method"] for s in again["transfers"]] == ["kl", "xe", "xe+dp", "kl", "xe+dp"]
 
 
 STRONGER = ["resnet-convnet-kl", "resnet-convnet-auto"]

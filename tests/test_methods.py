@@ -72,7 +72,7 @@ def test_slow_weights_may_follow_any_name():
             slow = find_method(f"{name}+mcl")
             assert slow.slow_weights and (slow.targets, slow.kl_weight) == (method.targets, method.kl_weight)
     assert find_method("xe-kl").kl_weight == 0.5 and find_method("xe-kl+mcl").kl_weight == 0.68
-    assert choose_method("auto+mcl", True)[0] == "kl+dp+mcl"
+    assert choose_method("auto+mcl", True)[0] == "xe+dp+mcl"
     assert choose_method("auto+mcl", False)[0] == "kl+dp-unsupervised+mcl"
     for wrong in ("+mcl", "kl+mcl+mcl", "xe-kl+mcl+mcl", "mcl", "magic+mcl"):
         with pytest.raises(ConfigError, match=r"unknown method .*; \+mcl may follow"):

@@ -97,8 +97,8 @@ class ViewsConfig:
     """Views of each sample, shown in turn; 0 draws fresh ones and runs the tutors live."""
     augmentation: str = "auto"
     """warp, crop, none, FILE.py:FUNCTION, or auto: what suits the data."""
-    strength: float = 1.0
-    """Scales how far a view departs from its sample."""
+    strength: float = 0.5
+    """Scales how far a view departs from its sample; 1 is what models are commonly trained with."""
     seed: int = 0
     """Of the views; the run's own seed only orders the samples, so that all seeds share the stored answers."""
     live: bool = False
@@ -275,7 +275,7 @@ def _differing(settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix:
     return found
 
 
-PROCEDURE = 2
+PROCEDURE = 3
 """Raised when defaults or rules change what a run of the same settings computes: sweeps then do their jobs anew."""
 
 COMPAT: dict[str, tuple[str, ...]] = {

@@ -133,7 +133,7 @@ METHODS: dict[str, Method] = {
 """Every method by name; `+mcl` behind any of them returns its slow weights, see `find_method`."""
 
 SLOW = "+mcl"
-DEFAULT_WITH_LABELS = "kl+dp"
+DEFAULT_WITH_LABELS = "xe+dp"
 DEFAULT_WITHOUT_LABELS = "kl+dp-unsupervised"
 
 

@@ -15,12 +15,12 @@ MODELS = ("mlp", "mixer", "resnet", "convnet")
 STUDENT, WEAKER, STRONGER = "resnet", "mlp", "convnet"
 LESSONS = (
     ("kl", WEAKER),
-    ("self+labels", None),
+    ("xe", None),
     ("auto", WEAKER),
     ("kl", STRONGER),
     ("auto", STRONGER),
 )
-"""Plain distillation, the control, and ours; the control knows no teacher, so it stands for both."""
+"""Plain distillation, plain fine-tuning, and ours; fine-tuning knows no teacher, so it stands for both."""
 
 SETTINGS: tuple[str, ...] = ()
 
