@@ -25,16 +25,18 @@ from crossteach.data.assemble import stratified_cut
 from crossteach.files import write_bytes
 from crossteach.types import Split, Splits
 
-ZOO = ("convnet_wide", "convnet_plain", "convnet_small", "resnet_bn", "mlp_wide", "mixer_deep", "vit", "vit_deep")
-GLYPHS = {name: f"demo:{name}" for name in ("mlp", "mixer", "resnet", "convnet")} | {
-    name: f"py:recipes/zoo.py:{name}@recipes/zoo/{name}.safetensors" for name in ZOO
+ZOO = (
+    *("mlp", "mixer", "resnet", "convnet", "convnet_wide", "convnet_plain", "convnet_small"),
+    *("resnet_bn", "mlp_wide", "mixer_deep", "vit", "vit_deep"),
+)
+GLYPHS = {name: f"py:recipes/zoo.py:{name}@recipes/zoo/{name}.safetensors" for name in ZOO}
+FASHION = {
+    name: f"py:recipes/zoo.py:{name}@recipes/fashion/{name}.safetensors?num_classes=10"
+    for name in ("mlp", "mlp_wide", "mixer", "resnet", "convnet", "convnet_plain")
 }
-FASHION = [
-    f"py:crossteach.demo.zoo:{name}@recipes/fashion/{name}.safetensors?num_classes=10"
-    for name in ("mlp", "mixer", "resnet", "convnet")
-]
-"""Trained by `python -m crossteach.demo.train_checkpoints --data idx:FOLDER?selection_from=test --patience 3
---most-epochs 150 --out recipes/fashion` on all 60,000 training images."""
+"""Trained on all 60,000 images by `python -m crossteach.demo.train_checkpoints --zoo recipes/zoo.py --out
+recipes/fashion --data idx:FOLDER?selection_from=test NAME ...` with `--patience 3 --most-epochs 150` until validation
+stalled, then with `--tail --strength 0.5`."""
 
 FASHION_DATA = "idx:/usr/share/datasets/fashion-mnist?selection_from=test&train_samples=12000"
 """Debian's package dataset-fashion-mnist. Half of the test images select, the other half reports."""
@@ -59,16 +61,25 @@ TEAMS = {
 }
 """Students with five teachers each, from several families."""
 
-OURS = ["self", "xe", "kl+dp", "kl+dp-unsupervised"]
+OURS = ["xe+dp", "kl+dp-unsupervised"]
+"""The defaults with labels and without."""
+CONTROLS = ["self", "xe"]
 PAPER = dict(setting.split("=") for setting in compatible("paper"))
 """What --compat paper sets; docs/method.md says how it differs from ours."""
+
+FASHION_TWELVE = (
+    *(("mlp", "resnet"), ("mlp", "convnet"), ("mlp_wide", "mixer"), ("mlp_wide", "convnet_plain")),
+    *(("mixer", "mlp"), ("mixer", "convnet_plain"), ("resnet", "mlp_wide"), ("resnet", "convnet")),
+    *(("convnet", "mixer"), ("convnet", "mlp_wide"), ("convnet_plain", "resnet"), ("convnet_plain", "mlp")),
+)
+"""Fixed pairs: every model is a student twice."""
 
 Plan = dict[str, Any]
 
 
-def pairs(named: Any) -> list[list[Any]]:
+def pairs(named: Any, zoo: dict[str, str] = GLYPHS) -> list[list[Any]]:
     """Write pairs of names as pairs of specs."""
-    return [[GLYPHS[s], [GLYPHS[x] for x in t] if isinstance(t, tuple) else GLYPHS[t]] for s, t in named]
+    return [[zoo[s], [zoo[x] for x in t] if isinstance(t, tuple) else zoo[t]] for s, t in named]
 
 
 def variant(method: str, name: str, **settings: Any) -> Plan:
@@ -78,44 +89,57 @@ def variant(method: str, name: str, **settings: Any) -> Plan:
 
 def plans(data: Path) -> dict[str, Plan]:
     """List the parts, what matters most first. `data` holds the files that some of them need."""
-    paper = [{"method": m, "name": f"paper: {m}", "settings": PAPER} for m in ("kl", "kl+dp", "xe-kl+mcl", "xe")]
+    paper = [{"method": m, "name": f"paper: {m}", "settings": PAPER} for m in ("kl", "kl+dp", "xe")]
     features = {"optim__probe_rates": PAPER["optim.probe_rates"]}
     several = [
         variant(method, f"{method}, {order}", curriculum__order=order, curriculum__budget="total")
-        for method in ("kl+dp", "kl+dp-unsupervised")
+        for method in OURS
         for order in ("parallel", "sequential", "soup")
     ]
+    glyphs = {"data": "glyphs", "models": list(GLYPHS.values())}
     twenty = {"data": "glyphs", "pairs": pairs(TWENTY)}
+    ours = {**twenty, "methods": [*CONTROLS, *OURS]}
     return {
-        "core": {"data": "glyphs", "models": list(GLYPHS.values()), "methods": [*OURS, "self+labels", "wise-ft"]},
+        "core": {**glyphs, "methods": [*CONTROLS, "self+labels", "wise-ft", *OURS]},
+        "fashion": {
+            "data": FASHION_DATA,
+            "models": list(FASHION.values()),
+            "methods": [*CONTROLS, "wise-ft", *OURS, "kl+dp", *paper],
+        },
+        "paper": {**glyphs, "methods": paper},
+        "teachers": {"data": "glyphs", "pairs": pairs(TEAMS.items()), "methods": several},
+        "shifted": {**ours, "data": f"npz:{data / 'shifted.npz'}"},
+        "fresh": {**ours, "data": f"npz:{data / 'fresh.npz'}"},
+        "small-10": {**ours, "data": "glyphs?train_samples=1317"},
+        "small-1": {**ours, "data": "glyphs?train_samples=132"},
         "family": {
             **twenty,
             "methods": [
-                *(*OURS, "xe+dp", "kl+dp+mcl", "kl+dp-unsupervised+mcl", "kl+dp-soft", "kl+dp-calibrated"),
-                *("kl+dp-flips-mean", "kl+ensemble", "kl"),
-                variant("kl+dp", "kl+dp, T 2", partition__temperature=2),
-                variant("kl+dp-unsupervised", "kl+dp-unsupervised, T 2", partition__temperature=2),
-                variant("kl+dp", "kl+dp, rate 0.001", optim__lr=0.001),
-                variant("kl+dp-unsupervised", "kl+dp-unsupervised, rate 0.001", optim__lr=0.001),
-                *("kl+dp-random", "kl+dp-random-teacher"),
-                *("kl+dp-flips", "kl+dp-not-negative", "xe-kl", "xe-kl+mcl"),
+                *("kl+dp", "kl+ensemble", "kl+dp-random", "kl+dp-random-teacher", "kl", "xe-kl", "xe-kl+mcl"),
+                variant("xe", "xe, wide views", views__strength=1),
+                *(variant(m, f"{m}, wide views", views__strength=1) for m in OURS),
+                *("xe+dp+mcl", "kl+dp+mcl", "kl+dp-unsupervised+mcl", "kl+dp-soft", "kl+dp-calibrated"),
+                *("kl+dp-flips", "kl+dp-not-negative", "kl+dp-flips-mean"),
+                {"method": "xe-kl+mcl", "name": "paper: xe-kl+mcl", "settings": PAPER},
                 variant("cd", "cd", **features),
                 variant("crd", "crd", **features),
             ],
         },
-        "paper-twenty": {**twenty, "methods": paper},
-        "teachers": {"data": "glyphs", "pairs": pairs(TEAMS.items()), "methods": ["self", "xe", *several]},
-        "fresh": {**twenty, "data": f"npz:{data / 'fresh.npz'}", "methods": OURS},
-        "shifted": {**twenty, "data": f"npz:{data / 'shifted.npz'}", "methods": OURS},
-        "small-1": {**twenty, "data": "glyphs?train_samples=132", "methods": OURS},
-        "small-10": {**twenty, "data": "glyphs?train_samples=1317", "methods": OURS},
-        "seeds": {**twenty, "pairs": pairs(TWENTY[::2]), "methods": OURS[2:], "seeds": [1, 2]},
-        "fashion": {
+        "seeds": {**twenty, "pairs": pairs(TWENTY[::2]), "methods": OURS, "seeds": [1, 2]},
+        "fashion-search": {
             "data": FASHION_DATA,
-            "models": FASHION,
-            "methods": [*OURS, "xe+dp", "kl+dp+mcl", "kl+dp-unsupervised+mcl"],
+            "pairs": pairs(FASHION_TWELVE, FASHION),
+            "methods": [
+                *(variant(m, f"{m}, wide views", views__strength=1) for m in OURS),
+                *(variant(m, f"{m}, narrow views", views__strength=0.25) for m in OURS),
+                *(variant(m, f"{m}, 24 epochs of 8 views", optim__epochs=24, views__count=8) for m in OURS),
+                *(variant(m, f"{m}, rate 0.001", optim__lr=0.001) for m in OURS),
+                variant("kl+dp-unsupervised", "kl+dp-unsupervised, T 2", partition__temperature=2),
+                *(variant("kl+dp-unsupervised", f"kl+dp-unsupervised, {p}", optim__trains=p) for p in ("last", "head")),
+                *("kl+dp-soft", "kl+dp-unsupervised+mcl", "xe+dp+mcl"),
+            ],
         },
-        "paper": {"data": "glyphs", "models": list(GLYPHS.values()), "methods": [paper[0], paper[1], paper[3]]},
+        "core-kl": {**glyphs, "methods": ["kl+dp"]},
     }
 
 
@@ -178,12 +202,12 @@ def gather(out: Path, parts: list[str], data: Path) -> Path:
             schema = found.schema
             rows += [{"part": part, **row} for row in found.to_pylist()]
     assert schema is not None, "no part has been run"
-    twenty = {(GLYPHS[s], GLYPHS[t]) for s, t in TWENTY}
-    for part, other in (("core", f"npz:{data / 'shifted.npz'}"), ("shifted", "glyphs")):
-        mine = [r for r in rows if r["part"] == part and r["method"] in OURS]
-        mine = [r for r in mine if r["teacher"] is None or (r["student"], r["teacher"]) in twenty]
-        if mine and "shifted" in {r["part"] for r in rows}:
-            elsewhere(out / part, mine, crossteach.load_data(other).test)
+    shifted = [r for r in rows if r["part"] == "shifted"]
+    taught = {(r["student"], r["teacher"], r["method"]) for r in shifted}
+    clean = [r for r in rows if r["part"] == "core" and (r["student"], r["teacher"], r["method"]) in taught]
+    if shifted:
+        elsewhere(out / "core", clean, crossteach.load_data(f"npz:{data / 'shifted.npz'}").test)
+        elsewhere(out / "shifted", shifted, crossteach.load_data("glyphs").test)
     fields = [pa.field("part", pa.string()), *schema, pa.field("delta_elsewhere", pa.float64())]
     path = out / "study.parquet"
     pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), path, compression="zstd")

@@ -7,7 +7,7 @@ split; intervals are a two-way bootstrap over students and teachers.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
-from crossteach.statistics import two_way_bootstrap
+from crossteach.statistics import Interval, two_way_bootstrap
 from crossteach.sweeping.study import AREAS, describe_methods
 
 Row = dict[str, Any]
+
+BASES = {"paper": "core", "family": "core", "teachers": "core", "core-kl": "core", "fashion-search": "fashion"}
+"""Parts on the data and the models of another, whose controls and defaults stand for theirs too."""
 
 PUBLISHED = {
     "kl": (32.5, 32.5, 0.0, -0.30, -6.76),
@@ -30,6 +33,9 @@ PUBLISHED = {
     "kl+dp-unsupervised": (82.5, 69.0, 0.0, -0.06, -82.2),
 }
 """The paper's success (median, mean, worst student), mean and worst delta: 20 ImageNet students x 20 teachers."""
+
+DEFAULTS = ("xe+dp", "kl+dp-unsupervised")
+"""Of crossteach, with labels and without."""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -65,6 +71,44 @@ def by_method(rows: list[Row]) -> list[str]:
 def interval(found: dict[str, float]) -> str:
     """Write an estimate with its bounds."""
     return f"{found['estimate']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
+
+
+MEASURES: dict[str, tuple[str, Callable[[float], float], str]] = {
+    "mean Δ": ("transfer_delta", float, "+.2f"),
+    "success, % of pairs": ("transfer_delta", lambda delta: 100.0 * (delta > 0), ".0f"),
+    "harm, % of pairs": ("transfer_delta", lambda delta: 100.0 * (delta < -0.1), ".1f"),
+    "gain, %": ("knowledge_gain", float, ".2f"),
+    "loss, %": ("knowledge_loss", float, ".2f"),
+    "transfer rate, %": ("transfer_rate", float, ".1f"),
+}
+"""What a row says: its column, what becomes of it, and how it is written."""
+
+
+def with_intervals(rows: list[Row]) -> list[str]:
+    """Write what was measured of each method, each with a two-way bootstrap over students and teachers."""
+    lines = []
+    students, teachers = models_of(rows)
+    for method, mine in grouped(rows, "method"):
+        for kind, prefix in (("ungated", "ungated_"), ("gated", "")):
+            cells = []
+            for column, change, form in MEASURES.values():
+                values = matrix(mine, method, students, teachers, prefix + column)
+                known = np.isfinite(values)
+                values[known] = [change(value) for value in values[known]]
+                found = two_way_bootstrap(values) if known.any() else None
+                cells.append("·" if found is None else bounded(found, form))
+            lines.append([f"`{method}`", kind, *cells])
+    return table(["method", "", *MEASURES], lines)
+
+
+def bounded(found: Interval, form: str) -> str:
+    """Write an estimate and its bounds in a form of their own."""
+    return f"{found.estimate:{form}} ({found.low:{form}} to {found.high:{form}})"
+
+
+def models_of(rows: list[Row]) -> tuple[list[str], list[str]]:
+    """List students and teachers."""
+    return sorted({r["student"] for r in rows}), sorted({r["teacher"] for r in rows if r["teacher"]})
 
 
 def beside_the_paper(rows: list[Row]) -> list[str]:
@@ -193,26 +237,39 @@ def without_labels(rows: list[Row]) -> list[str]:
 
 def against(rows: list[Row], method: str, others: Sequence[str]) -> list[str]:
     """Write the paired difference of one method to others, over the pairs they share, ungated."""
-    students = sorted({r["student"] for r in rows})
-    teachers = sorted({r["teacher"] for r in rows if r["teacher"]})
+    students, teachers = models_of(rows)
     values = matrix(rows, method, students, teachers)
     lines = []
     for other in others:
         difference = values - matrix(rows, other, students, teachers)
         if np.isfinite(difference).any():
             found = two_way_bootstrap(difference)
-            lines.append(f"- `{method}` − `{other}`: {found.estimate:+.2f} ({found.low:+.2f} to {found.high:+.2f})")
+            lines.append(f"- `{method}` − `{other}`: {bounded(found, '+.2f')}")
     return lines
 
 
-def matrix(rows: list[Row], method: str, students: list[str], teachers: list[str]) -> np.ndarray:
-    """Put a method's ungated deltas into a table of students x teachers; a control fills its student's row."""
+def matrix(
+    rows: list[Row],
+    method: str,
+    students: list[str],
+    teachers: list[str],
+    column: str = "ungated_transfer_delta",
+) -> np.ndarray:
+    """Put what a method's rows say into a table of students x teachers; a control fills its student's row."""
     values = np.full((len(students), len(teachers)), np.nan)
     for r in rows:
-        if r["method"] == method and r["ungated_transfer_delta"] is not None:
+        if r["method"] == method and r[column] is not None:
             columns = [teachers.index(r["teacher"])] if r["teacher"] else slice(None)
-            values[students.index(r["student"]), columns] = r["ungated_transfer_delta"]
+            values[students.index(r["student"]), columns] = r[column]
     return values
+
+
+def beside(rows: list[Row], base: list[Row]) -> list[Row]:
+    """Put before a part's rows those that another has of the same pairs, and of the controls of its students."""
+    pairs, students = {(r["student"], r["teacher"]) for r in rows}, {r["student"] for r in rows}
+    own = {r["method"] for r in rows}
+    same = [r for r in base if (r["student"], r["teacher"]) in pairs or (not r["teacher"] and r["student"] in students)]
+    return [*(r for r in same if r["method"] not in own), *rows]
 
 
 def several(rows: list[Row], core: list[Row]) -> list[str]:
@@ -226,7 +283,7 @@ def several(rows: list[Row], core: list[Row]) -> list[str]:
             cells.append(f"{found[0]:+.2f}" if found else "·")
         one = next(r for r in mine if r["teacher"])
         alone = []
-        for method in ("kl+dp", "kl+dp-unsupervised"):
+        for method in DEFAULTS:
             deltas = [
                 r["transfer_delta"]
                 for r in core
@@ -236,13 +293,13 @@ def several(rows: list[Row], core: list[Row]) -> list[str]:
         ensemble = one.get("ensemble_accuracy")
         gain = "·" if ensemble is None else f"{ensemble - one['accuracy_before']:+.2f}"
         lines.append([name, *cells, *alone, gain])
-    heads = ["student", *(f"`{m}`" for m in orders), "one teacher `kl+dp`: mean, best"]
+    heads = ["student", *(f"`{m}`" for m in orders), *(f"one teacher, `{m}`: mean, best" for m in DEFAULTS)]
     means = []
     for method in orders:
         deltas = [r["transfer_delta"] for r in rows if r["method"] == method]
         means.append(f"{np.mean(deltas):+.2f}")
     lines.append(["**mean**", *means, "", "", ""])
-    return table([*heads, "one teacher, unsupervised: mean, best", "ensemble of all six"], lines)
+    return table([*heads, "ensemble of all six"], lines)
 
 
 def over_seeds(rows: list[Row]) -> list[str]:
@@ -291,22 +348,25 @@ def ungated(rows: list[Row]) -> np.ndarray:
 
 def sections(parts: dict[str, list[Row]]) -> Iterator[tuple[str, list[str]]]:
     """Yield every table that the parts can fill."""
-    for part, rows in parts.items():
-        yield f"{part}: methods", by_method(rows)
     core = parts.get("core") or next(iter(parts.values()))
-    theirs = parts.get("paper", parts.get("paper-twenty", []))
-    twenty = [r for r in parts.get("family", []) if r["method"] in PUBLISHED and not r["method"].startswith("kl+dp")]
-    yield "Beside the paper", beside_the_paper(core + theirs + twenty)
-    yield "Gain, loss and transfer rate, ungated", transferred(core)
-    yield "Students, ungated", by_student(core)
+    for part, rows in parts.items():
+        base = parts.get(BASES.get(part, ""), [])
+        yield f"{part}: methods", by_method(beside(rows, base))
+    partition = parts.get("core-kl", [])
+    twenty = [r for r in parts.get("family", []) if r["base_method"] in PUBLISHED]
+    twenty = [r for r in twenty if not (r["method"] == "kl+dp" and partition) and "wide" not in r["method"]]
+    yield "Beside the paper", beside_the_paper([*core, *partition, *parts.get("paper", []), *twenty])
+    yield "With intervals", with_intervals([*core, *partition, *parts.get("paper", [])])
+    yield "Transfer rate in the areas of expertise, ungated", transferred([*core, *partition])
+    yield "Students, ungated", by_student([*core, *partition])
     yield "What the delta goes with (Spearman, bootstrap over students)", influence(core)
     yield "How much of the ensemble's gain is in one model", ensemble_share(core)
     yield "The criterion without labels", without_labels(core)
-    if "family" in parts:
-        rows = parts["family"] + parts.get("paper-twenty", [])
-        names = [m for m, _ in grouped(rows, "method")]
-        for method in ("kl+dp", "kl+dp-unsupervised"):
-            yield f"`{method}` against every other, same pairs, ungated", against(rows, method, names)
+    for part in ("paper", "family", "fashion"):
+        rows = beside(parts.get(part, []), parts.get(BASES.get(part, ""), []))
+        for method in DEFAULTS if rows else ():
+            others = [m for m, _ in grouped(rows, "method") if m != method]
+            yield f"{part}: `{method}` against every other, same pairs, ungated", against(rows, method, others)
     if "teachers" in parts:
         yield "Five teachers, what is returned", several(parts["teachers"], core)
     if "seeds" in parts:
