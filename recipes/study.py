@@ -35,8 +35,8 @@ FASHION = {
     for name in ("mlp", "mlp_wide", "mixer", "resnet", "convnet", "convnet_plain")
 }
 """Trained on all 60,000 images by `python -m crossteach.demo.train_checkpoints --zoo recipes/zoo.py --out
-recipes/fashion --data idx:FOLDER?selection_from=test NAME ...` with `--patience 3 --most-epochs 150` until validation
-stalled, then with `--tail --strength 0.5`."""
+recipes/fashion --data idx:FOLDER?selection_from=test NAME ...`: with `--patience 3 --most-epochs 150` (convnet_plain
+45) until validation stalled, then with `--tail --strength 0.5`."""
 
 FASHION_DATA = "idx:/usr/share/datasets/fashion-mnist?selection_from=test&train_samples=12000"
 """Debian's package dataset-fashion-mnist. Half of the test images select, the other half reports."""
