@@ -191,6 +191,13 @@ def test_labels_that_are_missing_are_asked_for(setting, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_gate_that_looks_at_classes_needs_labels(setting, tmp_path):
+    for asked in ("gate.measure=balanced", "gate.class_max_loss=5"):
+        with pytest.raises(MissingLabelsError, match=f"{asked} .* the selection split has no labels"):
+            run(setting, tmp_path / "run", [asked], data=setting.unlabelled)
+    assert not (tmp_path / "run").exists()
+
+
 def test_many_teachers_share_the_samples(setting, tmp_path):
     s = run(setting, tmp_path / "run", teachers=[setting.teacher, setting.model("linear")]).summary
     assert s["teachers"] == ["dense", "linear"]

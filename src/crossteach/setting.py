@@ -83,6 +83,7 @@ def open_setting(
             f"method {name!r} fits temperatures to labels of the selection split, which has none; "
             "use kl+dp-unsupervised, or give labels"
         )
+    _require_labels_for_the_gate(data, config)
     require_test_labels(data)
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
@@ -134,6 +135,17 @@ def _require_order(data: Splits, config: TransferConfig, n_teachers: int) -> Non
         raise MissingLabelsError(
             f"curriculum.sequence={config.curriculum.sequence} needs labels on the selection split, which has none; "
             "use given"
+        )
+
+
+def _require_labels_for_the_gate(data: Splits, config: TransferConfig) -> None:
+    asked = [f"gate.measure={config.gate.measure}"] if config.gate.measure != "accuracy" else []
+    if config.gate.class_max_loss is not None:
+        asked.append(f"gate.class_max_loss={config.gate.class_max_loss:g}")
+    if asked and data.selection.labels is None:
+        raise MissingLabelsError(
+            f"{' and '.join(asked)} must count right answers by class, and the selection split has no labels; "
+            "give labels, or drop it: the verdict is then 'unverified', with the evidence that needs none"
         )
 
 
