@@ -71,8 +71,24 @@ def test_lessons_share_a_total_budget(models, data, store, tmp_path):
     asked = config("curriculum.order=sequential", "curriculum.budget=total", "optim.epochs=4")
     done = crossteach.transfer(student, teachers, data, tmp_path, asked, store)
     assert done.summary["training"]["epochs"] == 4
-    kept = json.loads((tmp_path / "lesson-1" / "config.json").read_text())
-    assert kept["config"]["optim"]["epochs"] == 2
+    kept = [json.loads((tmp_path / f"lesson-{k}" / "config.json").read_text())["config"] for k in (1, 2)]
+    assert [k["optim"]["epochs"] for k in kept] == [2, 2]
+    assert [k["views"]["first"] for k in kept] == [0, 2], "the second lesson goes on with the views of the budget"
+
+
+@pytest.mark.parametrize(("epochs", "teachers", "shares"), [(8, 5, [2, 2, 2, 1, 1]), (3, 2, [2, 1]), (4, 4, [1] * 4)])
+def test_a_total_budget_is_used_whole(epochs, teachers, shares):
+    asked = config("curriculum.budget=total", f"optim.epochs={epochs}")
+    assert curriculum.lesson_epochs(asked, teachers) == shares
+    assert curriculum.lesson_epochs(config(f"optim.epochs={epochs}"), teachers) == [epochs] * teachers
+
+
+def test_a_total_budget_that_does_not_reach_is_refused(models, data, store, tmp_path):
+    student, *teachers = models
+    asked = config("curriculum.order=soup", "curriculum.budget=total", "optim.epochs=1")
+    with pytest.raises(ConfigError, match=r"optim\.epochs=1 among 2 teachers.* give optim\.epochs=2"):
+        crossteach.transfer(student, teachers, data, tmp_path / "run", asked, store)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("how", ["uniform", "greedy"])

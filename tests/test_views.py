@@ -286,6 +286,7 @@ def test_views_take_turns_or_are_always_new():
         [0, 0],
         [1, 1],
     ]
+    assert Views(0, 3, augmentation("none"), 2).numbers(2, 2).tolist() == [1, 1]
     assert [Views(0, 0, augmentation("none")).numbers(epoch, 1).tolist() for epoch in (0, 7)] == [[0], [7]]
 
 

@@ -95,6 +95,8 @@ class ViewsConfig:
 
     count: int = 4
     """Views of each sample, shown in turn; 0 draws fresh ones and runs the tutors live."""
+    first: int = 0
+    """Which view the first epoch shows; of several lessons each goes on where the one before it stopped."""
     augmentation: str = "auto"
     """warp, crop, none, FILE.py:FUNCTION, or auto: what suits the data."""
     strength: float = 0.5
@@ -106,6 +108,7 @@ class ViewsConfig:
 
     def __post_init__(self) -> None:
         _require(self.count >= 0, "views.count must be at least 0", self.count)
+        _require(0 <= self.first < 2**31, "views.first must lie in [0, 2**31)", self.first)
         _require(0 <= self.seed < 2**31, "views.seed must lie in [0, 2**31)", self.seed)
         _require(0 <= self.strength <= 5, "views.strength must lie in [0, 5]", self.strength)
 

@@ -17,7 +17,7 @@ from .averaging import State, average, snapshot
 from .config import CurriculumConfig, TransferConfig
 from .data.assemble import tune_and_gate
 from .digest import digest
-from .errors import MissingLabelsError
+from .errors import ConfigError, MissingLabelsError
 from .gate import GateResult, Verdict
 from .outcome import summarise, write_outcome
 from .prediction import answers, predict
@@ -70,6 +70,7 @@ def transfer(
         return transferring.transfer(student, teachers, data, out, config, store, overwrite, progress)
     started = time.perf_counter()
     setting = open_setting(student, teachers, data, config, store, progress)
+    lesson_epochs(config, len(teachers))  # refused before anything is written
     run = open_run(Path(out), describe(setting), overwrite)
     if run.is_whole:
         return transferring.read_result(student, run)
@@ -169,16 +170,37 @@ def _lesson(
     setting: Setting, run: RunFolder, number: int, student: TrainableClassifier, teacher: Classifier
 ) -> TransferResult:
     """Do one transfer from one teacher, in a folder of its own."""
-    config, epochs = setting.config, setting.config.optim.epochs
-    if config.curriculum.budget == "total":
-        epochs = max(1, epochs // len(setting.teachers))
-    budget = None if config.time_budget is None else config.time_budget / len(setting.teachers)
-    optim = replace(config.optim, epochs=epochs)
-    single = replace(config, curriculum=CurriculumConfig(), optim=optim, time_budget=budget)
+    config, lengths = setting.config, lesson_epochs(setting.config, len(setting.teachers))
+    budget = None if config.time_budget is None else config.time_budget / len(lengths)
+    optim = replace(config.optim, epochs=lengths[number - 1])
+    views = replace(config.views, first=config.views.first + sum(lengths[: number - 1]))
+    single = replace(config, curriculum=CurriculumConfig(), optim=optim, views=views, time_budget=budget)
     folder = run.path / f"lesson-{number}"
     return transferring.transfer(
         student, [teacher], setting.data, folder, single, setting.store, progress=setting.progress
     )
+
+
+def lesson_epochs(config: TransferConfig, lessons: int) -> list[int]:
+    """Say how many epochs each lesson has; a total budget is shared, and what is left over goes to the first ones.
+
+    Example:
+        >>> lesson_epochs(TransferConfig(curriculum=CurriculumConfig(budget="total")), 5)
+        [2, 2, 2, 1, 1]
+
+    Raises:
+        ConfigError: If a total budget does not reach for all of them.
+    """
+    epochs = config.optim.epochs
+    if config.curriculum.budget == "each":
+        return [epochs] * lessons
+    if epochs < lessons:
+        raise ConfigError(
+            f"curriculum.budget=total shares optim.epochs={epochs} among {lessons} teachers, which need one each; "
+            f"give optim.epochs={lessons} or more, or curriculum.budget=each"
+        )
+    share, left = divmod(epochs, lessons)
+    return [share + (number < left) for number in range(lessons)]
 
 
 def _points(setting: Setting, state: State, split: Split) -> float:

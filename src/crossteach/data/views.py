@@ -207,6 +207,8 @@ class Views:
     seed: int
     count: int
     augmentation: Augmentation
+    first: int = 0
+    """Which view the first epoch shows."""
 
     @property
     def key(self) -> str:
@@ -220,7 +222,8 @@ class Views:
 
     def numbers(self, epoch: int, n: int) -> Int[np.ndarray, " n"]:
         """Return which view each sample shows in an epoch: they take turns, or are always new."""
-        return np.full(n, epoch % self.count if self.count else epoch, dtype=np.int64)
+        number = self.first + epoch
+        return np.full(n, number % self.count if self.count else number, dtype=np.int64)
 
 
 def views_of(config: ViewsConfig, data: Splits) -> Views:
@@ -230,7 +233,7 @@ def views_of(config: ViewsConfig, data: Splits) -> Views:
         ConfigError: If there is no such augmentation.
     """
     name = data.augmentation if config.augmentation == "auto" else config.augmentation
-    return Views(config.seed, config.count, augmentation(name, config.strength))
+    return Views(config.seed, config.count, augmentation(name, config.strength), config.first)
 
 
 def plain_images(split: Split, index: Int[np.ndarray, " n"], preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
