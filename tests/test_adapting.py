@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import crossteach
-from crossteach.adapting import adapted, folded, head_of, last_block, learning, learning_weights
+from crossteach.adapting import adaptable_layers, adapted, folded, head_of, last_block, learning, learning_weights
 from crossteach.averaging import snapshot
 from crossteach.errors import ConfigError, ModelError
 
@@ -79,6 +79,40 @@ def test_a_head_inside_a_block_is_found():
     assert last_block(alone, 7) == [alone]
 
 
+def test_a_backbone_is_not_its_own_last_block():
+    class Wrapped(nn.Module):
+        def __init__(self, backbone):
+            super().__init__()
+            self.backbone, self.norm, self.fc = backbone, nn.LayerNorm(8), nn.Linear(8, 7)
+
+    class Body(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.block = nn.Linear(3, 8), nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+
+    wrapped = Wrapped(Body())
+    assert last_block(wrapped, 7) == [wrapped.fc, wrapped.norm, wrapped.backbone.block[2]]
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder = Wrapped(nn.TransformerEncoder(layer, 3, enable_nested_tensor=False))
+    assert last_block(encoder, 7) == [encoder.fc, encoder.norm, encoder.backbone.layers[2]]
+
+
+def test_adapters_leave_alone_what_they_cannot_be_folded_into():
+    """A convolution that standardises its weights, pads with what it sees, is dilated or pads by itself."""
+    from timm.layers import Conv2dSame, StdConv2d
+
+    odd = [
+        StdConv2d(1, 4, 3),
+        Conv2dSame(4, 4, 3),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
+        nn.Conv2d(4, 4, 3, dilation=2),
+    ]
+    module = nn.Sequential(*odd, nn.Conv2d(4, 7, 1))
+    assert adaptable_layers(module) == ["4"]
+    with pytest.raises(ModelError, match="without groups or dilation"):
+        adaptable_layers(nn.Sequential(*odd))
+
+
 def test_a_part_that_is_not_there_is_one_clear_line():
     plain = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 7))
     with pytest.raises(ModelError, match="no norm layer"):
@@ -129,7 +163,7 @@ def test_adapters_fold_into_the_weights(module):
     assert all(p.requires_grad for p in module.parameters())
 
 
-QUICK = ["optim.epochs=2", "optim.lr=0.05", "views.count=1", "gate.alphas=1"]
+QUICK = ["optim.epochs=4", "optim.lr=0.1", "views.count=1", "gate.alphas=1"]
 
 
 @pytest.mark.parametrize("trains", ["norm", "last", "head", "lora:2"])

@@ -83,12 +83,24 @@ def last_block(module: nn.Module, n_classes: int) -> list[nn.Module]:
     """Return the head, the block before it, and what stands between them (a norm)."""
     head = head_of(module, n_classes)
     blocks = _chain(module, head)
+    before = blocks[: next((i for i, b in enumerate(blocks) if b is head), 0)]
     chosen = [head]
-    for block in reversed(blocks[: next((i for i, b in enumerate(blocks) if b is head), 0)]):
+    for block in reversed(_opened(before, head)):
         chosen.append(block)
         if not _is_norm(block):
             break
     return chosen
+
+
+def _opened(blocks: list[nn.Module], head: nn.Module) -> list[nn.Module]:
+    """Take apart a block that is alone before the head: a backbone is not its own last block."""
+    while True:
+        alone = [block for block in blocks if not _is_norm(block)]
+        inside = _chain(alone[0], head) if len(alone) == 1 else []
+        if len(inside) < 2:
+            return blocks
+        place = next(i for i, block in enumerate(blocks) if block is alone[0])
+        blocks = [*blocks[:place], *inside, *blocks[place + 1 :]]
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -176,16 +188,27 @@ def adaptable_layers(module: nn.Module) -> list[str]:
         name
         for name, layer in module.named_modules()
         if name
-        and (isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1))
+        and _is_plain(layer)
         and not any(name.startswith(f"{outer}.") or not outer for outer in closed)
     ]
     if not found:
         kinds = sorted({type(m).__name__ for m in module.modules() if _has_weights(m, recurse=False)})
         raise ModelError(
-            f"adapters go on Linear and on Conv2d without groups, outside torch's own attention; the student has only "
-            f"{', '.join(kinds)}; use optim.trains=all"
+            f"adapters go on Linear and on Conv2d without groups or dilation, as torch has them, outside torch's own "
+            f"attention; the student has only {', '.join(kinds)}; use optim.trains=all"
         )
     return found
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Tell whether an adapter beside a layer is the same as one folded into its weights.
+
+    Not so where the layer transforms its weights (weight standardisation) or pads with what it sees; and an adapter's
+    convolution has no dilation and no groups.
+    """
+    if type(layer) is nn.Conv2d:
+        return layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+    return type(layer) is nn.Linear
 
 
 def _adapters(module: nn.Module) -> dict[str, Any]:
