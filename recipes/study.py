@@ -64,8 +64,8 @@ TEAMS = {
 OURS = ["xe+dp", "kl+dp-unsupervised"]
 """The defaults with labels and without."""
 CONTROLS = ["self", "xe"]
-PAPER = dict(setting.split("=") for setting in compatible("paper"))
-"""What --compat paper sets; docs/method.md says how it differs from ours."""
+PAPER = dict(setting.split("=") for setting in compatible("paper") if not setting.startswith("method="))
+"""What --compat paper sets beside the method; docs/method.md says how it differs from ours."""
 
 FASHION_TWELVE = (
     *(("mlp", "resnet"), ("mlp", "convnet"), ("mlp_wide", "mixer"), ("mlp_wide", "convnet_plain")),

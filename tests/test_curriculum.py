@@ -204,7 +204,7 @@ def test_what_does_not_fit_is_said_before_anything_is_written(models, data, sett
     with pytest.raises(ModelError, match="no norm layer"):
         crossteach.transfer(models[1], models[:1], data, tmp_path / "x", config("optim.trains=norm"), store)
     asked = config("optim.trains=lora", "method=kl+dp+mcl")
-    with pytest.raises(ConfigError, match="do not go together"):
+    with pytest.raises(ConfigError, match="does not go with averages of weights"):
         crossteach.transfer(models[0], models[1:2], data, tmp_path / "x", asked, store)
     with pytest.raises(ConfigError, match="is the same model as"):
         crossteach.transfer(models[0], [models[1], models[1].clone()], data, tmp_path / "x", config(), store)
@@ -246,3 +246,36 @@ def test_the_command_line_takes_an_order(setting, tmp_path, capsys):
     rows = (tmp_path / "x" / "tables" / "lessons.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["teacher", "dense", "linear"]
     assert all(f"{place}. {name}" in page for place, name in ((1, "dense"), (2, "linear")))
+
+
+@pytest.mark.parametrize("order", ["sequential", "soup"])
+def test_without_labels_the_whole_says_what_speaks_for_it(setting, models, store, tmp_path, order):
+    student, *teachers = models
+    asked = config(f"curriculum.order={order}")
+    done = crossteach.transfer(student, teachers, crossteach.load_data(setting.unlabelled), tmp_path, asked, store)
+    gate = done.summary["gate"]
+    assert gate["verdict"] == "unverified"
+    assert "agreement with the ensemble" in gate["evidence"]
+    assert gate["label_free"]["before"] != gate["label_free"]["after"]
+    assert any("a greedy soup needs labels" in note for note in done.notes) is (order == "soup")
+
+
+@pytest.mark.parametrize("order", ["sequential", "soup"])
+def test_lessons_that_all_diverge_are_said_to(models, data, store, tmp_path, order):
+    student, *teachers = models
+    asked = config(f"curriculum.order={order}", "optim.lr=1e6", "optim.clip=1e6", "optim.warmup=0")
+    done = crossteach.transfer(student, teachers, data, tmp_path, asked, store)
+    assert done.summary["gate"]["verdict"] == "diverged"
+    assert done.summary["transfer_delta"] == 0
+
+
+def test_a_soup_of_trained_statistics_gets_its_own(models, data, store, tmp_path):
+    """The mean of two students' batch-norm statistics is not what their mean weights make of the images."""
+    student, *teachers = models
+    learnt = ("optim.train_statistics=true", "gate.ask=false")
+    asked = config("curriculum.order=soup", "curriculum.average=uniform", *learnt)
+    done = crossteach.transfer(student, teachers, data, tmp_path, asked, store)
+    singles = [crossteach.load_model(f"run:{tmp_path / f'lesson-{k}'}").module.state_dict() for k in (1, 2)]
+    mean, soup = average(singles), done.student.module.state_dict()
+    assert torch.equal(soup["0.weight"], mean["0.weight"])
+    assert not torch.allclose(soup["1.running_mean"], mean["1.running_mean"], rtol=1e-3)

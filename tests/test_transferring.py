@@ -184,6 +184,17 @@ def test_without_labels_the_result_is_unverified_and_says_what_it_knows(setting,
     assert s["gate"]["selection_delta"] is None
 
 
+def test_a_ruined_student_is_noticed_without_labels(setting, tmp_path):
+    """What accuracy would tell with labels, agreement with the ensemble tells without."""
+    asked = ["optim.lr=20", "optim.epochs=3", "optim.warmup=0"]
+    stopped = run(setting, tmp_path / "run", asked, data=setting.unlabelled)
+    assert stopped.summary["gate"]["verdict"] == "diverged"
+    assert "agreement fell from" in stopped.summary["training"]["diverged"]
+    assert same(stopped.student.module, load_model(setting.student).module)
+    went_on = run(setting, tmp_path / "on", [*asked, "optim.stop_below=0"], data=setting.unlabelled)
+    assert went_on.summary["gate"]["verdict"] == "unverified"
+
+
 def test_labels_that_are_missing_are_asked_for(setting, tmp_path):
     for method in ("kl+dp", "xe", "self+labels"):
         with pytest.raises(MissingLabelsError, match="needs labels"):
@@ -378,6 +389,7 @@ def test_public_names_are_there_and_stay_functions(setting):
 
 def test_the_papers_recipe_returns_the_end_of_training(setting, tmp_path):
     """Constant rate, statistics in train mode, decay, no gate: and what --set says after it counts."""
+    assert "method=kl+dp" in compatible("paper")
     settings = [*compatible("paper"), "method=kl", "optim.lr=0.02", "optim.epochs=2", "views.count=1"]
     result = run(setting, tmp_path / "run", settings)
     s = result.summary

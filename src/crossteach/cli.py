@@ -171,8 +171,9 @@ def transfer(
     from .config import TransferConfig, compatible, with_settings
     from .curriculum import transfer as run_transfer
 
-    given = [f"method={method}", f"seed={seed}", f"curriculum.order={order}"]
-    given += [*(compatible(compat) if compat else ()), *(settings or [])]
+    given = [*(compatible(compat) if compat else ()), f"seed={seed}", f"curriculum.order={order}"]
+    given += [f"method={method}"] if method != "auto" else []
+    given += settings or []
     given += [f"gate.max_loss={max_loss}"] if max_loss is not None else []
     given += [f"time_budget={time_budget}"] if time_budget is not None else []
     given += ["force=true"] if force else []
@@ -192,6 +193,7 @@ def transfer(
         terminal.print_json(result.summary)
         return
     terminal.show_transfers([result.summary])
+    terminal.show_evidence(result.summary["gate"])
     terminal.show_notes(result.notes)
     terminal.say(f"\nThe student is in {out / 'student'}; crossteach opens it as run:{out}")
 

@@ -52,6 +52,9 @@ class OptimConfig:
     """What the rate does then: it falls to 0 along a cosine, or stays (constant)."""
     clip: float = 1.0
     """Largest norm of the gradient."""
+    stop_below: float = 0.5
+    """Share of where it began below which accuracy on the tune part (without labels: agreement with the ensemble of
+    student and teachers) stops the training as diverged; 0 stops at what is not finite only."""
     trains: str = "all"
     """Which weights learn: all, norm, last (the last block and the head), head, or lora:RANK (adapters; extra peft)."""
     train_statistics: bool = False
@@ -77,6 +80,7 @@ class OptimConfig:
         _require(0 <= self.momentum < 1, "optim.momentum must lie in [0, 1)", self.momentum)
         _require(0 <= self.weight_decay < math.inf, "optim.weight_decay must be at least 0", self.weight_decay)
         _require(0 <= self.warmup < 1, "optim.warmup must lie in [0, 1)", self.warmup)
+        _require(0 <= self.stop_below < 1, "optim.stop_below must lie in [0, 1)", self.stop_below)
         _require(0 < self.clip < math.inf, "optim.clip must be above 0", self.clip)
         _require_one_of(get_args(Precision), "optim.precision", self.precision)
         _require(
@@ -283,6 +287,7 @@ PROCEDURE = 3
 
 COMPAT: dict[str, tuple[str, ...]] = {
     "paper": (
+        "method=kl+dp",
         "optim.schedule=constant",
         "optim.warmup=0",
         "optim.weight_decay=0.0001",

@@ -28,7 +28,7 @@ from .store import Store
 from .training import Lesson, Position
 from .transferring import TransferResult
 from .types import Classifier, Predictions, Progress, Split, Splits, TrainableClassifier, no_progress
-from .walk import Choice, choose_weights, with_weights
+from .walk import Choice, choose_weights, look, with_own_statistics, with_weights
 
 TAKEN: tuple[Verdict, ...] = ("accepted", "unverified")
 """Verdicts by which a lesson changes the student."""
@@ -104,11 +104,18 @@ def _one_after_the_other(
         lessons.append(result)
         if result.summary["gate"]["verdict"] in TAKEN:
             student = result.student
-    verdicts = [lesson.summary["gate"]["verdict"] for lesson in lessons]
-    verdict: Verdict = next((v for v in TAKEN if v in verdicts), "kept_original")
-    returned = snapshot(student.module)
+    verdict, old, returned = _verdict(lessons), snapshot(setting.student.module), snapshot(student.module)
     gained = None if gate.labels is None else _points(setting, returned, gate)
-    return Taught(tuple(lessons), GateResult(verdict, float(verdict in TAKEN), gained), returned, returned)
+    found = look(setting, setting.student.clone(), old, returned, gate)
+    reached = GateResult(verdict, float(verdict in TAKEN), gained, label_free=found)
+    return Taught(tuple(lessons), reached, returned, returned)
+
+
+def _verdict(lessons: Sequence[TransferResult]) -> Verdict:
+    """Say of all lessons what is true of any that was taken, else that all diverged, or that the original is kept."""
+    verdicts: list[Verdict] = [lesson.summary["gate"]["verdict"] for lesson in lessons]
+    left: Verdict = "diverged" if set(verdicts) == {"diverged"} else "kept_original"
+    return next((v for v in TAKEN if v in verdicts), left)
 
 
 def _one_by_one(setting: Setting, teachers: Sequence[Classifier], run: RunFolder, tune: Split, gate: Split) -> Taught:
@@ -119,17 +126,29 @@ def _one_by_one(setting: Setting, teachers: Sequence[Classifier], run: RunFolder
     taken = [x for x in lessons if x.summary["gate"]["verdict"] in TAKEN]
     old = snapshot(setting.student.module)
     if not taken:
-        return Taught(lessons, GateResult("kept_original", 0.0, None if gate.labels is None else 0.0), old, old)
+        return Taught(lessons, GateResult(_verdict(lessons), 0.0, None if gate.labels is None else 0.0), old, old)
     states = {x.folder.name: snapshot(x.student.module) for x in taken}
-    chosen = list(states)
+    chosen, notes = list(states), []
     if setting.config.curriculum.average == "greedy" and tune.labels is not None:
         chosen = _greedy(setting, states, tune)
-    soup = average([states[name] for name in chosen])
-    lesson = Lesson(setting.method, setting.config, setting.data.train, setting.views, None, 1.0, 1)
+    elif setting.config.curriculum.average == "greedy":
+        notes.append("a greedy soup needs labels on the selection split: all students that were taken are averaged")
+    soup = _soup(setting, [states[name] for name in chosen])
+    lesson = _nothing_more(setting)
     whole = replace(setting, method=replace(setting.method, alpha=1.0))  # the lessons have stepped back already
     choice: Choice = choose_weights(whole, setting.student.clone(), Position(weights=soup), lesson, gate)
-    note = f"the soup is the mean of {len(chosen)} of {len(lessons)} students: {', '.join(chosen)}"
-    return Taught(lessons, choice.verdict, choice.returned, soup, (note,))
+    notes.append(f"the soup is the mean of {len(chosen)} of {len(lessons)} students: {', '.join(chosen)}")
+    return Taught(lessons, choice.verdict, choice.returned, soup, tuple(notes))
+
+
+def _nothing_more(setting: Setting) -> Lesson:
+    """Return a lesson that is not taught: its views are those of the setting."""
+    return Lesson(setting.method, setting.config, setting.data.train, setting.views, None, 1.0, 1)
+
+
+def _soup(setting: Setting, states: Sequence[State]) -> State:
+    """Average students, with statistics of their own where training changes them."""
+    return with_own_statistics(setting, setting.student.clone(), average(states), _nothing_more(setting))
 
 
 def _greedy(setting: Setting, states: dict[str, State], tune: Split) -> list[str]:
@@ -138,7 +157,7 @@ def _greedy(setting: Setting, states: dict[str, State], tune: Split) -> list[str
     order = sorted(states, key=lambda name: -alone[name])
     chosen, best = order[:1], alone[order[0]]
     for name in order[1:]:
-        with_it = _points(setting, average([states[n] for n in (*chosen, name)]), tune)
+        with_it = _points(setting, _soup(setting, [states[n] for n in (*chosen, name)]), tune)
         if with_it >= best:
             chosen, best = [*chosen, name], with_it
     return chosen

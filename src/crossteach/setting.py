@@ -124,8 +124,10 @@ def _require_part(student: TrainableClassifier, method: Method, config: Transfer
     if part != "lora":
         learning_weights(student.module, part, student.n_classes)
         return
-    if method.slow_weights:
-        raise ConfigError("optim.trains=lora and slow weights (mcl) do not go together; drop one of them")
+    if method.slow_weights or method.alpha < 1:
+        raise ConfigError(
+            "optim.trains=lora does not go with averages of weights on the way (mcl, wise-ft); drop one of them"
+        )
     adaptable_layers(student.module)
 
 

@@ -133,6 +133,12 @@ def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
     )
 
 
+def show_evidence(gate: dict[str, Any]) -> None:
+    """Print what stands in for labels where the gate had none."""
+    if gate["verdict"] == "unverified" and gate["evidence"]:
+        say(f"Nothing could be verified; {gate['evidence']}.", highlight=False)
+
+
 LISTED_JOBS = 60
 """More are counted by method; --json lists them all."""
 

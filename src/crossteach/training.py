@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -48,6 +48,16 @@ class Position:
     """Samples that each tutor has taught, and the label last."""
     diverged: str = ""
     """Why the training stopped early; empty while it is well."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is measured on the tune part after each epoch, to stop a training that ruins its student."""
+
+    what: Literal["accuracy", "agreement"]
+    """Of the student as it stands: with the labels, or with the ensemble of student and teachers."""
+    measure: Callable[[], float]
+    """In %."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ def train(
     lesson: Lesson,
     position: Position | None = None,
     after_epoch: Callable[[Position], None] = lambda position: None,
-    evaluate: Callable[[], float] | None = None,
+    watch: Watch | None = None,
     progress: Progress = no_progress,
 ) -> Position:
     """Train a student in place.
@@ -133,14 +143,14 @@ def train(
         lesson: What it is taught.
         position: Where an interrupted training stood; None starts anew.
         after_epoch: Called with the position after each epoch: to keep a checkpoint.
-        evaluate: Accuracy of the student as it stands, in %, on data that decides; None where there are no labels.
+        watch: What is measured after each epoch; None measures nothing.
         progress: Told how many steps are done.
 
     Returns:
         The last position. `diverged` says why if the training broke off.
     """
     part, rank = lesson.config.optim.part
-    arguments = (student, lesson, position, after_epoch, evaluate, progress)
+    arguments = (student, lesson, position, after_epoch, watch, progress)
     with seeded(lesson.config.seed, student.device):
         if part != "lora":
             with learning(student.module, part, student.n_classes) as weights:
@@ -167,7 +177,7 @@ def _train(
     lesson: Lesson,
     position: Position | None,
     after_epoch: Callable[[Position], None],
-    evaluate: Callable[[], float] | None,
+    watch: Watch | None,
     progress: Progress,
 ) -> Position:
     optim, device = lesson.config.optim, student.device
@@ -175,7 +185,7 @@ def _train(
     state = _start(student, lesson, weights, precision)
     optimiser, scaler, slow, contrast = state.optimiser, state.scaler, state.slow, state.contrast
     old = snapshot(student.module) if lesson.method.alpha < 1 else {}
-    start_accuracy = evaluate() if evaluate else None
+    began = watch.measure() if watch else None
     if position is None:
         position = Position(taught=[0.0] * (len(lesson.tutors.names) + 1 if lesson.tutors else 1))
     else:
@@ -223,18 +233,18 @@ def _train(
         if not total.isfinite() or not _finite(student.module):
             position.diverged = f"the loss of epoch {epoch + 1} is not finite"
             return _stopped(position, student.module, slow)
-        accuracy = _evaluate(student.module, slow, old, lesson.method, evaluate)
+        measured = _measure(student.module, slow, old, lesson.method, watch)
         position.records.append(
             {
                 "epoch": epoch + 1,
                 "loss": total.item() / (number + 1),
                 "lr": lesson.rate(epoch * lesson.steps_per_epoch),
-                "tune_accuracy": accuracy,
+                **({f"tune_{watch.what}": measured} if watch else {}),
                 "seconds": round(time.perf_counter() - started, 3),
             }
         )
-        if accuracy is not None and start_accuracy is not None and accuracy < start_accuracy / 2:
-            position.diverged = f"accuracy fell from {start_accuracy:.1f} to {accuracy:.1f}% in epoch {epoch + 1}"
+        if watch and measured is not None and began is not None and measured < optim.stop_below * began:
+            position.diverged = f"{watch.what} fell from {began:.1f} to {measured:.1f}% in epoch {epoch + 1}"
             return _stopped(position, student.module, slow)
         _remember(position, student.module, state)
         after_epoch(position)
@@ -320,19 +330,19 @@ def end_of_training(method: Method, old: Mapping[str, Tensor], weights: State, s
     return new if method.alpha == 1.0 else interpolate(old, new, method.alpha)
 
 
-def _evaluate(
-    module: nn.Module, slow: SlowWeights | None, old: State, method: Method, evaluate: Callable[[], float] | None
+def _measure(
+    module: nn.Module, slow: SlowWeights | None, old: State, method: Method, watch: Watch | None
 ) -> float | None:
-    """Evaluate what would be returned, on a borrowed module."""
-    if evaluate is None:
+    """Measure what would be returned, on a borrowed module."""
+    if watch is None:
         return None
     if slow is None and method.alpha == 1.0:
-        return evaluate()
+        return watch.measure()
     fast = snapshot(module)
     module.load_state_dict(end_of_training(method, old, fast, slow.state if slow else None))
-    accuracy = evaluate()
+    measured = watch.measure()
     module.load_state_dict(fast)
-    return accuracy
+    return measured
 
 
 def _stopped(position: Position, module: nn.Module, slow: SlowWeights | None) -> Position:

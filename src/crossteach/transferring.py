@@ -22,7 +22,7 @@ from .store import Store
 from .training import Lesson, Position, train
 from .tutors import LiveTutors, Tutors, fill_store
 from .types import Classifier, Progress, Split, Splits, TrainableClassifier, no_progress
-from .walk import accuracy_of, choose_weights, with_weights
+from .walk import choose_weights, watch, with_weights
 
 FALLBACK_RATE = 0.01
 """Where the method reads labels and the selection split has none to probe with."""
@@ -73,7 +73,7 @@ def transfer(
         lesson,
         position=_read_position(kept),
         after_epoch=lambda position: _checkpoint(run, position, lesson, setting),
-        evaluate=accuracy_of(copy, tune),
+        watch=watch(setting, copy, tune),
         progress=progress,
     )
     choice = choose_weights(setting, copy, trained, lesson, gate)

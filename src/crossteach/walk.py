@@ -1,10 +1,11 @@
 """The walk from old to new weights: which point of the straight path is returned."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from .averaging import State, interpolate, snapshot
@@ -14,7 +15,7 @@ from .gate import GateResult, Held, decide
 from .pixels import prepare
 from .prediction import answers, predict
 from .setting import Setting
-from .training import Lesson, Position, seeded
+from .training import Lesson, Position, Watch, seeded
 from .types import Predictions, Split, TrainableClassifier
 
 STATISTICS_SAMPLES, STATISTICS_BATCH = 2048, 128
@@ -50,7 +51,7 @@ def choose_weights(
         setting.notes.append(f"training stopped: {trained.diverged}; the original weights are kept")
         return Choice(GateResult("diverged", 0.0, None if gate.labels is None else 0.0), old, new)
     ended = _point(setting, copy, old, new, setting.method.alpha, lesson)
-    found = _label_free(setting, copy, old, ended, gate)
+    found = look(setting, copy, old, ended, gate)
     if gate.labels is None:
         return Choice(GateResult("unverified", 1.0, None, label_free=found), ended, ended)
     weights = {alpha: _point(setting, copy, old, ended, alpha, lesson) for alpha in setting.config.gate.alphas}
@@ -83,18 +84,38 @@ def with_weights(student: TrainableClassifier, weights: State, split: Split, lik
     return replace(like, logits=answers(student, split).nan_to_num(0, 0, 0), model_fingerprint="")
 
 
-def accuracy_of(student: TrainableClassifier, split: Split) -> Callable[[], float] | None:
-    """Return what measures the student as it stands, in %; None where there are no labels."""
-    if split.labels is None:
-        return None
-    labels = torch.from_numpy(split.labels)
-    return lambda: 100.0 * (answers(student, split).argmax(1) == labels).double().mean().item()
+def watch(setting: Setting, student: TrainableClassifier, split: Split) -> Watch:
+    """Watch a student as it stands by the labels of a split, or by the ensemble where there are none."""
+    labels = split.labels
+    expected = _ensemble(setting, split) if labels is None else torch.from_numpy(labels)
+    return Watch(
+        "agreement" if labels is None else "accuracy",
+        lambda: 100.0 * (answers(student, split).argmax(1) == expected).double().mean().item(),
+    )
+
+
+def _ensemble(setting: Setting, split: Split) -> Int[Tensor, " N"]:
+    """Return what the mean probability of student and teachers says of each sample."""
+    stored = [predict(t, split, setting.store).logits for t in (setting.student, *setting.teachers)]
+    return torch.stack([logits.softmax(1) for logits in stored]).mean(0).argmax(1)
 
 
 def _point(setting: Setting, copy: TrainableClassifier, old: State, new: State, alpha: float, lesson: Lesson) -> State:
     """Return the weights at alpha; batch-norm statistics that were trained are estimated anew between the ends."""
     state = interpolate(old, new, alpha)
-    if not setting.config.optim.train_statistics or alpha == 1.0:
+    return state if alpha == 1.0 else with_own_statistics(setting, copy, state, lesson)
+
+
+def with_own_statistics(setting: Setting, copy: TrainableClassifier, state: State, lesson: Lesson) -> State:
+    """Return averaged weights with batch-norm statistics of their own, where training changes those.
+
+    Args:
+        setting: Says whether it does.
+        copy: Its module is lent.
+        state: Weights between others, whose statistics are no mean of theirs.
+        lesson: Its views estimate them.
+    """
+    if not setting.config.optim.train_statistics:
         return state
     copy.module.load_state_dict(state)
     rows = draw(lesson.split, min(len(lesson.split), STATISTICS_SAMPLES))
@@ -106,13 +127,11 @@ def _point(setting: Setting, copy: TrainableClassifier, old: State, new: State, 
     return snapshot(copy.module)
 
 
-def _label_free(
+def look(
     setting: Setting, copy: TrainableClassifier, old: State, new: State, gate: Split
 ) -> tuple[Evidence, Evidence]:
-    """Look at the student before and after on the gate part, reading no label."""
-    tutors = (setting.student, *setting.teachers)
-    stored = [predict(t, gate, setting.store).logits for t in tutors]
-    ensemble = torch.stack([logits.softmax(1) for logits in stored]).mean(0).argmax(1)
+    """Look at the student before and after on the gate part, reading no label; its module is lent."""
+    ensemble = _ensemble(setting, gate)
     found = []
     for state in (old, new):
         copy.module.load_state_dict(state)

@@ -72,12 +72,14 @@ def gate(steps: Rows, verdict: dict[str, Any], max_loss: float | None) -> Drawin
 
 
 def curve(epochs: Rows) -> Drawing:
-    """Draw loss and accuracy over the epochs."""
-    scored = [e for e in epochs if isinstance(e.get("tune_accuracy"), int | float)]
+    """Draw the loss over the epochs, and accuracy or (without labels) agreement with the ensemble."""
+    watched = next((key for key in ("tune_accuracy", "tune_agreement") if key in epochs[0]), "")
+    scored = [e for e in epochs if isinstance(e.get(watched), int | float)]
+    what = watched.removeprefix("tune_")
 
     def paint(canvas: Canvas) -> None:
         panels = [("loss on the transfer set", epochs, "loss", FIRST, "o", 4)]
-        panels += [("accuracy on the tune part, %", scored, "tune_accuracy", SECOND, "s", 2)] if scored else []
+        panels += [(f"{what} on the tune part, %", scored, watched, SECOND, "s", 2)] if scored else []
         for axes, (title, rows, key, colour, marker, digits) in zip(canvas.axes, panels, strict=True):
             x, y = [row["epoch"] for row in rows], [row[key] for row in rows]
             axes.plot(x, y, color=colour)
@@ -91,8 +93,8 @@ def curve(epochs: Rows) -> Drawing:
 
     told = f"Loss from {number(epochs[0]['loss'], 4)} to {number(epochs[-1]['loss'], 4)} in {len(epochs)} epochs"
     if scored:
-        ends = scored[0]["tune_accuracy"], scored[-1]["tune_accuracy"]
-        told += f"; accuracy on the tune part from {number(ends[0])} to {number(ends[1])} %"
+        ends = scored[0][watched], scored[-1][watched]
+        told += f"; {what} on the tune part from {number(ends[0])} to {number(ends[1])} %"
     return draw("epochs", told, (5, 3.4 if scored else 1.9), paint, panels=2 if scored else 1)
 
 
