@@ -53,7 +53,7 @@ def test_transfer_prints_one_json_document_and_nothing_else(setting, tmp_path, c
 def test_transfer_shows_a_table(setting, tmp_path, capsys):
     code, out, _ = call(capsys, *transfer(setting, tmp_path / "run", "--max-loss", 5, "--time-budget", 5, "--seed", 3))
     assert code == 0
-    for word in ("convolutional", "dense", "kl+dp", "run:"):
+    for word in ("convolutional", "dense", "xe+dp", "run:"):
         assert word in out
     kept = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert (kept["gate"]["max_loss"], kept["time_budget"], kept["seed"]) == (5, 5, 3)

@@ -342,6 +342,13 @@ def test_a_dry_run_says_the_cost_and_writes_no_job(setting, tmp_path, capsys):
         (["{student}"], "[{method: xe, settings: {partition.kl_weight: 0.5}}]", "", "has no KL term"),
         (["{student}"], "[xe-kl]", 'pairs: [["{student}", ["{teacher}", "{linear}"]]]', "takes one teacher, not 2"),
         (["{student}"], "[self]", "settings: {views.augmentation: none.py:f}", "none.py"),
+        (["py:{small}:dense?pretrained=false&channels=1&size=8"], "[xe]", "", "no more than always answering one class"),
+        (
+            ["{student}"],
+            "[{method: crd, settings: {contrast.teacher_layer: nope}}]",
+            'pairs: [["{student}", "{teacher}"]]',
+            "it has no layer 'nope'; give contrast.teacher_layer=NAME, one of 0, 1, 2, 3",
+        ),
     ],
 )
 def test_a_plan_that_cannot_run_is_one_line(setting, tmp_path, capsys, models, methods, more, says):

@@ -50,5 +50,5 @@ def require_better_than_chance(predictions: Predictions, spec: str) -> None:
     if stats.binom.sf(right - 1, n, chance) > CHANCE_LEVEL:
         raise ModelError(
             f"{spec!r} has {right} of {n} right, no more than always answering one class ({100 * chance:.1f}%); "
-            "check its mean, std, size and the order of classes, or pass --force"
+            "check its mean, std, size and the order of classes, or go on with --force (in a sweep: force: true)"
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from .check import require_better_than_chance, require_channels, require_label_s
 from .config import ContrastConfig, TransferConfig
 from .data.views import ViewBatch, Views, views_of
 from .errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
-from .features import FeaturePair, count_features, find_layer
+from .features import FeaturePair, Layer, count_features, find_layer
 from .methods import Method, choose_method
 from .models import random_copy
 from .prediction import predict
@@ -98,7 +98,7 @@ def open_setting(
         raise ModelError(f"{student.spec!r} has no parameter that may be trained (requires_grad); thaw some")
     _require_part(student, method, config)
     views = views_of(config.views, data)
-    view = _try_views(views, data, student)
+    view = try_views(views, data, student)
     found = [_find_features(student, t, view, config.contrast) for t in teachers if method.features is not None]
     features = found[0] if found else None  # several teachers teach one after the other, each in a setting of its own
     return Setting(student, tuple(teachers), data, views, config, name, method, store, progress, features, notes)
@@ -195,16 +195,25 @@ def _find_features(
         raise ModelError(
             f"teacher {teacher.spec!r} shows its answers only, no features; use a method on answers, as kl"
         )
-    sides = []
-    for side, model, name in (("student", student, config.student_layer), ("teacher", teacher, config.teacher_layer)):
-        setting = f"contrast.{side}_layer"
-        layer = find_layer(model, name, setting)
-        sides.append((layer, count_features(model, layer, view.images(model.preprocess), setting)))
-    (ours, width), (theirs, teacher_width) = sides
+    ours, width = find_side("student", student, config, view)
+    theirs, teacher_width = find_side("teacher", teacher, config, view)
     return FeaturePair(ours, theirs, (width, teacher_width), teacher)
 
 
-def _try_views(views: Views, data: Splits, student: TrainableClassifier) -> ViewBatch:
+def find_side(
+    side: Literal["student", "teacher"], model: TrainableClassifier, config: ContrastConfig, view: ViewBatch
+) -> tuple[Layer, int]:
+    """Find the layer of one side of a feature loss, and count the features it gives.
+
+    Raises:
+        ModelError: If there is no such layer, or its features cannot be read; the message lists the layers.
+    """
+    setting = f"contrast.{side}_layer"
+    layer = find_layer(model, getattr(config, f"{side}_layer"), setting)
+    return layer, count_features(model, layer, view.images(model.preprocess), setting)
+
+
+def try_views(views: Views, data: Splits, student: TrainableClassifier) -> ViewBatch:
     """Draw two views before anything is written: a user's augmentation may be wrong."""
     index = np.arange(min(2, len(data.train)))
     try:

@@ -16,17 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..check import require_channels, require_label_space, require_test_labels
-from ..config import PROCEDURE, PartitionConfig, TransferConfig, ViewsConfig, changed
+from ..check import require_better_than_chance, require_channels, require_label_space, require_test_labels
+from ..config import PROCEDURE, ContrastConfig, PartitionConfig, TransferConfig, ViewsConfig, changed
 from ..data import load_data, split_fingerprint
-from ..data.assemble import TUNE_SHARE
+from ..data.assemble import TUNE_SHARE, draw
 from ..data.drawn import ROOM
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, ModelError, first_line
 from ..methods import METHODS, choose_method
 from ..models import TorchClassifier, load_model
+from ..prediction import predict
 from ..scoring import CHUNK, provenance, score
-from ..setting import open_setting
+from ..setting import find_side, open_setting, try_views
 from ..store import Store
 from ..training import Lesson, train
 from ..tutors import count_missing
@@ -35,6 +36,8 @@ from .plan import Job, Plan
 
 STEPS = 3
 """Steps of a student that are timed."""
+ASKED = 5000
+"""Samples of the selection split on which a student has to be better than chance."""
 BARE_MEMORY = 700 << 20
 """Bytes that Python and torch take before a model is loaded."""
 
@@ -89,7 +92,8 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     models: dict[str, ModelFacts] = {}
     for done, spec in enumerate(plan.models):
         lessons = {(replace(j.config, seed=0), len(j.teachers)): None for j in jobs if j.student == spec}
-        found = _open(spec, list(lessons), asked.get(spec, []), data, store, device)
+        teaching = {(j.config.contrast, j.config.views): None for j in jobs if spec in j.teachers and _reads(j, data)}
+        found = _open(spec, list(lessons), list(teaching), asked.get(spec, []), data, store, device)
         same = next((m for m in models.values() if m.fingerprint == found.fingerprint), None)
         if same is not None:
             raise ConfigError(f"{spec!r} is the same model as {same.spec!r}; name it once")
@@ -114,9 +118,15 @@ def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[ViewsConfig
     return {spec: list(views) for spec, views in asked.items()}
 
 
+def _reads(job: Job, data: Splits) -> bool:
+    """Tell whether a job reads its teacher's features."""
+    return choose_method(job.config.method, data.train.labels is not None)[1].features is not None
+
+
 def _open(
     spec: str,
     lessons: Sequence[tuple[TransferConfig, int]],
+    teaching: Sequence[tuple[ContrastConfig, ViewsConfig]],
     asked: Sequence[ViewsConfig],
     data: Splits,
     store: Store,
@@ -130,6 +140,11 @@ def _open(
         layer = config.contrast.student_layer  # the stand-ins are built like the student
         config = replace(config, force=True, contrast=replace(config.contrast, teacher_layer=layer))
         open_setting(model, others, data, config, store, no_progress)
+    for contrast, shown in teaching:
+        find_side("teacher", model, contrast, try_views(views_of(shown, data), data, model))
+    if lessons and not all(config.force for config, _ in lessons):
+        some = data.selection.take(draw(data.selection, min(len(data.selection), ASKED)))
+        require_better_than_chance(predict(model, some), spec)
     first = lessons[0][0] if lessons else None
     timed = _timings(model, first, asked[0] if asked else ViewsConfig(), data, store)
     return ModelFacts(
