@@ -1,7 +1,7 @@
 """How well does the scout's order of teachers agree with what their students then learnt?
 
     python recipes/pairs.py demo:mlp demo:mixer demo:resnet demo:convnet --data glyphs --out runs/pairs
-    python recipes/ranking.py runs/pairs/results.json --data glyphs
+    python recipes/ranking.py runs/pairs/results.json --data glyphs --methods kl+dp kl+dp-unsupervised
 
 For each method: Spearman's correlation of a predictor (from the selection split) with the ungated transfer delta (on
 test) over the teachers of one student, averaged over students; and the regret, in points, of taking the first teacher
@@ -21,11 +21,11 @@ from scipy.stats import spearmanr
 import crossteach
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path, part: str) -> list[dict[str, Any]]:
     """Read the runs of a study: `results.json` of recipes/pairs.py, `results.parquet` of a sweep, or a whole study."""
     if path.suffix == ".parquet":
-        rows = pq.read_table(path).to_pylist()  # of recipes/study.py the part with all pairs
-        return [row for row in rows if row["teacher"] and row.get("part", "core") == "core"]
+        rows = pq.read_table(path).to_pylist()
+        return [row for row in rows if row["teacher"] and row.get("part", part) == part]
     return [row for row in json.loads(path.read_text()) if row["teacher"]]
 
 
@@ -57,9 +57,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Does the scout's ranking agree with the truth?")
     parser.add_argument("results", type=Path, help="results.json of recipes/pairs.py, or results.parquet of a sweep")
     parser.add_argument("--data", required=True)
-    parser.add_argument("--methods", nargs="+", default=["kl+dp", "kl+dp-unsupervised"])
+    parser.add_argument("--part", default="core", help="of recipes/study.py: the part whose runs are read")
+    parser.add_argument("--methods", nargs="+", default=["xe+dp", "kl+dp-unsupervised"])
     arguments = parser.parse_args()
-    results = read(arguments.results)
+    results = read(arguments.results, arguments.part)
     specs = list(dict.fromkeys(r["student"] for r in results))
     scores = candidates(specs, arguments.data)
     print("| method | predictor | Spearman within a student | over all pairs | regret of the first | regret of any |")

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--data", default="glyphs", help="glyphs, fashion, or any data spec")
     arguments = parser.parse_args()
     fashion = arguments.data == "fashion"
-    specs = arguments.models or (FASHION if fashion else list(GLYPHS.values()))
+    specs = arguments.models or list((FASHION if fashion else GLYPHS).values())
     data = crossteach.load_data(FASHION_DATA if fashion else arguments.data)
     tune, gate = tune_and_gate(data.selection)
     models = [crossteach.load_model(spec) for spec in specs]
