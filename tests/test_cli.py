@@ -59,6 +59,14 @@ def test_transfer_shows_a_table(setting, tmp_path, capsys):
     assert (kept["gate"]["max_loss"], kept["time_budget"], kept["seed"]) == (5, 5, 3)
 
 
+def test_without_labels_the_terminal_says_what_speaks_for_the_student(setting, tmp_path, capsys):
+    arguments = transfer(setting, tmp_path / "run")
+    code, out, _ = call(capsys, *[setting.unlabelled if part == setting.data else part for part in arguments])
+    assert code == 0
+    shown = " ".join(out.split())
+    assert "Nothing could be verified; on held-out samples, without labels: agreement with the ensemble" in shown
+
+
 def test_scout_compares_and_is_read_again(setting, tmp_path, capsys):
     arguments = ["scout", setting.student, setting.teacher, "--data", setting.data, "--out", tmp_path / "s", "--quiet"]
     code, out, _ = call(capsys, *arguments, "--json")
