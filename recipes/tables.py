@@ -1,6 +1,6 @@
 """What a study says: tables of methods, students and conditions from its rows.
 
-    python recipes/tables.py benchmarks/STUDY_CPU_2026-11-23.parquet [--parts core family ...]
+    python recipes/tables.py benchmarks/STUDY_CPU_2026-11-24.parquet [--parts core family ...]
 
 The rows are those that recipes/study.py gathers, or the results.parquet of any sweep. Deltas are in points on the test
 split; intervals are a two-way bootstrap over students and teachers.
