@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
 import crossteach
+from crossteach.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 
 
 def read(path: Path, part: str) -> list[dict[str, Any]]:
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="results.json of recipes/pairs.py, or results.parquet of a sweep")
     parser.add_argument("--data", required=True)
     parser.add_argument("--part", default="core", help="of recipes/study.py: the part whose runs are read")
-    parser.add_argument("--methods", nargs="+", default=["xe+dp", "kl+dp-unsupervised"])
+    parser.add_argument("--methods", nargs="+", default=[DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS])
     arguments = parser.parse_args()
     results = read(arguments.results, arguments.part)
     specs = list(dict.fromkeys(r["student"] for r in results))

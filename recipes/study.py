@@ -23,6 +23,7 @@ import crossteach
 from crossteach.config import compatible
 from crossteach.data.assemble import stratified_cut
 from crossteach.files import write_bytes
+from crossteach.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 from crossteach.types import Split, Splits
 
 ZOO = (
@@ -61,8 +62,7 @@ TEAMS = {
 }
 """Students with five teachers each, from several families."""
 
-OURS = ["xe+dp", "kl+dp-unsupervised"]
-"""The defaults with labels and without."""
+OURS = [DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS]
 CONTROLS = ["self", "xe"]
 PAPER = dict(setting.split("=") for setting in compatible("paper") if not setting.startswith("method="))
 """What --compat paper sets beside the method; docs/method.md says how it differs from ours."""

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
+from crossteach.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 from crossteach.statistics import Interval, two_way_bootstrap
 from crossteach.sweeping.study import AREAS, describe_methods
 
@@ -34,8 +35,7 @@ PUBLISHED = {
 }
 """The paper's success (median, mean, worst student), mean and worst delta: 20 ImageNet students x 20 teachers."""
 
-DEFAULTS = ("xe+dp", "kl+dp-unsupervised")
-"""Of crossteach, with labels and without."""
+DEFAULTS = (DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -52,7 +52,8 @@ def by_method(rows: list[Row]) -> list[str]:
             if s is None:
                 continue
             claim = s["claim"]
-            told = f"{interval(claim)} to `{claim['control']}`" if claim else "·"
+            found = Interval(claim["estimate"], claim["low"], claim["high"]) if claim else None
+            told = f"{bounded(found, '+.2f')} to `{claim['control']}`" if found else "·"
             lines.append(
                 [
                     *(f"`{method['method']}`", kind, str(s["runs"]), f"{s['mean_delta']:+.2f}"),
@@ -66,11 +67,6 @@ def by_method(rows: list[Row]) -> list[str]:
             )
     heads = ["method", "", "runs", "mean Δ", "median Δ", "worst Δ", "success: mean, median, worst student"]
     return table([*heads, "harm (significant)", "accepted", "Δ on selection", "against control"], lines)
-
-
-def interval(found: dict[str, float]) -> str:
-    """Write an estimate with its bounds."""
-    return f"{found['estimate']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
 
 
 MEASURES: dict[str, tuple[str, Callable[[float], float], str]] = {

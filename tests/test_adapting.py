@@ -92,6 +92,9 @@ def test_a_backbone_is_not_its_own_last_block():
 
     wrapped = Wrapped(Body())
     assert last_block(wrapped, 7) == [wrapped.fc, wrapped.norm, wrapped.backbone.block[2]]
+    twice = Wrapped(Wrapped(Body()).backbone)
+    twice.backbone = nn.ModuleDict({"encoder": twice.backbone})
+    assert last_block(twice, 7)[-1] is twice.backbone["encoder"].block[2]
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     encoder = Wrapped(nn.TransformerEncoder(layer, 3, enable_nested_tensor=False))
     assert last_block(encoder, 7) == [encoder.fc, encoder.norm, encoder.backbone.layers[2]]
@@ -106,9 +109,10 @@ def test_adapters_leave_alone_what_they_cannot_be_folded_into():
         Conv2dSame(4, 4, 3),
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
         nn.Conv2d(4, 4, 3, dilation=2),
+        nn.utils.spectral_norm(nn.Conv2d(4, 4, 3)),
     ]
     module = nn.Sequential(*odd, nn.Conv2d(4, 7, 1))
-    assert adaptable_layers(module) == ["4"]
+    assert adaptable_layers(module) == ["5"]
     with pytest.raises(ModelError, match="without groups or dilation"):
         adaptable_layers(nn.Sequential(*odd))
 

@@ -67,6 +67,20 @@ def test_without_labels_the_terminal_says_what_speaks_for_the_student(setting, t
     assert "Nothing could be verified; on held-out samples, without labels: agreement with the ensemble" in shown
 
 
+@pytest.mark.parametrize(
+    ("more", "method"),
+    [((), "kl+dp"), (("--method", "xe"), "xe"), (("--set", "method=kl"), "kl"), (("--method", "auto"), "xe+dp")],
+)
+def test_the_papers_recipe_names_its_method_and_may_be_overridden(setting, tmp_path, capsys, more, method):
+    code, out, _ = call(capsys, *transfer(setting, tmp_path / "run", "--compat", "paper", "--json", *more))
+    assert code == 0
+    assert json.loads(out)["method"] == method
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert kept["optim"]["schedule"] == "constant"
+    shown = call(capsys, *transfer(setting, tmp_path / "run", "--compat", "paper", *more))[1]
+    assert "Nothing could be verified" not in shown, "there are labels: the gate was not asked"
+
+
 def test_scout_compares_and_is_read_again(setting, tmp_path, capsys):
     arguments = ["scout", setting.student, setting.teacher, "--data", setting.data, "--out", tmp_path / "s", "--quiet"]
     code, out, _ = call(capsys, *arguments, "--json")

@@ -14,7 +14,7 @@ def test_the_demo_compares_teaches_and_proves(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "SETTINGS", QUICK)
     main_exits_0(["demo", "--out", str(tmp_path), "--quiet"])
     shown = capsys.readouterr().out
-    for word in ("mlp", "mixer", "resnet", "convnet", "xe+dp", "xe", "crossteach transfer --student"):
+    for word in ("mlp", "mixer", "resnet", "convnet", "xe+dp", "crossteach transfer --student"):
         assert word in shown
     folders = sorted(p.name for p in tmp_path.iterdir())
     assert folders == sorted(["scout", "resnet-mlp-kl", "resnet-xe", "resnet-mlp-auto", *STRONGER])

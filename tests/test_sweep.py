@@ -342,7 +342,18 @@ def test_a_dry_run_says_the_cost_and_writes_no_job(setting, tmp_path, capsys):
         (["{student}"], "[{method: xe, settings: {partition.kl_weight: 0.5}}]", "", "has no KL term"),
         (["{student}"], "[xe-kl]", 'pairs: [["{student}", ["{teacher}", "{linear}"]]]', "takes one teacher, not 2"),
         (["{student}"], "[self]", "settings: {views.augmentation: none.py:f}", "none.py"),
-        (["py:{small}:dense?pretrained=false&channels=1&size=8"], "[xe]", "", "no more than always answering one class"),
+        (
+            ["py:{small}:dense?pretrained=false&channels=1&size=8"],
+            "[xe]",
+            "",
+            "no more than always answering one class",
+        ),
+        (
+            ["{student}"],
+            "[{method: xe+dp, settings: {curriculum.order: soup, curriculum.budget: total}}]",
+            'pairs: [["{student}", ["{teacher}", "{linear}"]]]\nsettings: {optim.epochs: 1}',
+            "shares optim.epochs=1 among 2 teachers",
+        ),
         (
             ["{student}"],
             "[{method: crd, settings: {contrast.teacher_layer: nope}}]",

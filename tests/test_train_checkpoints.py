@@ -50,7 +50,14 @@ def test_a_tail_goes_on_from_the_folder_and_keeps_its_end(data, tmp_path, monkey
         pupil.optimiser, "step", lambda: (rates.append(pupil.optimiser.param_groups[0]["lr"]), step())[1]
     )
     learn = pupil.learn
-    monkeypatch.setattr(pupil, "learn", lambda *given: (learn(*given), ends.append(snapshot(pupil.module)))[0])
+    scores = iter((60.0, 40.0))
+
+    def worse_and_worse(*given) -> float:
+        learn(*given)
+        ends.append(snapshot(pupil.module))
+        return next(scores)
+
+    monkeypatch.setattr(pupil, "learn", worse_and_worse)
     end_unpicked(pupil, tmp_path)
     assert len(rates) == 2 * int(np.ceil(300 / train_checkpoints.BATCH))
     assert rates[0] == pytest.approx(zoo.RATES["mlp"] * train_checkpoints.TAIL_RATE)

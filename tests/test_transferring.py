@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import crossteach.transferring
 from crossteach import Store, TransferConfig, load_data, load_model, transfer, with_settings
@@ -193,6 +194,33 @@ def test_a_ruined_student_is_noticed_without_labels(setting, tmp_path):
     assert same(stopped.student.module, load_model(setting.student).module)
     went_on = run(setting, tmp_path / "on", [*asked, "optim.stop_below=0"], data=setting.unlabelled)
     assert went_on.summary["gate"]["verdict"] == "unverified"
+
+
+def test_a_student_that_learns_much_is_not_taken_for_ruined(setting, tmp_path):
+    """Sure of much that is wrong, it ends far from what it was and from the ensemble, but near its teacher."""
+    student = load_model(setting.model("linear"))
+    head = student.module[1]
+    with torch.no_grad():
+        mistaken = [1, 2, 3, 4, 5, 6, 0, 7, 8, 9]
+        head.weight.copy_(4 * head.weight[mistaken])
+        head.bias.copy_(4 * head.bias[mistaken])
+    save_file(student.module.state_dict(), tmp_path / "mistaken.safetensors")
+    spec = f"py:{digits.SOURCE}:linear@{tmp_path / 'mistaken.safetensors'}?channels=1&size=8"
+    data = load_data(setting.unlabelled)
+    asked = ["method=kl", "optim.lr=0.5", "optim.epochs=8", "views.count=1", "optim.clip=100"]
+    teachers = [load_model(setting.student)]
+    run_of = transfer(load_model(spec), teachers, data, tmp_path / "run", with_settings(TransferConfig(), asked))
+    assert run_of.summary["gate"]["verdict"] == "unverified"
+    assert run_of.summary["accuracy_before"] < 50 < run_of.summary["accuracy_after"]
+
+
+def test_the_probe_knows_which_views_it_was_shown(setting, tmp_path, monkeypatch):
+    keys = []
+    monkeypatch.setattr(crossteach.transferring, "choose_rate", lambda *given: (keys.append(given[5]), (0.01, {}))[1])
+    for first in (0, 1):
+        run(setting, tmp_path / str(first), ["optim.lr=none", f"views.first={first}", "views.count=2"])
+    assert keys[0] != keys[1]
+    assert "first view" not in keys[0], "rates that are stored are found again"
 
 
 def test_labels_that_are_missing_are_asked_for(setting, tmp_path):

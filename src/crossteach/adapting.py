@@ -93,11 +93,11 @@ def last_block(module: nn.Module, n_classes: int) -> list[nn.Module]:
 
 
 def _opened(blocks: list[nn.Module], head: nn.Module) -> list[nn.Module]:
-    """Take apart a block that is alone before the head: a backbone is not its own last block."""
+    """Take apart what is alone before the head, and what is alone in it: a backbone is not its own last block."""
     while True:
         alone = [block for block in blocks if not _is_norm(block)]
         inside = _chain(alone[0], head) if len(alone) == 1 else []
-        if len(inside) < 2:
+        if not inside:
             return blocks
         place = next(i for i, block in enumerate(blocks) if block is alone[0])
         blocks = [*blocks[:place], *inside, *blocks[place + 1 :]]
@@ -187,9 +187,7 @@ def adaptable_layers(module: nn.Module) -> list[str]:
     found = [
         name
         for name, layer in module.named_modules()
-        if name
-        and _is_plain(layer)
-        and not any(name.startswith(f"{outer}.") or not outer for outer in closed)
+        if name and _is_plain(layer) and not any(name.startswith(f"{outer}.") or not outer for outer in closed)
     ]
     if not found:
         kinds = sorted({type(m).__name__ for m in module.modules() if _has_weights(m, recurse=False)})
@@ -203,9 +201,11 @@ def adaptable_layers(module: nn.Module) -> list[str]:
 def _is_plain(layer: nn.Module) -> bool:
     """Tell whether an adapter beside a layer is the same as one folded into its weights.
 
-    Not so where the layer transforms its weights (weight standardisation) or pads with what it sees; and an adapter's
-    convolution has no dilation and no groups.
+    Not so where the layer transforms its weights (weight standardisation, weight norm) or pads with what it sees; and
+    an adapter's convolution has no dilation and no groups.
     """
+    if layer._parameters.get("weight") is None:  # made by a hook, in every forward pass
+        return False
     if type(layer) is nn.Conv2d:
         return layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
     return type(layer) is nn.Linear

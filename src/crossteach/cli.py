@@ -138,7 +138,9 @@ def transfer(
     data: DataSpec,
     out: Annotated[Path, typer.Option(help="Run folder; the same command resumes a half-done one.")],
     teacher: Annotated[list[str] | None, typer.Option(help="Model spec; give it several times for several.")] = None,
-    method: Annotated[str, typer.Option(help="A name from above, or auto: the default for this data.")] = "auto",
+    method: Annotated[
+        str | None, typer.Option(help="A name from above; the default suits the data, or is the recipe's of --compat.")
+    ] = None,
     order: Annotated[
         str, typer.Option(help="Of several teachers: parallel, sequential or soup; see curriculum.* settings.")
     ] = "parallel",
@@ -148,7 +150,7 @@ def transfer(
     max_loss: Annotated[float | None, typer.Option(metavar="POINTS", help="Loss the gate may not exclude.")] = None,
     time_budget: Annotated[float | None, typer.Option(metavar="MINUTES", help="Fewer epochs, as many as fit.")] = None,
     compat: Annotated[
-        str | None, typer.Option(metavar="paper", help="Train as the paper did; --set still overrides.")
+        str | None, typer.Option(metavar="paper", help="Train as the paper did; --method and --set override.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Go on though the student answers like chance.")] = False,
     as_json: Json = False,
@@ -172,7 +174,7 @@ def transfer(
     from .curriculum import transfer as run_transfer
 
     given = [*(compatible(compat) if compat else ()), f"seed={seed}", f"curriculum.order={order}"]
-    given += [f"method={method}"] if method != "auto" else []
+    given += [f"method={method}"] if method is not None else []
     given += settings or []
     given += [f"gate.max_loss={max_loss}"] if max_loss is not None else []
     given += [f"time_budget={time_budget}"] if time_budget is not None else []

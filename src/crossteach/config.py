@@ -53,8 +53,8 @@ class OptimConfig:
     clip: float = 1.0
     """Largest norm of the gradient."""
     stop_below: float = 0.5
-    """Share of where it began below which accuracy on the tune part (without labels: agreement with the ensemble of
-    student and teachers) stops the training as diverged; 0 stops at what is not finite only."""
+    """Share of where it began below which accuracy on the tune part (without labels: agreement with whichever of old
+    student and teachers it agrees with most) stops the training as diverged; 0 stops at what is not finite only."""
     trains: str = "all"
     """Which weights learn: all, norm, last (the last block and the head), head, or lora:RANK (adapters; extra peft)."""
     train_statistics: bool = False
@@ -100,7 +100,7 @@ class ViewsConfig:
     count: int = 4
     """Views of each sample, shown in turn; 0 draws fresh ones and runs the tutors live."""
     first: int = 0
-    """Which view the first epoch shows; of several lessons each goes on where the one before it stopped."""
+    """Which view the first epoch shows; of several lessons each begins after the epochs planned for those before."""
     augmentation: str = "auto"
     """warp, crop, none, FILE.py:FUNCTION, or auto: what suits the data."""
     strength: float = 0.5

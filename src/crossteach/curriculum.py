@@ -106,7 +106,7 @@ def _one_after_the_other(
             student = result.student
     verdict, old, returned = _verdict(lessons), snapshot(setting.student.module), snapshot(student.module)
     gained = None if gate.labels is None else _points(setting, returned, gate)
-    found = look(setting, setting.student.clone(), old, returned, gate)
+    found = look(setting, setting.student.clone(), old, returned, gate) if verdict in TAKEN else None
     reached = GateResult(verdict, float(verdict in TAKEN), gained, label_free=found)
     return Taught(tuple(lessons), reached, returned, returned)
 
@@ -147,7 +147,9 @@ def _nothing_more(setting: Setting) -> Lesson:
 
 
 def _soup(setting: Setting, states: Sequence[State]) -> State:
-    """Average students, with statistics of their own where training changes them."""
+    """Average students, with statistics of their own where training changes them; one alone stays as it is."""
+    if len(states) == 1:
+        return dict(states[0])
     return with_own_statistics(setting, setting.student.clone(), average(states), _nothing_more(setting))
 
 

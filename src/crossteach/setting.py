@@ -213,18 +213,18 @@ def find_side(
     return layer, count_features(model, layer, view.images(model.preprocess), setting)
 
 
-def try_views(views: Views, data: Splits, student: TrainableClassifier) -> ViewBatch:
+def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
     """Draw two views before anything is written: a user's augmentation may be wrong."""
     index = np.arange(min(2, len(data.train)))
     try:
         view = replace(views.batch(data.train, index, np.zeros(len(index), np.int64)), keep=False)
-        drawn = view.images(student.preprocess)
+        drawn = view.images(model.preprocess)
     except CrossteachError:
         raise
     except Exception as error:  # the user's code may raise anything
         raise ConfigError(f"the augmentation {views.augmentation.name} fails: {first_line(error)}") from error
     inputs = data.train.inputs
-    expected = (len(index), inputs.channels, *(inputs.size or student.preprocess.size or ()))
+    expected = (len(index), inputs.channels, *(inputs.size or model.preprocess.size or ()))
     if drawn.shape != expected or not bool(drawn.isfinite().all()):
         raise ConfigError(
             f"the augmentation {views.augmentation.name} must return images like those it was given, "

@@ -135,7 +135,7 @@ def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
 
 def show_evidence(gate: dict[str, Any]) -> None:
     """Print what stands in for labels where the gate had none."""
-    if gate["verdict"] == "unverified" and gate["evidence"]:
+    if gate["verdict"] == "unverified" and gate["evidence"] and gate["selection_delta"] is None:
         say(f"Nothing could be verified; {gate['evidence']}.", highlight=False)
 
 

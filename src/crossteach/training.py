@@ -55,7 +55,7 @@ class Watch:
     """What is measured on the tune part after each epoch, to stop a training that ruins its student."""
 
     what: Literal["accuracy", "agreement"]
-    """Of the student as it stands: with the labels, or with the ensemble of student and teachers."""
+    """Of the student as it stands: with the labels, or without them with the model that it agrees with most."""
     measure: Callable[[], float]
     """In %."""
 
@@ -244,7 +244,10 @@ def _train(
             }
         )
         if watch and measured is not None and began is not None and measured < optim.stop_below * began:
-            position.diverged = f"{watch.what} fell from {began:.1f} to {measured:.1f}% in epoch {epoch + 1}"
+            position.diverged = (
+                f"{watch.what} fell from {began:.1f} to {measured:.1f}% in epoch {epoch + 1}, below "
+                f"optim.stop_below={optim.stop_below:g} of where it began; a lower optim.lr may help"
+            )
             return _stopped(position, student.module, slow)
         _remember(position, student.module, state)
         after_epoch(position)

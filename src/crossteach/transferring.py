@@ -165,6 +165,7 @@ def _probe(setting: Setting, lesson: Lesson, tune: Split) -> float:
         "temperatures": lesson.temperatures,
         **{name: described[name] for name in ("optim", "partition")},
         **({"contrast": described["contrast"]} if setting.features is not None else {}),
+        **({"first view": setting.views.first} if setting.views.first else {}),
     }
     rate, _ = choose_rate(
         setting.student,

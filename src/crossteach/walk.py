@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
@@ -85,19 +85,25 @@ def with_weights(student: TrainableClassifier, weights: State, split: Split, lik
 
 
 def watch(setting: Setting, student: TrainableClassifier, split: Split) -> Watch:
-    """Watch a student as it stands by the labels of a split, or by the ensemble where there are none."""
-    labels = split.labels
-    expected = _ensemble(setting, split) if labels is None else torch.from_numpy(labels)
-    return Watch(
-        "agreement" if labels is None else "accuracy",
-        lambda: 100.0 * (answers(student, split).argmax(1) == expected).double().mean().item(),
-    )
+    """Watch a student as it stands: by the labels of a split, or where there are none by whom it agrees with most.
+
+    A student that learns agrees more with a teacher and less with what it was; one that is ruined agrees with nobody.
+    """
+    if split.labels is None:
+        models = torch.stack([p.argmax(1) for p in _stored(setting, split)])
+        return Watch("agreement", lambda: _percent(models == answers(student, split).argmax(1)))
+    labels = torch.from_numpy(split.labels)[None]
+    return Watch("accuracy", lambda: _percent(labels == answers(student, split).argmax(1)))
 
 
-def _ensemble(setting: Setting, split: Split) -> Int[Tensor, " N"]:
-    """Return what the mean probability of student and teachers says of each sample."""
-    stored = [predict(t, split, setting.store).logits for t in (setting.student, *setting.teachers)]
-    return torch.stack([logits.softmax(1) for logits in stored]).mean(0).argmax(1)
+def _percent(same: Bool[Tensor, "K N"]) -> float:
+    """Return the largest share of a row, in %."""
+    return 100.0 * same.double().mean(1).max().item()
+
+
+def _stored(setting: Setting, split: Split) -> list[Float[Tensor, "N C"]]:
+    """Return the logits of the original student and of each teacher."""
+    return [predict(t, split, setting.store).logits for t in (setting.student, *setting.teachers)]
 
 
 def _point(setting: Setting, copy: TrainableClassifier, old: State, new: State, alpha: float, lesson: Lesson) -> State:
@@ -127,11 +133,9 @@ def with_own_statistics(setting: Setting, copy: TrainableClassifier, state: Stat
     return snapshot(copy.module)
 
 
-def look(
-    setting: Setting, copy: TrainableClassifier, old: State, new: State, gate: Split
-) -> tuple[Evidence, Evidence]:
+def look(setting: Setting, copy: TrainableClassifier, old: State, new: State, gate: Split) -> tuple[Evidence, Evidence]:
     """Look at the student before and after on the gate part, reading no label; its module is lent."""
-    ensemble = _ensemble(setting, gate)
+    ensemble = torch.stack([logits.softmax(1) for logits in _stored(setting, gate)]).mean(0).argmax(1)
     found = []
     for state in (old, new):
         copy.module.load_state_dict(state)

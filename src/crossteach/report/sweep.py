@@ -152,7 +152,7 @@ def verdicts(runs: Runs) -> list[str]:
     """Say what the gate could not decide, and what broke off."""
     found = runs.columns["verdict"].tolist()
     told = {
-        "unverified": "no label could confirm it: nothing was gated, and it does not count as accepted",
+        "unverified": "no label confirmed it: nothing was gated, and it does not count as accepted",
         "diverged": "training broke off, and the original was returned",
     }
     return [f"{counted(found.count(v), 'run')} {v}: {why}." for v, why in told.items() if v in found]

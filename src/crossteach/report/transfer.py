@@ -207,14 +207,18 @@ def gate_reason(summary: dict[str, Any], config: dict[str, Any]) -> str:
     reasons = {
         "accepted": f"That is α = {number(gate.get('alpha'), 2)}, at {points(gate.get('selection_delta'))} points.",
         "kept_original": "None passed, so the original weights came back, bit for bit.",
-        "unverified": f"There were no labels to decide with, so nothing was gated. {gate.get('evidence') or ''}",
+        "unverified": (
+            f"There were no labels to decide with, so nothing was gated. {gate.get('evidence') or ''}"
+            if gate.get("selection_delta") is None
+            else f"The gate was not asked; the end of training stands at {points(gate['selection_delta'])} points here."
+        ),
         "diverged": f"{summary.get('training', {}).get('diverged', '')}; the original weights came back.",
     }
     return clean(" ".join([rule, reasons.get(gate["verdict"], "")]) + doubt)
 
 
 def curve_drawing(epochs: list[dict[str, Any]], tables: Tables) -> list[Drawing]:
-    """Draw loss and accuracy over the epochs."""
+    """Draw the loss, and what was watched, over the epochs."""
     if not epochs:
         return []
     columns = list(dict.fromkeys(key for record in epochs for key in record))

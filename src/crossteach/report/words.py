@@ -39,7 +39,7 @@ METHODS = {
 VERDICTS = {
     "accepted": "accepted by the gate",
     "kept_original": "the gate kept the original",
-    "unverified": "unverified: no label could confirm it",
+    "unverified": "unverified: no label confirmed it",
     "diverged": "training broke off; the original is kept",
 }
 SLOW = "+mcl"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from ..config import PROCEDURE, ContrastConfig, PartitionConfig, TransferConfig, ViewsConfig, changed
+from ..curriculum import lesson_epochs
 from ..data import load_data, split_fingerprint
 from ..data.assemble import TUNE_SHARE, draw
 from ..data.drawn import ROOM
@@ -140,11 +141,13 @@ def _open(
         layer = config.contrast.student_layer  # the stand-ins are built like the student
         config = replace(config, force=True, contrast=replace(config.contrast, teacher_layer=layer))
         open_setting(model, others, data, config, store, no_progress)
+        if config.curriculum.order != "parallel" and teachers > 1:
+            lesson_epochs(config, teachers)
     for contrast, shown in teaching:
         find_side("teacher", model, contrast, try_views(views_of(shown, data), data, model))
     if lessons and not all(config.force for config, _ in lessons):
         some = data.selection.take(draw(data.selection, min(len(data.selection), ASKED)))
-        require_better_than_chance(predict(model, some), spec)
+        require_better_than_chance(predict(model, some, store), spec)
     first = lessons[0][0] if lessons else None
     timed = _timings(model, first, asked[0] if asked else ViewsConfig(), data, store)
     return ModelFacts(
