@@ -21,7 +21,10 @@ from crossteach.sweeping.study import AREAS, describe_methods
 
 Row = dict[str, Any]
 
-BASES = {"paper": "core", "family": "core", "teachers": "core", "core-kl": "core", "fashion-search": "fashion"}
+BASES = {
+    **dict.fromkeys(("paper", "family", "objectives", "teachers", "core-kl"), "core"),
+    "fashion-search": "fashion",
+}
 """Parts on the data and the models of another, whose controls and defaults stand for theirs too."""
 
 PUBLISHED = {
@@ -349,8 +352,8 @@ def sections(parts: dict[str, list[Row]]) -> Iterator[tuple[str, list[str]]]:
         base = parts.get(BASES.get(part, ""), [])
         yield f"{part}: methods", by_method(beside(rows, base))
     partition = parts.get("core-kl", [])
-    twenty = [r for r in parts.get("family", []) if r["base_method"] in PUBLISHED]
-    twenty = [r for r in twenty if not (r["method"] == "kl+dp" and partition) and "wide" not in r["method"]]
+    twenty = [] if partition else [r for r in parts.get("family", []) if r["method"] == "kl+dp"]
+    twenty += [r for r in parts.get("objectives", []) if r["method"].removeprefix("paper: ") in PUBLISHED]
     yield "Beside the paper", beside_the_paper([*core, *partition, *parts.get("paper", []), *twenty])
     yield "With intervals", with_intervals([*core, *partition, *parts.get("paper", [])])
     yield "Transfer rate in the areas of expertise, ungated", transferred([*core, *partition])
@@ -358,7 +361,7 @@ def sections(parts: dict[str, list[Row]]) -> Iterator[tuple[str, list[str]]]:
     yield "What the delta goes with (Spearman, bootstrap over students)", influence(core)
     yield "How much of the ensemble's gain is in one model", ensemble_share(core)
     yield "The criterion without labels", without_labels(core)
-    for part in ("paper", "family", "fashion"):
+    for part in ("paper", "family", "objectives", "fashion", "fashion-search"):
         rows = beside(parts.get(part, []), parts.get(BASES.get(part, ""), []))
         for method in DEFAULTS if rows else ():
             others = [m for m, _ in grouped(rows, "method") if m != method]
