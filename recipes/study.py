@@ -118,8 +118,8 @@ def plans(data: Path) -> dict[str, Plan]:
             "pairs": pairs(FASHION_TWELVE, FASHION),
             "methods": [
                 *(variant(m, f"{m}, wide views", views__strength=1) for m in OURS),
-                *(variant(m, f"{m}, narrow views", views__strength=0.25) for m in OURS),
-                *(variant(m, f"{m}, 24 epochs of 8 views", optim__epochs=24, views__count=8) for m in OURS),
+                *(variant(m, f"{m}, narrow views", views__strength=0.25) for m in ("xe", *OURS)),
+                *(variant(m, f"{m}, 24 epochs of 8 views", optim__epochs=24, views__count=8) for m in ("xe", *OURS)),
                 *(variant(m, f"{m}, rate 0.001", optim__lr=0.001) for m in OURS),
                 variant("kl+dp-unsupervised", "kl+dp-unsupervised, T 2", partition__temperature=2),
                 *(variant("kl+dp-unsupervised", f"kl+dp-unsupervised, {p}", optim__trains=p) for p in ("last", "head")),

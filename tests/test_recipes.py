@@ -121,7 +121,7 @@ def test_every_part_of_the_study_is_a_plan(tmp_path, monkeypatch):
     assert jobs["fresh"] == jobs["shifted"] == jobs["small-1"] == jobs["small-10"] == 2 * 20 + 2 * 12
     assert jobs["teachers"] == 6 * len(study.TEAMS)
     assert jobs["fashion"] == 5 * 30 + 4 * 6
-    assert jobs["fashion-search"] == 14 * 12 and {s for s, _ in study.FASHION_TWELVE} == set(study.FASHION)
+    assert jobs["fashion-search"] == 14 * 12 + 2 * 6 and {s for s, _ in study.FASHION_TWELVE} == set(study.FASHION)
     assert len(set(study.TWENTY)) == 20 and {s for s, _ in study.TWENTY} == set(study.GLYPHS)
 
 
