@@ -268,7 +268,7 @@ def beside(rows: list[Row], base: list[Row]) -> list[Row]:
     pairs, students = {(r["student"], r["teacher"]) for r in rows}, {r["student"] for r in rows}
     own = {r["method"] for r in rows}
     same = [r for r in base if (r["student"], r["teacher"]) in pairs or (not r["teacher"] and r["student"] in students)]
-    return [*(r for r in same if r["method"] not in own), *rows]
+    return [*(r for r in same if r["method"] not in own and not r["method"].startswith("paper: ")), *rows]
 
 
 def several(rows: list[Row], core: list[Row]) -> list[str]:

@@ -146,8 +146,7 @@ def _open(
     for contrast, shown in teaching:
         find_side("teacher", model, contrast, try_views(views_of(shown, data), data, model))
     if lessons and not all(config.force for config, _ in lessons):
-        some = data.selection.take(draw(data.selection, min(len(data.selection), ASKED)))
-        require_better_than_chance(predict(model, some, store), spec)
+        _require_better_than_chance(model, data, store)
     first = lessons[0][0] if lessons else None
     timed = _timings(model, first, asked[0] if asked else ViewsConfig(), data, store)
     return ModelFacts(
@@ -162,6 +161,15 @@ def _open(
         step_seconds=timed["step"],
         memory=int(timed["memory"]),
     )
+
+
+def _require_better_than_chance(model: TorchClassifier, data: Splits, store: Store) -> None:
+    """Ask a student for some of the selection split; that it is better than chance is kept in the store."""
+    some = data.selection.take(draw(data.selection, min(len(data.selection), ASKED)))
+    key = {"kind": "better than chance", **provenance(model, split_fingerprint(some))}
+    if store.recall(key) is None:
+        require_better_than_chance(predict(model, some), model.spec)
+        store.remember(key, {"better": True})
 
 
 def _another(model: TorchClassifier, number: int) -> TorchClassifier:
