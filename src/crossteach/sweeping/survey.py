@@ -165,6 +165,8 @@ def _open(
 
 def _require_better_than_chance(model: TorchClassifier, data: Splits, store: Store) -> None:
     """Ask a student for some of the selection split; that it is better than chance is kept in the store."""
+    if data.selection.labels is None:
+        return
     some = data.selection.take(draw(data.selection, min(len(data.selection), ASKED)))
     key = {"kind": "better than chance", **provenance(model, split_fingerprint(some))}
     if store.recall(key) is None:
