@@ -1,8 +1,12 @@
 """What every test gets. The run-time checks of shapes are installed by conftest.py in the root, for doctests too."""
 
+import hypothesis
 import jaxtyping
 import pytest
 import torch
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes is no property
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
