@@ -17,7 +17,7 @@ from .averaging import State, average, snapshot
 from .config import CurriculumConfig, TransferConfig
 from .data.assemble import tune_and_gate
 from .digest import digest
-from .errors import ConfigError, MissingLabelsError
+from .errors import MissingLabelsError
 from .gate import GateResult, Verdict
 from .outcome import summarise, write_outcome
 from .prediction import answers, predict
@@ -70,7 +70,6 @@ def transfer(
         return transferring.transfer(student, teachers, data, out, config, store, overwrite, progress)
     started = time.perf_counter()
     setting = open_setting(student, teachers, data, config, store, progress)
-    lesson_epochs(config, len(teachers))  # refused before anything is written
     run = open_run(Path(out), describe(setting), overwrite)
     if run.is_whole:
         return transferring.read_result(student, run)
@@ -208,18 +207,10 @@ def lesson_epochs(config: TransferConfig, lessons: int) -> list[int]:
     Example:
         >>> lesson_epochs(TransferConfig(curriculum=CurriculumConfig(budget="total")), 5)
         [2, 2, 2, 1, 1]
-
-    Raises:
-        ConfigError: If a total budget does not reach for all of them.
     """
     epochs = config.optim.epochs
     if config.curriculum.budget == "each":
         return [epochs] * lessons
-    if epochs < lessons:
-        raise ConfigError(
-            f"curriculum.budget=total shares optim.epochs={epochs} among {lessons} teachers, which need one each; "
-            f"give optim.epochs={lessons} or more, or curriculum.budget=each"
-        )
     share, left = divmod(epochs, lessons)
     return [share + (number < left) for number in range(lessons)]
 

@@ -132,7 +132,16 @@ def _require_part(student: TrainableClassifier, method: Method, config: Transfer
 
 
 def _require_order(data: Splits, config: TransferConfig, n_teachers: int) -> None:
-    wanted = config.curriculum.order == "sequential" and config.curriculum.sequence != "given" and n_teachers > 1
+    """Raise an error if several teachers cannot teach one by one in the order, or in the epochs, that are asked for."""
+    if config.curriculum.order == "parallel" or n_teachers < 2:
+        return
+    epochs = config.optim.epochs
+    if config.curriculum.budget == "total" and epochs < n_teachers:
+        raise ConfigError(
+            f"curriculum.budget=total shares optim.epochs={epochs} among {n_teachers} teachers, which need one each; "
+            f"give optim.epochs={n_teachers} or more, or curriculum.budget=each"
+        )
+    wanted = config.curriculum.order == "sequential" and config.curriculum.sequence != "given"
     if wanted and data.selection.labels is None:
         raise MissingLabelsError(
             f"curriculum.sequence={config.curriculum.sequence} needs labels on the selection split, which has none; "

@@ -72,7 +72,7 @@ def gate(steps: Rows, verdict: dict[str, Any], max_loss: float | None) -> Drawin
 
 
 def curve(epochs: Rows) -> Drawing:
-    """Draw the loss over the epochs, and accuracy or (without labels) agreement with the ensemble."""
+    """Draw the loss over the epochs, and accuracy or (without labels) agreement with whom it agrees with most."""
     watched = next((key for key in ("tune_accuracy", "tune_agreement") if key in epochs[0]), "")
     scored = [e for e in epochs if isinstance(e.get(watched), int | float)]
     what = watched.removeprefix("tune_")

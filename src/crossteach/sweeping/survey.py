@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ..check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from ..config import PROCEDURE, ContrastConfig, PartitionConfig, TransferConfig, ViewsConfig, changed
-from ..curriculum import lesson_epochs
 from ..data import load_data, split_fingerprint
 from ..data.assemble import TUNE_SHARE, draw
 from ..data.drawn import ROOM
@@ -93,7 +92,9 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     models: dict[str, ModelFacts] = {}
     for done, spec in enumerate(plan.models):
         lessons = {(replace(j.config, seed=0), len(j.teachers)): None for j in jobs if j.student == spec}
-        teaching = {(j.config.contrast, j.config.views): None for j in jobs if spec in j.teachers and _reads(j, data)}
+        teaching = {
+            (j.config.contrast, j.config.views): None for j in jobs if spec in j.teachers and _reads_features(j, data)
+        }
         found = _open(spec, list(lessons), list(teaching), asked.get(spec, []), data, store, device)
         same = next((m for m in models.values() if m.fingerprint == found.fingerprint), None)
         if same is not None:
@@ -119,7 +120,7 @@ def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[ViewsConfig
     return {spec: list(views) for spec, views in asked.items()}
 
 
-def _reads(job: Job, data: Splits) -> bool:
+def _reads_features(job: Job, data: Splits) -> bool:
     """Tell whether a job reads its teacher's features."""
     return choose_method(job.config.method, data.train.labels is not None)[1].features is not None
 
@@ -141,8 +142,6 @@ def _open(
         layer = config.contrast.student_layer  # the stand-ins are built like the student
         config = replace(config, force=True, contrast=replace(config.contrast, teacher_layer=layer))
         open_setting(model, others, data, config, store, no_progress)
-        if config.curriculum.order != "parallel" and teachers > 1:
-            lesson_epochs(config, teachers)
     for contrast, shown in teaching:
         find_side("teacher", model, contrast, try_views(views_of(shown, data), data, model))
     if lessons and not all(config.force for config, _ in lessons):
