@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .averaging import State, snapshot
 from .errors import MissingExtraError, ModelError
+from .features import find_head
 
 ADAPTER = "crossteach"
 """Name of the adapters while they are there."""
@@ -70,13 +71,6 @@ def head_of(module: nn.Module, n_classes: int) -> nn.Module:
             f"no layer of the student scores its {n_classes} classes, so its head is not known; use optim.trains=all"
         )
     return head
-
-
-def find_head(module: nn.Module, n_classes: int) -> nn.Module | None:
-    """Return the last layer whose weight has a row for each class, if there is one."""
-    weighted = ((m, getattr(m, "weight", None)) for m in module.modules())
-    heads = [m for m, w in weighted if isinstance(w, nn.Parameter) and w.ndim > 1 and w.shape[0] == n_classes]
-    return heads[-1] if heads else None
 
 
 def last_block(module: nn.Module, n_classes: int) -> list[nn.Module]:

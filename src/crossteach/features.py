@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .adapting import find_head
 from .errors import ModelError
 from .scoring import evaluation_mode
 from .types import TrainableClassifier
@@ -92,6 +91,13 @@ def find_layer(classifier: TrainableClassifier, name: str, setting: str) -> Laye
     raise ModelError(
         f"the features of {classifier.spec!r} cannot be found: {problem}; {_one_of(classifier.module, setting)}"
     )
+
+
+def find_head(module: nn.Module, n_classes: int) -> nn.Module | None:
+    """Return the last layer whose weight has a row for each class, if there is one."""
+    weighted = ((m, getattr(m, "weight", None)) for m in module.modules())
+    heads = [m for m, w in weighted if isinstance(w, nn.Parameter) and w.ndim > 1 and w.shape[0] == n_classes]
+    return heads[-1] if heads else None
 
 
 def _one_of(module: nn.Module, setting: str) -> str:
