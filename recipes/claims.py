@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import crossteach
-from crossteach.knowledge import flip_entropy, flips_by_class
+from crossteach.functional.flips import flip_entropy, flips_by_class
 from crossteach.types import Splits
 
 DRAWS = 200

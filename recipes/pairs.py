@@ -91,7 +91,7 @@ def study(
 
 def table(results: Sequence[dict[str, Any]], models: Sequence[str], gated: bool) -> list[str]:
     """Write one row of Markdown for each method."""
-    from crossteach.statistics import holm, summarise_study, two_way_bootstrap
+    from crossteach.functional.statistics import holm, summarise_study, two_way_bootstrap
 
     rows = [
         "| method | runs | mean Δ | median Δ | worst Δ | success, mean student | success, worst student | harm | "

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
+from crossteach.functional.statistics import Interval, two_way_bootstrap
 from crossteach.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
-from crossteach.statistics import Interval, two_way_bootstrap
 from crossteach.sweeping.study import AREAS, describe_methods
 
 Row = dict[str, Any]

@@ -19,9 +19,9 @@ from study import FASHION, FASHION_DATA, GLYPHS
 from torch import Tensor
 
 import crossteach
-from crossteach.calibration import fit_temperature
 from crossteach.data.assemble import tune_and_gate
-from crossteach.partition import Given, calibrated, supervised, targets, unsupervised
+from crossteach.functional.calibration import fit_temperature
+from crossteach.functional.partition import Given, calibrated, supervised, targets, unsupervised
 
 MARGINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 RULES = {"supervised": supervised, "unsupervised": unsupervised, "calibrated": calibrated}

@@ -20,7 +20,7 @@ import torch
 
 import crossteach
 from crossteach.data.views import Views, augmentation
-from crossteach.partition import supervised, targets, unsupervised
+from crossteach.functional.partition import supervised, targets, unsupervised
 from crossteach.tutors import fill_store
 
 parser = argparse.ArgumentParser(description="Does the partition pick real complementary knowledge?")

@@ -5,8 +5,8 @@ from torch import nn
 
 import crossteach
 from crossteach.adapting import adaptable_layers, adapted, folded, head_of, last_block, learning, learning_weights
-from crossteach.averaging import snapshot
 from crossteach.errors import ConfigError, ModelError
+from crossteach.functional.averaging import snapshot
 
 
 @pytest.fixture(scope="module")

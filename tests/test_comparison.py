@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossteach import partition
 from crossteach.comparison import describe_flips, describe_partitions, partitioned
 from crossteach.digest import digest
-from crossteach.knowledge import EXPERTISE_SHARES
+from crossteach.functional import partition
+from crossteach.functional.flips import EXPERTISE_SHARES
+from crossteach.functional.semantics import Closeness
 from crossteach.ranking import ADDS_NOTHING, predicted_gain, rank_teachers
-from crossteach.semantics import Closeness
 from crossteach.types import Predictions
 
 NAMES = ("zero", "one", "two", "three")

@@ -6,11 +6,11 @@ import torch
 
 import crossteach
 from crossteach import curriculum, transferring
-from crossteach.averaging import average, interpolate, snapshot
 from crossteach.cli import main
 from crossteach.curriculum import order_teachers
 from crossteach.data.assemble import tune_and_gate
 from crossteach.errors import ConfigError, MissingLabelsError, ModelError
+from crossteach.functional.averaging import average, interpolate, snapshot
 
 QUICK = ("optim.epochs=2", "optim.lr=0.02", "views.count=1", "gate.max_loss=100", "gate.alphas=0.5,1")
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossteach.calibration import calibration_error, expected_calibration_error
 from crossteach.digest import digest, require_same_samples
 from crossteach.errors import DataError, LabelSpaceError, MissingLabelsError
+from crossteach.functional.calibration import calibration_error, expected_calibration_error
 from crossteach.types import Predictions
 
 

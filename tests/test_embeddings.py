@@ -9,7 +9,7 @@ import pytest
 from crossteach import embeddings
 from crossteach.embeddings import class_similarity, class_text, source_fingerprint, wordnet_similarity
 from crossteach.errors import ConfigError, DataError, MissingExtraError
-from crossteach.semantics import cosine_similarity
+from crossteach.functional.semantics import cosine_similarity
 from crossteach.wordnet import WordNet, path_similarity
 
 NAMES = ("cat", "dog", "airplane")

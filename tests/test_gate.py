@@ -5,8 +5,8 @@ import pytest
 
 from crossteach import gate
 from crossteach.config import GateConfig
+from crossteach.functional.statistics import paired_delta
 from crossteach.gate import Held, decide
-from crossteach.statistics import paired_delta
 
 CONFIG = GateConfig()
 N = 3000

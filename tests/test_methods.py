@@ -192,7 +192,7 @@ def test_a_lot_keeps_the_share_and_its_bits(setting, tmp_path):
 
 def test_temperatures_come_from_the_tune_part_and_survive_a_stop(setting, tmp_path):
     from crossteach import predict
-    from crossteach.calibration import fit_temperature
+    from crossteach.functional.calibration import fit_temperature
 
     method = "method=kl+dp-calibrated"
     s = run(setting, tmp_path / "whole", method).summary

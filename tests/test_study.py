@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from crossteach.statistics import two_way_bootstrap
+from crossteach.functional.statistics import two_way_bootstrap
 from crossteach.sweeping.study import SCHEMA, describe_methods, to_parquet
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from crossteach.averaging import snapshot
 from crossteach.data import load_data
 from crossteach.demo import train_checkpoints, zoo
 from crossteach.demo.train_checkpoints import Pupil, end_unpicked, train
+from crossteach.functional.averaging import snapshot
 from crossteach.models import load_model
 
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from .curriculum import transfer as transfer
     from .data import load_data as load_data
     from .errors import CrossteachError as CrossteachError
-    from .knowledge import Change as Change
-    from .knowledge import Flips as Flips
-    from .knowledge import flips as flips
+    from .functional.flips import Change as Change
+    from .functional.flips import Flips as Flips
+    from .functional.flips import flips as flips
     from .methods import METHODS as METHODS
     from .models import load_model as load_model
     from .prediction import predict as predict
@@ -60,9 +60,9 @@ _HOME = {
     "with_settings": "config",
     "load_data": "data",
     "CrossteachError": "errors",
-    "Change": "knowledge",
-    "Flips": "knowledge",
-    "flips": "knowledge",
+    "Change": "functional.flips",
+    "Flips": "functional.flips",
+    "flips": "functional.flips",
     "METHODS": "methods",
     "load_model": "models",
     "predict": "prediction",

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .averaging import State, snapshot
 from .errors import MissingExtraError, ModelError
 from .features import find_head
+from .functional.averaging import State, snapshot
 
 ADAPTER = "crossteach"
 """Name of the adapters while they are there."""

@@ -9,8 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from .digest import Digest
-from .knowledge import EXPERTISE_SHARES, Flips, percent
-from .semantics import Closeness
+from .functional.flips import EXPERTISE_SHARES, Flips, percent
+from .functional.semantics import Closeness
 
 READ_BY = {"supervised": "right", "unsupervised": "confidence", "calibrated": "calibrated"}
 """What of a digest each partition reads: the tutor in whom it is higher teaches."""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from . import transferring
-from .averaging import State, average, snapshot
 from .config import CurriculumConfig, TransferConfig
 from .data.assemble import tune_and_gate
 from .digest import digest
 from .errors import MissingLabelsError
+from .functional.averaging import State, average, snapshot
 from .gate import GateResult, Verdict
 from .outcome import summarise, write_outcome
 from .prediction import answers, predict

@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Float, Shaped
 
 from .errors import ConfigError, DataError, MissingExtraError, first_line
-from .semantics import cosine_similarity
+from .functional.semantics import cosine_similarity
 from .wordnet import WordNet, path_similarity
 
 Embed = Callable[[Sequence[str]], np.ndarray]

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .files import write_json
-from .knowledge import flips_by_class, positive_flips
+from .functional.flips import flips_by_class, positive_flips
 from .pictures import write_pictures
 from .runs import RunFolder
 from .types import Predictions, Splits

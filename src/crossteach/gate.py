@@ -11,7 +11,7 @@ from scipy import stats
 
 from .config import GateConfig
 from .evidence import Evidence
-from .statistics import Interval, balanced_weights, paired_delta
+from .functional.statistics import Interval, balanced_weights, paired_delta
 
 Verdict = Literal["accepted", "kept_original", "unverified", "diverged"]
 

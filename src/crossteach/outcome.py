@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from .calibration import expected_calibration_error
 from .evidence import in_words, speaks_for
 from .exhibits import write_exhibits
 from .files import make_folder, write_bytes
+from .functional.calibration import expected_calibration_error
+from .functional.flips import change, negative_flips, percent, positive_flips, transfer_rate, transfer_rate_by_area
+from .functional.statistics import Interval, mcnemar, paired_delta
 from .gate import GateResult
-from .knowledge import change, negative_flips, percent, positive_flips, transfer_rate, transfer_rate_by_area
 from .runs import RunFolder
-from .statistics import Interval, mcnemar, paired_delta
 from .types import Predictions, Splits, TrainableClassifier
 
 README = """# A student saved by crossteach

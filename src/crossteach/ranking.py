@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .comparison import partitioned
 from .digest import Digest
-from .knowledge import percent
+from .functional.flips import percent
 
 ADDS_NOTHING = 0.1
 """Points that a teacher must add to the joint oracle of the student and the teachers chosen before it."""

@@ -11,7 +11,7 @@ from .comparison import flips_between
 from .digest import Digest
 from .embeddings import Embed, source_fingerprint
 from .files import write_json
-from .knowledge import flips_by_class
+from .functional.flips import flips_by_class
 from .pictures import write_pictures
 from .runs import RunFolder, open_run
 from .scouting import require_comparable, scout_comparable

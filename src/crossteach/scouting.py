@@ -15,19 +15,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .calibration import calibration_error, fit_temperature
 from .check import require_channels, require_label_space, require_test_labels
 from .comparison import describe_flips, describe_partitions
 from .data.assemble import draw
 from .digest import Digest, digest, require_same_samples
 from .embeddings import ClassSimilarity, Embed, class_similarity, source_fingerprint, wordnet_similarity
-from .ensembles import EnsembleAccuracies, ensemble_accuracies
 from .errors import ConfigError
-from .knowledge import flip_matrix, percent
+from .functional.calibration import calibration_error, fit_temperature
+from .functional.ensembles import EnsembleAccuracies, ensemble_accuracies
+from .functional.flips import flip_matrix, percent
+from .functional.semantics import Closeness
 from .models import random_copy
 from .prediction import images_per_second, predict, stored_blocks
 from .ranking import predicted_gain, rank_teachers
-from .semantics import Closeness
 from .store import Store
 from .types import Classifier, Progress, Split, Splits, no_progress
 

@@ -13,13 +13,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .adapting import adapted, folded, learning
-from .averaging import SlowWeights, State, interpolate, snapshot
 from .config import TransferConfig
 from .data.views import ViewBatch, Views
 from .features import FeaturePair, Seen, features_of, reading
-from .losses import mixed
+from .functional.averaging import SlowWeights, State, interpolate, snapshot
+from .functional.losses import mixed
+from .functional.partition import Given
 from .methods import Method, tutor_share
-from .partition import Given
 from .prefetch import prefetch
 from .tutors import Tutors
 from .types import Progress, Split, TrainableClassifier, no_progress

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from .calibration import fit_temperature
 from .config import TransferConfig
 from .data.assemble import split_fingerprint, tune_and_gate
+from .functional.calibration import fit_temperature
+from .functional.partition import Given
 from .models import load_model
 from .outcome import samples_taught, summarise, write_outcome
-from .partition import Given
 from .prediction import answers, predict
 from .probe import Objective, calibrated_cross_entropy, choose_rate
 from .runs import RunFolder, open_run

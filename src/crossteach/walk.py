@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from .averaging import State, interpolate, snapshot
 from .data.assemble import draw
 from .evidence import Evidence, gather
+from .functional.averaging import State, interpolate, snapshot
 from .gate import GateResult, Held, decide
 from .pixels import prepare
 from .prediction import answers, predict

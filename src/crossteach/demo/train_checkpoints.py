@@ -24,9 +24,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..averaging import snapshot
 from ..data import load_data
 from ..data.views import Views, augmentation
+from ..functional.averaging import snapshot
 from ..models.torch_classifier import TorchClassifier, from_pretrained_cfg
 from ..models.weights import fit_weights, read_weights, write_weights
 from ..pixels import prepare

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from ..statistics import holm, summarise_study, two_way_bootstrap
+from ..functional.statistics import holm, summarise_study, two_way_bootstrap
 
 Row = dict[str, Any]
 

@@ -4,7 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crossteach.contrastive import RepresentationDistillation, SimilarityMatching, info_nce, similarity_divergence
+from crossteach.functional.contrastive import (
+    RepresentationDistillation,
+    SimilarityMatching,
+    info_nce,
+    similarity_divergence,
+)
 
 
 def features(seed, n=6, width=4):

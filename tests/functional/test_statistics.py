@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from crossteach.statistics import (
+from crossteach.functional.statistics import (
     balanced_weights,
     holm,
     mcnemar,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .errors import DataError
+from ..errors import DataError
 
 AREAS_AT_ONCE = 1024
 """Areas that share one matrix product."""

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossteach import partition
 from crossteach.errors import MissingLabelsError
+from crossteach.functional import partition
 
 N, C = 50, 5
 

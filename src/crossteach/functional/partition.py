@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .errors import MissingLabelsError
+from ..errors import MissingLabelsError
 
 
 @dataclass(frozen=True)

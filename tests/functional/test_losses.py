@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, rel_entr, softmax
 
-from crossteach.losses import cross_entropy, kl_divergence, mixed, top_kl_divergence
+from crossteach.functional.losses import cross_entropy, kl_divergence, mixed, top_kl_divergence
 
 
 def logits(seed, n=7, c=5, scale=3.0):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossteach.errors import DataError
-from crossteach.semantics import AreaSimilarity, Closeness, cosine_similarity, mean_of_prefixes
+from crossteach.functional.semantics import AreaSimilarity, Closeness, cosine_similarity, mean_of_prefixes
 
 
 def embeddings(seed, c=24, d=5, shift=0.5):

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .errors import DataError, LabelSpaceError, MissingLabelsError
-from .types import Predictions
+from ..errors import DataError, LabelSpaceError, MissingLabelsError
+from ..types import Predictions
 
 EXPERTISE_SHARES = (2.0, 5.0, 20.0, 50.0, 100.0)
 """The shares of positive flips, in %, at which areas of expertise are read."""

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossteach.ensembles import ensemble_accuracies
+from crossteach.functional.ensembles import ensemble_accuracies
 
 
 @given(seed=st.integers(0, 1000), models=st.integers(1, 4), n=st.integers(1, 25), block=st.integers(1, 9))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from crossteach.averaging import SlowWeights, interpolate, snapshot
+from crossteach.functional.averaging import SlowWeights, interpolate, snapshot
 
 
 def net(seed):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from crossteach.calibration import expected_calibration_error, fit_temperature
+from crossteach.functional.calibration import expected_calibration_error, fit_temperature
 
 
 def answers(seed, n=400, c=6, temperature=1.0):

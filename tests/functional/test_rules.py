@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossteach import partition
 from crossteach.errors import MissingLabelsError
+from crossteach.functional import partition
+from crossteach.functional.partition import Given
 from crossteach.methods import METHODS
-from crossteach.partition import Given
 
 N, C = 60, 4
 HARD = (

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossteach import knowledge
 from crossteach.errors import DataError, LabelSpaceError, MissingLabelsError
+from crossteach.functional import flips as knowledge
 from crossteach.types import Predictions
 
 N, C = 60, 4

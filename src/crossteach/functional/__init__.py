@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: flips, partitions, losses, averages of weights, calibration, statistics, ensembles."""
