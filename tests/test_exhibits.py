@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from crossteach import Predictions, TransferConfig, load_data, load_model, transfer, with_settings
+from crossteach.data.pictures import encode_picture, write_pictures
 from crossteach.exhibits import class_table, strongest
-from crossteach.pictures import encode_picture, write_pictures
 
 
 @pytest.fixture(scope="module")

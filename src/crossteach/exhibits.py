@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from .data.pictures import write_pictures
 from .files import write_json
 from .functional.flips import flips_by_class, positive_flips
-from .pictures import write_pictures
 from .runs import RunFolder
 from .types import Predictions, Splits
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from .comparison import flips_between
+from .data.pictures import write_pictures
 from .digest import Digest
 from .embeddings import Embed, source_fingerprint
 from .files import write_json
 from .functional.flips import flips_by_class
-from .pictures import write_pictures
 from .runs import RunFolder, open_run
 from .scouting import require_comparable, scout_comparable
 from .store import Store

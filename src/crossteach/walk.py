@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from .data.assemble import draw
+from .data.pixels import prepare
 from .evidence import Evidence, gather
 from .functional.averaging import State, interpolate, snapshot
 from .gate import GateResult, Held, decide
-from .pixels import prepare
 from .prediction import answers, predict
 from .setting import Setting
 from .training import Lesson, Position, Watch, seeded

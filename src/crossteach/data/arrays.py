@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import DataError, MissingExtraError, SpecError
-from ..pixels import crop_and_resize, resize
 from ..specs import Spec
 from ..types import Size, SplitName, Splits
 from .assemble import OPTIONS, RawSplit, assemble
+from .pixels import crop_and_resize, resize
 
 GLYPHS = Path(__file__).parent.parent / "demo" / "glyphs.npz"
 

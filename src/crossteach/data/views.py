@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..config import ViewsConfig
 from ..errors import ConfigError, DataError
-from ..pixels import central_boxes, resize, warp
 from ..types import Preprocess, Size, Split, Splits
 from .drawn import ROOM, drawn_view, size_of
+from .pixels import central_boxes, resize, warp
 
 VERSION = 1
 """Of the code below; part of the store's key. Raise it when a view's pixels change."""

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..data.pixels import prepare
 from ..errors import ModelError, SpecError, first_line
 from ..files import make_folder, write_bytes, write_json
-from ..pixels import prepare
 from ..specs import Spec
 from ..types import Family, Interpolation, Preprocess
 from .weights import write_weights

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .types import Interpolation, Preprocess, Size
+from ..types import Interpolation, Preprocess, Size
 
 
 def resize(

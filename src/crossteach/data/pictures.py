@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from .data.views import plain_images
-from .files import make_folder, write_bytes
-from .types import Preprocess, Split
+from ..files import make_folder, write_bytes
+from ..types import Preprocess, Split
+from .views import plain_images
 
 LONGEST = 96
 """Pixels of a picture's longer side; smaller images keep their size."""
