@@ -19,7 +19,7 @@ import torch
 from crossteach import Store, TransferConfig, load_data, load_model
 from crossteach.data.views import Views, augmentation
 from crossteach.methods import METHODS
-from crossteach.scoring import score
+from crossteach.models.scoring import score
 from crossteach.training import Lesson, train
 from crossteach.tutors import LiveTutors, fill_store
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .errors import MissingExtraError, ModelError
-from .features import find_head
 from .functional.averaging import State, snapshot
+from .models.features import find_head
 
 ADAPTER = "crossteach"
 """Name of the adapters while they are there."""

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .data.views import Views
-from .scoring import score
+from .models.scoring import score
 from .types import Split, TrainableClassifier
 
 VIEW = 0

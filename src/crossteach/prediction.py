@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .data.assemble import split_fingerprint
 from .data.views import plain_images
-from .scoring import CHUNK, evaluation_mode, provenance, score
+from .models.scoring import CHUNK, evaluation_mode, provenance, score
 from .store import LogitTable, Store
 from .types import Classifier, Predictions, Progress, Split, no_progress
 

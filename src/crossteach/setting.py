@@ -11,9 +11,9 @@ from .check import require_better_than_chance, require_channels, require_label_s
 from .config import ContrastConfig, TransferConfig
 from .data.views import ViewBatch, Views, views_of
 from .errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
-from .features import FeaturePair, Layer, count_features, find_layer
 from .methods import Method, choose_method
 from .models import random_copy
+from .models.features import FeaturePair, Layer, count_features, find_layer
 from .prediction import predict
 from .scouting import unique_names
 from .store import Store

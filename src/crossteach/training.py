@@ -16,11 +16,11 @@ from .adapting import adapted, folded, learning
 from .config import TransferConfig
 from .data.prefetch import prefetch
 from .data.views import ViewBatch, Views
-from .features import FeaturePair, Seen, features_of, reading
 from .functional.averaging import SlowWeights, State, interpolate, snapshot
 from .functional.losses import mixed
 from .functional.partition import Given
 from .methods import Method, tutor_share
+from .models.features import FeaturePair, Seen, features_of, reading
 from .tutors import Tutors
 from .types import Progress, Split, TrainableClassifier, no_progress
 

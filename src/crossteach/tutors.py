@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .data.assemble import split_fingerprint
 from .data.views import ViewBatch, Views
-from .scoring import CHUNK, provenance, score
+from .models.scoring import CHUNK, provenance, score
 from .store import LogitTable, Store
 from .types import Classifier, Progress, Split, no_progress
 

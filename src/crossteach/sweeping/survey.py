@@ -25,8 +25,8 @@ from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, ModelError, first_line
 from ..methods import METHODS, choose_method
 from ..models import TorchClassifier, load_model
+from ..models.scoring import CHUNK, provenance, score
 from ..prediction import predict
-from ..scoring import CHUNK, provenance, score
 from ..setting import find_side, open_setting, try_views
 from ..store import Store
 from ..training import Lesson, train

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .errors import ModelError
+from ..errors import ModelError
+from ..types import TrainableClassifier
 from .scoring import evaluation_mode
-from .types import TrainableClassifier
 
 AUTO = "auto"
 """The input of the head: the penultimate features."""

@@ -10,8 +10,8 @@ from torch import nn
 import crossteach
 from crossteach.config import TransferConfig, with_settings
 from crossteach.errors import ConfigError, ModelError
-from crossteach.features import Layer, count_features, features_of, find_layer, reading
 from crossteach.models import load_model
+from crossteach.models.features import Layer, count_features, features_of, find_layer, reading
 
 
 @pytest.fixture(scope="module")

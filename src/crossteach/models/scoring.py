@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .errors import ModelError, first_line
-from .types import Classifier
+from ..errors import ModelError, first_line
+from ..types import Classifier
 
 CHUNK = 128
 """Rows of every batch that is scored; shorter ones are padded. Kernels are chosen by shape, so one shape gives a sample

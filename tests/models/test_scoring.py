@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from crossteach.errors import ModelError
-from crossteach.scoring import CHUNK, score
+from crossteach.models.scoring import CHUNK, score
 
 
 class Answers:
