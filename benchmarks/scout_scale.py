@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import crossteach
-from crossteach.prediction import open_table
+from crossteach.answers.prediction import open_table
 from crossteach.types import Preprocess, Split, SplitName, Splits
 
 FEW = 5_000

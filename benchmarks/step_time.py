@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from crossteach import Store, TransferConfig, load_data, load_model
+from crossteach.answers.tutors import LiveTutors, fill_store
 from crossteach.data.views import Views, augmentation
 from crossteach.methods import METHODS
 from crossteach.models.scoring import score
 from crossteach.training import Lesson, train
-from crossteach.tutors import LiveTutors, fill_store
 
 STEPS = 20
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossteach.answers.digest import digest
 from crossteach.comparison import describe_flips, describe_partitions, partitioned
-from crossteach.digest import digest
 from crossteach.functional import partition
 from crossteach.functional.flips import EXPERTISE_SHARES
 from crossteach.functional.semantics import Closeness

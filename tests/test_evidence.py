@@ -3,9 +3,9 @@ import pytest
 import torch
 
 import crossteach
+from crossteach.answers.prediction import answers
 from crossteach.data.views import Views, augmentation
 from crossteach.evidence import Evidence, gather, in_words, speaks_for
-from crossteach.prediction import answers
 
 
 @pytest.fixture(scope="module")

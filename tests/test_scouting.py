@@ -10,10 +10,10 @@ import torch
 
 import crossteach
 from crossteach import scout_folder, scouting
+from crossteach.answers.prediction import images_per_second, predict, stored_blocks
 from crossteach.cli import main
 from crossteach.errors import ConfigError, DataError, LabelSpaceError, RunFolderError
 from crossteach.models import random_copy
-from crossteach.prediction import images_per_second, predict, stored_blocks
 from crossteach.scout_folder import open_scout
 from crossteach.types import Classifier, Preprocess
 

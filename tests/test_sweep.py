@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from commands import call, start
 
+from crossteach.answers.store import Store
 from crossteach.errors import CrossteachError
 from crossteach.executors import Ended, Task
-from crossteach.store import Store
 from crossteach.sweeping import plan_cost, sweep
 from crossteach.sweeping.study import SCHEMA
 
@@ -158,7 +158,7 @@ def test_tutors_answer_once(setting, tmp_path, monkeypatch):
 
     def started(task: Task) -> None:
         if task.name.startswith("kl+dp"):
-            monkeypatch.setattr("crossteach.tutors.score", None)
+            monkeypatch.setattr("crossteach.answers.tutors.score", None)
 
     run = executor.run
     executor.run = lambda tasks, tell: run(tasks, lambda task: (started(task), tell(task))[1])  # type: ignore[method-assign]

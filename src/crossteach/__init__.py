@@ -17,6 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .answers.prediction import predict as predict
+    from .answers.store import Store as Store
     from .config import CurriculumConfig as CurriculumConfig
     from .config import GateConfig as GateConfig
     from .config import OptimConfig as OptimConfig
@@ -32,11 +34,9 @@ if TYPE_CHECKING:
     from .functional.flips import flips as flips
     from .methods import METHODS as METHODS
     from .models import load_model as load_model
-    from .prediction import predict as predict
     from .report import write_report as write_report
     from .scouting import Scouting as Scouting
     from .scouting import scout as scout
-    from .store import Store as Store
     from .sweeping import plan_cost as plan_cost
     from .sweeping import sweep as sweep
     from .sweeping import sweep_status as sweep_status
@@ -65,11 +65,11 @@ _HOME = {
     "flips": "functional.flips",
     "METHODS": "methods",
     "load_model": "models",
-    "predict": "prediction",
+    "predict": "answers.prediction",
     "write_report": "report",
     "Scouting": "scouting",
     "scout": "scouting",
-    "Store": "store",
+    "Store": "answers.store",
     "sweep_status": "sweeping",
     "plan_cost": "sweeping",
     "sweep": "sweeping",

@@ -289,7 +289,7 @@ def _load_data(spec: str) -> "Splits":
 
 
 def _store(folder: Path | None) -> Any:
-    from .store import Store
+    from .answers.store import Store
 
     return Store(folder)
 

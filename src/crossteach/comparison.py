@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from .digest import Digest
+from .answers.digest import Digest
 from .functional.flips import EXPERTISE_SHARES, Flips, percent
 from .functional.semantics import Closeness
 

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 
 from . import transferring
+from .answers.digest import digest
+from .answers.prediction import answers, predict
+from .answers.store import Store
 from .config import CurriculumConfig, TransferConfig
 from .data.assemble import tune_and_gate
-from .digest import digest
 from .errors import MissingLabelsError
 from .functional.averaging import State, average, snapshot
 from .gate import GateResult, Verdict
 from .outcome import summarise, write_outcome
-from .prediction import answers, predict
 from .ranking import predicted_gain
 from .runs import RunFolder, open_run
 from .setting import Setting, describe, open_setting
-from .store import Store
 from .training import Lesson, Position
 from .transferring import TransferResult
 from .types import Classifier, Predictions, Progress, Split, Splits, TrainableClassifier, no_progress

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .answers.store import Store
 from .functional.calibration import fit_temperature
-from .store import Store
 from .training import Lesson, end_of_training, train
 from .types import Progress, TrainableClassifier, no_progress
 

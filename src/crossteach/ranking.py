@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .answers.digest import Digest
 from .comparison import partitioned
-from .digest import Digest
 from .functional.flips import percent
 
 ADDS_NOTHING = 0.1

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from .answers.digest import Digest
+from .answers.store import Store
 from .comparison import flips_between
 from .data.pictures import write_pictures
-from .digest import Digest
 from .embeddings import Embed, source_fingerprint
 from .files import write_json
 from .functional.flips import flips_by_class
 from .runs import RunFolder, open_run
 from .scouting import require_comparable, scout_comparable
-from .store import Store
 from .types import Classifier, Progress, Splits, no_progress
 
 MOST_PICTURES, A_PAIR, A_CLASS = 240, 12, 3

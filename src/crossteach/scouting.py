@@ -15,10 +15,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .check import require_channels, require_label_space, require_test_labels
+from .answers.check import require_channels, require_label_space, require_test_labels
+from .answers.digest import Digest, digest, require_same_samples
+from .answers.prediction import images_per_second, predict, stored_blocks
+from .answers.store import Store
 from .comparison import describe_flips, describe_partitions
 from .data.assemble import draw
-from .digest import Digest, digest, require_same_samples
 from .embeddings import ClassSimilarity, Embed, class_similarity, source_fingerprint, wordnet_similarity
 from .errors import ConfigError
 from .functional.calibration import calibration_error, fit_temperature
@@ -26,9 +28,7 @@ from .functional.ensembles import EnsembleAccuracies, ensemble_accuracies
 from .functional.flips import flip_matrix, percent
 from .functional.semantics import Closeness
 from .models import random_copy
-from .prediction import images_per_second, predict, stored_blocks
 from .ranking import predicted_gain, rank_teachers
-from .store import Store
 from .types import Classifier, Progress, Split, Splits, no_progress
 
 MOST_TRANSFER_SAMPLES = 10_000

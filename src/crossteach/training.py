@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .adapting import adapted, folded, learning
+from .answers.tutors import Tutors
 from .config import TransferConfig
 from .data.prefetch import prefetch
 from .data.views import ViewBatch, Views
@@ -21,7 +22,6 @@ from .functional.losses import mixed
 from .functional.partition import Given
 from .methods import Method, tutor_share
 from .models.features import FeaturePair, Seen, features_of, reading
-from .tutors import Tutors
 from .types import Progress, Split, TrainableClassifier, no_progress
 
 CHECK_EVERY = 20

@@ -8,12 +8,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
+from .answers.prediction import answers, predict
 from .data.assemble import draw
 from .data.pixels import prepare
 from .evidence import Evidence, gather
 from .functional.averaging import State, interpolate, snapshot
 from .gate import GateResult, Held, decide
-from .prediction import answers, predict
 from .setting import Setting
 from .training import Lesson, Position, Watch, seeded
 from .types import Predictions, Split, TrainableClassifier

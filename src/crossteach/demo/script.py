@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from ..answers.store import Store
 from ..config import TransferConfig, with_settings
 from ..data import load_data
 from ..models import load_model
 from ..scout_folder import open_scout
-from ..store import Store
 from ..transferring import transfer
 from ..types import Progress
 

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..answers.prediction import predict
 from ..data import load_data
 from ..data.pixels import prepare
 from ..data.views import Views, augmentation
 from ..functional.averaging import snapshot
 from ..models.torch_classifier import TorchClassifier, from_pretrained_cfg
 from ..models.weights import fit_weights, read_weights, write_weights
-from ..prediction import predict
 from ..types import Splits
 from . import zoo
 

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from ..answers.prediction import predict
+from ..answers.store import Store
+from ..answers.tutors import fill_store
 from ..config import TransferConfig, ViewsConfig
 from ..curriculum import transfer
 from ..data import load_data
 from ..data.views import views_of
 from ..errors import RunFolderError
 from ..models import TorchClassifier, load_model
-from ..prediction import predict
-from ..store import Store
-from ..tutors import fill_store
 from ..types import Splits
 
 KEPT_BYTES = 512 << 20

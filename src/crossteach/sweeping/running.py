@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..answers.store import Store
 from ..errors import SweepError
 from ..executors import Ended, Executor, LocalProcesses, Task, cores, free_memory
 from ..methods import choose_method
 from ..scouting import unique_names
-from ..store import Store
 from ..types import Progress, no_progress
 from .folder import SweepFolder
 from .jobs import KEPT_BYTES, Lesson, Place, TutorPass, ask_tutor, teach

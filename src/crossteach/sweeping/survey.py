@@ -16,7 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..check import require_better_than_chance, require_channels, require_label_space, require_test_labels
+from ..answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
+from ..answers.prediction import predict
+from ..answers.store import Store
+from ..answers.tutors import count_missing
 from ..config import PROCEDURE, ContrastConfig, PartitionConfig, TransferConfig, ViewsConfig, changed
 from ..data import load_data, split_fingerprint
 from ..data.assemble import TUNE_SHARE, draw
@@ -26,11 +29,8 @@ from ..errors import ConfigError, CrossteachError, ModelError, first_line
 from ..methods import METHODS, choose_method
 from ..models import TorchClassifier, load_model
 from ..models.scoring import CHUNK, provenance, score
-from ..prediction import predict
 from ..setting import find_side, open_setting, try_views
-from ..store import Store
 from ..training import Lesson, train
-from ..tutors import count_missing
 from ..types import Progress, Splits, no_progress
 from .plan import Job, Plan
 

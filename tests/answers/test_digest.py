@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossteach.digest import digest, require_same_samples
+from crossteach.answers.digest import digest, require_same_samples
 from crossteach.errors import DataError, LabelSpaceError, MissingLabelsError
 from crossteach.functional.calibration import calibration_error, expected_calibration_error
 from crossteach.types import Predictions
@@ -42,7 +42,7 @@ def test_a_digest_agrees_with_a_loop(seed, n, temperature):
 
 def test_many_samples_are_digested_in_parts(monkeypatch):
     whole = digest(predictions(0, 40), 2.0)
-    monkeypatch.setattr("crossteach.digest.ROWS", 7)
+    monkeypatch.setattr("crossteach.answers.digest.ROWS", 7)
     parts = digest(predictions(0, 40), 2.0)
     for name in ("preds", "confidence", "calibrated", "right", "within_top"):
         assert torch.equal(getattr(whole, name), getattr(parts, name))

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .errors import DataError, LabelSpaceError, MissingLabelsError
-from .types import Predictions
+from ..errors import DataError, LabelSpaceError, MissingLabelsError
+from ..types import Predictions
 
 ROWS = 4096
 """Samples that are digested at once: the work stays in the cache's reach."""

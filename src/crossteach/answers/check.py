@@ -2,8 +2,8 @@
 
 from scipy import stats
 
-from .errors import DataError, LabelSpaceError, MissingLabelsError, ModelError
-from .types import Classifier, Predictions, Splits
+from ..errors import DataError, LabelSpaceError, MissingLabelsError, ModelError
+from ..types import Classifier, Predictions, Splits
 
 CHANCE_LEVEL = 1e-3
 """A model is better than chance when chance would do as well with less than this probability."""

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Float16
 from torch import Tensor
 
-from .data.assemble import split_fingerprint
-from .data.views import ViewBatch, Views
-from .models.scoring import CHUNK, provenance, score
+from ..data.assemble import split_fingerprint
+from ..data.views import ViewBatch, Views
+from ..models.scoring import CHUNK, provenance, score
+from ..types import Classifier, Progress, Split, no_progress
 from .store import LogitTable, Store
-from .types import Classifier, Progress, Split, no_progress
 
 FLOOR = -60000.0
 """Lowest kept logit below the row's maximum: float16 ends at -65504."""

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from .errors import StoreError
-from .files import make_folder, write_json, writing
+from ..errors import StoreError
+from ..files import make_folder, write_json, writing
 
 FORMAT = 1
 

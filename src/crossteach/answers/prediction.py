@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .data.assemble import split_fingerprint
-from .data.views import plain_images
-from .models.scoring import CHUNK, evaluation_mode, provenance, score
+from ..data.assemble import split_fingerprint
+from ..data.views import plain_images
+from ..models.scoring import CHUNK, evaluation_mode, provenance, score
+from ..types import Classifier, Predictions, Progress, Split, no_progress
 from .store import LogitTable, Store
-from .types import Classifier, Predictions, Progress, Split, no_progress
 
 FLUSH_EVERY = 32
 """Chunks between two flushes of the store."""

@@ -8,8 +8,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
+from crossteach.answers.store import Store, default_folder
 from crossteach.errors import StoreError, WriteError
-from crossteach.store import Store, default_folder
 
 ROWS, CLASSES = 50, 4
 KEY = {"model": "m", "data": "d"}
@@ -97,7 +97,7 @@ def test_a_table_that_another_process_made_meanwhile_is_kept(tmp_path, monkeypat
         others.append(table(Store(tmp_path)))
         keep(others[0], [1, 2])
 
-    monkeypatch.setattr("crossteach.store._reserve", meanwhile)
+    monkeypatch.setattr("crossteach.answers.store._reserve", meanwhile)
     opened = table(store)
     assert opened.done.sum() == 2
     keep(opened, [3])
@@ -108,7 +108,7 @@ PAIR = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from crossteach.store import Store
+from crossteach.answers.store import Store
 folder, me, end = Path(sys.argv[1]), int(sys.argv[2]), time.time() + 15
 for number in range(15):
     (folder / f"ready-{me}-{number}").touch()
@@ -140,7 +140,7 @@ def test_two_processes_that_make_one_table_end_with_one_whole_table(tmp_path):
 WRITER = """
 import sys
 import numpy as np
-from crossteach.store import Store
+from crossteach.answers.store import Store
 opened = Store(sys.argv[1]).table({"a": 1}, 200_000, 8, "float32")
 for start in range(0, 200_000, 100):
     rows = np.arange(start, start + 100)
@@ -168,7 +168,7 @@ FULL = """
 import resource, sys
 import numpy as np
 from crossteach.errors import WriteError
-from crossteach.store import Store
+from crossteach.answers.store import Store
 if sys.argv[2] == "limit":
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 store = Store(sys.argv[1])

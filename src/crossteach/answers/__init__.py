@@ -1,0 +1,1 @@
+"""What models said, kept on disk: the store, predictions on plain samples, tutors' answers on views."""
