@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from .methods import METHODS as METHODS
     from .models import load_model as load_model
     from .report import write_report as write_report
-    from .scouting import Scouting as Scouting
-    from .scouting import scout as scout
+    from .scouting.scout import Scouting as Scouting
+    from .scouting.scout import scout as scout
     from .sweeping import plan_cost as plan_cost
     from .sweeping import sweep as sweep
     from .sweeping import sweep_status as sweep_status
@@ -67,8 +67,8 @@ _HOME = {
     "load_model": "models",
     "predict": "answers.prediction",
     "write_report": "report",
-    "Scouting": "scouting",
-    "scout": "scouting",
+    "Scouting": "scouting.scout",
+    "scout": "scouting.scout",
     "Store": "answers.store",
     "sweep_status": "sweeping",
     "plan_cost": "sweeping",

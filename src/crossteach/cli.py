@@ -114,7 +114,7 @@ def scout(
     ] = True,
 ) -> None:
     """Compare models: what each knows that the others do not, what any combination could reach, whom to ask first."""
-    from .scout_folder import open_scout
+    from .scouting.folder import open_scout
 
     with terminal.progress(quiet) as report:
         opened = [_load_model(spec, device) for spec in models]

@@ -22,8 +22,8 @@ from .errors import MissingLabelsError
 from .functional.averaging import State, average, snapshot
 from .gate import GateResult, Verdict
 from .outcome import summarise, write_outcome
-from .ranking import predicted_gain
 from .runs import RunFolder, open_run
+from .scouting.ranking import predicted_gain
 from .setting import Setting, describe, open_setting
 from .training import Lesson, Position
 from .transferring import TransferResult

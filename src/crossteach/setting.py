@@ -16,7 +16,7 @@ from .errors import ConfigError, CrossteachError, MissingLabelsError, ModelError
 from .methods import Method, choose_method
 from .models import random_copy
 from .models.features import FeaturePair, Layer, count_features, find_layer
-from .scouting import unique_names
+from .scouting.scout import unique_names
 from .types import Classifier, Progress, Splits, TrainableClassifier
 
 

@@ -7,7 +7,7 @@ from ..answers.store import Store
 from ..config import TransferConfig, with_settings
 from ..data import load_data
 from ..models import load_model
-from ..scout_folder import open_scout
+from ..scouting.folder import open_scout
 from ..transferring import transfer
 from ..types import Progress
 

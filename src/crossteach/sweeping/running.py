@@ -12,7 +12,7 @@ from ..answers.store import Store
 from ..errors import SweepError
 from ..executors import Ended, Executor, LocalProcesses, Task, cores, free_memory
 from ..methods import choose_method
-from ..scouting import unique_names
+from ..scouting.scout import unique_names
 from ..types import Progress, no_progress
 from .folder import SweepFolder
 from .jobs import KEPT_BYTES, Lesson, Place, TutorPass, ask_tutor, teach

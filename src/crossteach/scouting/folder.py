@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from .answers.digest import Digest
-from .answers.store import Store
+from ..answers.digest import Digest
+from ..answers.store import Store
+from ..data.pictures import write_pictures
+from ..files import write_json
+from ..functional.flips import flips_by_class
+from ..runs import RunFolder, open_run
+from ..types import Classifier, Progress, Splits, no_progress
 from .comparison import flips_between
-from .data.pictures import write_pictures
 from .embeddings import Embed, source_fingerprint
-from .files import write_json
-from .functional.flips import flips_by_class
-from .runs import RunFolder, open_run
-from .scouting import require_comparable, scout_comparable
-from .types import Classifier, Progress, Splits, no_progress
+from .scout import require_comparable, scout_comparable
 
 MOST_PICTURES, A_PAIR, A_CLASS = 240, 12, 3
 """Pictures of all pairs together, of one pair, and of one class of a pair: a report has to stay small."""

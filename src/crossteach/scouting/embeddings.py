@@ -31,8 +31,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 
-from .errors import ConfigError, DataError, MissingExtraError, first_line
-from .functional.semantics import cosine_similarity
+from ..errors import ConfigError, DataError, MissingExtraError, first_line
+from ..functional.semantics import cosine_similarity
 from .wordnet import WordNet, path_similarity
 
 Embed = Callable[[Sequence[str]], np.ndarray]

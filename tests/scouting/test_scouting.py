@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import crossteach
-from crossteach import scout_folder, scouting
 from crossteach.answers.prediction import images_per_second, predict, stored_blocks
 from crossteach.cli import main
 from crossteach.errors import ConfigError, DataError, LabelSpaceError, RunFolderError
 from crossteach.models import random_copy
-from crossteach.scout_folder import open_scout
+from crossteach.scouting import folder as scout_folder
+from crossteach.scouting import scout as scouting
+from crossteach.scouting.folder import open_scout
 from crossteach.types import Classifier, Preprocess
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .answers.digest import Digest
+from ..answers.digest import Digest
+from ..functional.flips import percent
 from .comparison import partitioned
-from .functional.flips import percent
 
 ADDS_NOTHING = 0.1
 """Points that a teacher must add to the joint oracle of the student and the teachers chosen before it."""

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from .answers.digest import Digest
-from .functional.flips import EXPERTISE_SHARES, Flips, percent
-from .functional.semantics import Closeness
+from ..answers.digest import Digest
+from ..functional.flips import EXPERTISE_SHARES, Flips, percent
+from ..functional.semantics import Closeness
 
 READ_BY = {"supervised": "right", "unsupervised": "confidence", "calibrated": "calibrated"}
 """What of a digest each partition reads: the tutor in whom it is higher teaches."""

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossteach import embeddings
-from crossteach.embeddings import class_similarity, class_text, source_fingerprint, wordnet_similarity
 from crossteach.errors import ConfigError, DataError, MissingExtraError
 from crossteach.functional.semantics import cosine_similarity
-from crossteach.wordnet import WordNet, path_similarity
+from crossteach.scouting import embeddings
+from crossteach.scouting.embeddings import class_similarity, class_text, source_fingerprint, wordnet_similarity
+from crossteach.scouting.wordnet import WordNet, path_similarity
 
 NAMES = ("cat", "dog", "airplane")
 ROWS = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
@@ -270,7 +270,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(source, error, match, tmp_pa
 
 
 def test_no_language_model_is_imported_before_it_is_asked_for():
-    code = "import sys, crossteach.embeddings; assert 'transformers' not in sys.modules"
+    code = "import sys, crossteach.scouting.embeddings; assert 'transformers' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossteach.answers.digest import digest
-from crossteach.comparison import describe_flips, describe_partitions, partitioned
 from crossteach.functional import partition
 from crossteach.functional.flips import EXPERTISE_SHARES
 from crossteach.functional.semantics import Closeness
-from crossteach.ranking import ADDS_NOTHING, predicted_gain, rank_teachers
+from crossteach.scouting.comparison import describe_flips, describe_partitions, partitioned
+from crossteach.scouting.ranking import ADDS_NOTHING, predicted_gain, rank_teachers
 from crossteach.types import Predictions
 
 NAMES = ("zero", "one", "two", "three")

@@ -15,21 +15,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .answers.check import require_channels, require_label_space, require_test_labels
-from .answers.digest import Digest, digest, require_same_samples
-from .answers.prediction import images_per_second, predict, stored_blocks
-from .answers.store import Store
+from ..answers.check import require_channels, require_label_space, require_test_labels
+from ..answers.digest import Digest, digest, require_same_samples
+from ..answers.prediction import images_per_second, predict, stored_blocks
+from ..answers.store import Store
+from ..data.assemble import draw
+from ..errors import ConfigError
+from ..functional.calibration import calibration_error, fit_temperature
+from ..functional.ensembles import EnsembleAccuracies, ensemble_accuracies
+from ..functional.flips import flip_matrix, percent
+from ..functional.semantics import Closeness
+from ..models import random_copy
+from ..types import Classifier, Progress, Split, Splits, no_progress
 from .comparison import describe_flips, describe_partitions
-from .data.assemble import draw
 from .embeddings import ClassSimilarity, Embed, class_similarity, source_fingerprint, wordnet_similarity
-from .errors import ConfigError
-from .functional.calibration import calibration_error, fit_temperature
-from .functional.ensembles import EnsembleAccuracies, ensemble_accuracies
-from .functional.flips import flip_matrix, percent
-from .functional.semantics import Closeness
-from .models import random_copy
 from .ranking import predicted_gain, rank_teachers
-from .types import Classifier, Progress, Split, Splits, no_progress
 
 MOST_TRANSFER_SAMPLES = 10_000
 """Samples of the transfer set on which partitions are tried; a larger one is drawn from, class by class."""

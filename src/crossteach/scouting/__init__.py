@@ -1,0 +1,1 @@
+"""Many models before any training: how they compare, who could teach whom, which teacher first."""
