@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from crossteach.config import GateConfig
-from crossteach.gate import Held, decide
+from crossteach.transferring.gate import Held, decide
 
 N, TIMES, CONFIG = 3000, 1000, GateConfig()
 

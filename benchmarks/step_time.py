@@ -19,9 +19,9 @@ import torch
 from crossteach import Store, TransferConfig, load_data, load_model
 from crossteach.answers.tutors import LiveTutors, fill_store
 from crossteach.data.views import Views, augmentation
-from crossteach.methods import METHODS
 from crossteach.models.scoring import score
-from crossteach.training import Lesson, train
+from crossteach.transferring.methods import METHODS
+from crossteach.transferring.training import Lesson, train
 
 STEPS = 20
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossteach.methods import find_method
+from crossteach.transferring.methods import find_method
 
 METHODS = ("self", "xe", "self+labels", "kl", "kl+dp", "kl+dp-unsupervised", "xe+dp")
 """What is run unless --methods says otherwise; any name of crossteach.METHODS may be given."""

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
 import crossteach
-from crossteach.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
+from crossteach.transferring.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 
 
 def read(path: Path, part: str) -> list[dict[str, Any]]:

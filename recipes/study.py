@@ -23,7 +23,7 @@ import crossteach
 from crossteach.config import compatible
 from crossteach.data.assemble import stratified_cut
 from crossteach.files import write_bytes
-from crossteach.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
+from crossteach.transferring.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 from crossteach.types import Split, Splits
 
 ZOO = (

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
 from crossteach.functional.statistics import Interval, two_way_bootstrap
-from crossteach.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 from crossteach.sweeping.study import AREAS, describe_methods
+from crossteach.transferring.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 
 Row = dict[str, Any]
 

@@ -26,13 +26,11 @@ if TYPE_CHECKING:
     from .config import TransferConfig as TransferConfig
     from .config import ViewsConfig as ViewsConfig
     from .config import with_settings as with_settings
-    from .curriculum import transfer as transfer
     from .data import load_data as load_data
     from .errors import CrossteachError as CrossteachError
     from .functional.flips import Change as Change
     from .functional.flips import Flips as Flips
     from .functional.flips import flips as flips
-    from .methods import METHODS as METHODS
     from .models import load_model as load_model
     from .report import write_report as write_report
     from .scouting.scout import Scouting as Scouting
@@ -40,7 +38,9 @@ if TYPE_CHECKING:
     from .sweeping import plan_cost as plan_cost
     from .sweeping import sweep as sweep
     from .sweeping import sweep_status as sweep_status
-    from .transferring import TransferResult as TransferResult
+    from .transferring.curriculum import transfer as transfer
+    from .transferring.lesson import TransferResult as TransferResult
+    from .transferring.methods import METHODS as METHODS
     from .types import Classifier as Classifier
     from .types import Predictions as Predictions
     from .types import Preprocess as Preprocess
@@ -63,7 +63,7 @@ _HOME = {
     "Change": "functional.flips",
     "Flips": "functional.flips",
     "flips": "functional.flips",
-    "METHODS": "methods",
+    "METHODS": "transferring.methods",
     "load_model": "models",
     "predict": "answers.prediction",
     "write_report": "report",
@@ -73,8 +73,8 @@ _HOME = {
     "sweep_status": "sweeping",
     "plan_cost": "sweeping",
     "sweep": "sweeping",
-    "TransferResult": "transferring",
-    "transfer": "curriculum",
+    "TransferResult": "transferring.lesson",
+    "transfer": "transferring.curriculum",
     "Classifier": "types",
     "Predictions": "types",
     "Preprocess": "types",

@@ -171,7 +171,7 @@ def transfer(
     With +mcl behind its name, as in kl+dp+mcl, any of them returns the slow average of its weights.
     """
     from .config import TransferConfig, compatible, with_settings
-    from .curriculum import transfer as run_transfer
+    from .transferring.curriculum import transfer as run_transfer
 
     given = [*(compatible(compat) if compat else ()), f"seed={seed}", f"curriculum.order={order}"]
     given += [f"method={method}"] if method is not None else []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from crossteach.errors import MissingLabelsError
 from crossteach.functional import partition
 from crossteach.functional.partition import Given
-from crossteach.methods import METHODS
+from crossteach.transferring.methods import METHODS
 
 N, C = 60, 4
 HARD = (

@@ -144,7 +144,7 @@ def test_a_resumed_run_ends_as_if_it_had_not_been_cut(setting, tmp_path, method,
     """What the loss has learnt and remembers is kept with the student."""
     settings = (f"method={method}", "optim.epochs=3", "gate.ask=false", "contrast.negatives=300")
     whole = run(setting, tmp_path / "whole", *settings)
-    real, calls = crossteach.transferring._checkpoint, []
+    real, calls = crossteach.transferring.lesson._checkpoint, []
 
     def cut(*arguments):
         real(*arguments)
@@ -153,7 +153,7 @@ def test_a_resumed_run_ends_as_if_it_had_not_been_cut(setting, tmp_path, method,
             raise CutError
 
     with monkeypatch.context() as patched:
-        patched.setattr(crossteach.transferring, "_checkpoint", cut)
+        patched.setattr(crossteach.transferring.lesson, "_checkpoint", cut)
         with pytest.raises(CutError):
             run(setting, tmp_path / "cut", *settings)
     resumed = run(setting, tmp_path / "cut", *settings)
@@ -193,13 +193,13 @@ def test_features_need_a_model_that_shows_them(setting, tmp_path):
 
 def test_every_teacher_has_a_rate_of_its_own(setting, tmp_path, monkeypatch):
     """The probe of one teacher is no other teacher's, though no answer of either is a target."""
-    found, real = [], crossteach.transferring.choose_rate
+    found, real = [], crossteach.transferring.lesson.choose_rate
 
     def choose(*arguments, **named):
         found.append(arguments[5]["models"])
         return real(*arguments, **named)
 
-    monkeypatch.setattr(crossteach.transferring, "choose_rate", choose)
+    monkeypatch.setattr(crossteach.transferring.lesson, "choose_rate", choose)
     short = ("method=cd", "optim.lr=none", "optim.epochs=1", "optim.probe_steps=2")
     for name in ("dense", "linear"):
         run(setting, tmp_path / name, *short, teachers=[load_model(setting.model(name))])

@@ -4,9 +4,17 @@ import torch
 from torch import nn
 
 import crossteach
-from crossteach.adapting import adaptable_layers, adapted, folded, head_of, last_block, learning, learning_weights
 from crossteach.errors import ConfigError, ModelError
 from crossteach.functional.averaging import snapshot
+from crossteach.transferring.adapting import (
+    adaptable_layers,
+    adapted,
+    folded,
+    head_of,
+    last_block,
+    learning,
+    learning_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +202,7 @@ def test_only_that_part_of_a_student_changes(setting, tmp_path, trains):
 
 @pytest.mark.parametrize("method", ["kl+dp", "xe+dp"])
 def test_adapters_resume_bit_for_bit(setting, tmp_path, method, monkeypatch):
-    from crossteach import transferring
+    from crossteach.transferring import lesson as transferring
 
     student, teacher = crossteach.load_model(setting.student), crossteach.load_model(setting.teacher)
     data = crossteach.load_data(setting.data)

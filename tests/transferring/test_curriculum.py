@@ -5,12 +5,13 @@ import pytest
 import torch
 
 import crossteach
-from crossteach import curriculum, transferring
 from crossteach.cli import main
-from crossteach.curriculum import order_teachers
 from crossteach.data.assemble import tune_and_gate
 from crossteach.errors import ConfigError, MissingLabelsError, ModelError
 from crossteach.functional.averaging import average, interpolate, snapshot
+from crossteach.transferring import curriculum
+from crossteach.transferring import lesson as transferring
+from crossteach.transferring.curriculum import order_teachers
 
 QUICK = ("optim.epochs=2", "optim.lr=0.02", "views.count=1", "gate.max_loss=100", "gate.alphas=0.5,1")
 

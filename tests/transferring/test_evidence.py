@@ -5,7 +5,7 @@ import torch
 import crossteach
 from crossteach.answers.prediction import answers
 from crossteach.data.views import Views, augmentation
-from crossteach.evidence import Evidence, gather, in_words, speaks_for
+from crossteach.transferring.evidence import Evidence, gather, in_words, speaks_for
 
 
 @pytest.fixture(scope="module")

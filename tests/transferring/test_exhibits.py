@@ -10,7 +10,7 @@ from PIL import Image
 
 from crossteach import Predictions, TransferConfig, load_data, load_model, transfer, with_settings
 from crossteach.data.pictures import encode_picture, write_pictures
-from crossteach.exhibits import class_table, strongest
+from crossteach.transferring.exhibits import class_table, strongest
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from crossteach import gate
 from crossteach.config import GateConfig
 from crossteach.functional.statistics import paired_delta
-from crossteach.gate import Held, decide
+from crossteach.transferring import gate
+from crossteach.transferring.gate import Held, decide
 
 CONFIG = GateConfig()
 N = 3000

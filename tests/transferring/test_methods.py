@@ -10,18 +10,18 @@ import torch
 from scipy.stats import kstest
 from typer.testing import CliRunner
 
-import crossteach.transferring
+import crossteach.transferring.lesson
 from crossteach import Store, TransferConfig, load_data, load_model, transfer, with_settings
 from crossteach.cli import app
 from crossteach.data.assemble import tune_and_gate
 from crossteach.data.views import Views, augmentation, uniforms
 from crossteach.errors import ConfigError, MissingLabelsError, ModelError
-from crossteach.methods import METHODS, choose_method, find_method
 from crossteach.models import random_copy
 from crossteach.report.words import METHODS as IN_WORDS
+from crossteach.transferring.methods import METHODS, choose_method, find_method
 
 QUICK = ["optim.epochs=2", "optim.lr=0.01", "optim.batch_size=32", "views.count=2"]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +94,13 @@ def test_wise_ft_ends_with_the_average_bit_for_bit(setting, tmp_path, monkeypatc
     for method in ("xe", "wise-ft"):
         measured = []
         with monkeypatch.context() as patched:
-            real = crossteach.transferring.with_weights
+            real = crossteach.transferring.lesson.with_weights
 
             def keep(student, state, *rest, real=real, measured=measured):
                 measured.append({name: value.clone() for name, value in state.items()})
                 return real(student, state, *rest)
 
-            patched.setattr(crossteach.transferring, "with_weights", keep)
+            patched.setattr(crossteach.transferring.lesson, "with_weights", keep)
             settings = (f"method={method}", "gate.alphas=1", "gate.max_loss=100")
             result = run(setting, tmp_path / method, *settings, teachers=[])
         ended[method] = measured[0]

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-import crossteach.transferring
+import crossteach.transferring.lesson
 from crossteach import Store, TransferConfig, load_data, load_model, transfer, with_settings
 from crossteach.config import compatible
 from crossteach.errors import ConfigError, LabelSpaceError, MissingLabelsError, ModelError, RunFolderError
-from crossteach.methods import METHODS
+from crossteach.transferring.methods import METHODS
 
 QUICK = ["optim.epochs=2", "optim.lr=0.01", "optim.batch_size=32", "views.count=2"]
 
@@ -94,7 +94,7 @@ def test_a_run_that_was_cut_after_training_is_not_trained_again(setting, tmp_pat
 
     whole = run(setting, tmp_path / "whole", ["method=xe-kl+mcl"])
     with monkeypatch.context() as patched:
-        patched.setattr(crossteach.transferring, "choose_weights", stop)
+        patched.setattr(crossteach.transferring.lesson, "choose_weights", stop)
         with pytest.raises(StopHereError):
             run(setting, tmp_path / "cut", ["method=xe-kl+mcl"])
     trained = []
@@ -216,7 +216,8 @@ def test_a_student_that_learns_much_is_not_taken_for_ruined(setting, tmp_path):
 
 def test_the_probe_knows_which_views_it_was_shown(setting, tmp_path, monkeypatch):
     keys = []
-    monkeypatch.setattr(crossteach.transferring, "choose_rate", lambda *given: (keys.append(given[5]), (0.01, {}))[1])
+    probe = lambda *given: (keys.append(given[5]), (0.01, {}))[1]  # noqa: E731
+    monkeypatch.setattr(crossteach.transferring.lesson, "choose_rate", probe)
     for first in (0, 1):
         run(setting, tmp_path / str(first), ["optim.lr=none", f"views.first={first}", "views.count=2"])
     assert keys[0] != keys[1]

@@ -8,11 +8,11 @@ from ..answers.prediction import predict
 from ..answers.store import Store
 from ..answers.tutors import fill_store
 from ..config import TransferConfig, ViewsConfig
-from ..curriculum import transfer
 from ..data import load_data
 from ..data.views import views_of
 from ..errors import RunFolderError
 from ..models import TorchClassifier, load_model
+from ..transferring.curriculum import transfer
 from ..types import Splits
 
 KEPT_BYTES = 512 << 20

@@ -11,7 +11,7 @@ import yaml
 
 from ..config import TransferConfig, with_settings
 from ..errors import ConfigError, CrossteachError, SpecError, first_line
-from ..methods import choose_method, find_method
+from ..transferring.methods import choose_method, find_method
 
 KEYS = ("data", "models", "students", "teachers", "pairs", "methods", "seeds", "settings")
 METHOD_KEYS = ("method", "name", "settings")

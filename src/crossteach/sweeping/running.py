@@ -10,10 +10,10 @@ from typing import Any
 
 from ..answers.store import Store
 from ..errors import SweepError
-from ..executors import Ended, Executor, LocalProcesses, Task, cores, free_memory
-from ..methods import choose_method
 from ..scouting.scout import unique_names
+from ..transferring.methods import choose_method
 from ..types import Progress, no_progress
+from .executors import Ended, Executor, LocalProcesses, Task, cores, free_memory
 from .folder import SweepFolder
 from .jobs import KEPT_BYTES, Lesson, Place, TutorPass, ask_tutor, teach
 from .plan import Job, Plan, read_plan

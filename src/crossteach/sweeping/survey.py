@@ -26,11 +26,11 @@ from ..data.assemble import TUNE_SHARE, draw
 from ..data.drawn import ROOM
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, ModelError, first_line
-from ..methods import METHODS, choose_method
 from ..models import TorchClassifier, load_model
 from ..models.scoring import CHUNK, provenance, score
-from ..setting import find_side, open_setting, try_views
-from ..training import Lesson, train
+from ..transferring.methods import METHODS, choose_method
+from ..transferring.setup import find_side, open_setting, try_views
+from ..transferring.training import Lesson, train
 from ..types import Progress, Splits, no_progress
 from .plan import Job, Plan
 

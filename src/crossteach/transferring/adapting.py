@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import MissingExtraError, ModelError
-from .functional.averaging import State, snapshot
-from .models.features import find_head
+from ..errors import MissingExtraError, ModelError
+from ..functional.averaging import State, snapshot
+from ..models.features import find_head
 
 ADAPTER = "crossteach"
 """Name of the adapters while they are there."""

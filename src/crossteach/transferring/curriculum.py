@@ -12,23 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from . import transferring
-from .answers.digest import digest
-from .answers.prediction import answers, predict
-from .answers.store import Store
-from .config import CurriculumConfig, TransferConfig
-from .data.assemble import tune_and_gate
-from .errors import MissingLabelsError
-from .functional.averaging import State, average, snapshot
+from ..answers.digest import digest
+from ..answers.prediction import answers, predict
+from ..answers.store import Store
+from ..config import CurriculumConfig, TransferConfig
+from ..data.assemble import tune_and_gate
+from ..errors import MissingLabelsError
+from ..functional.averaging import State, average, snapshot
+from ..runs import RunFolder, open_run
+from ..scouting.ranking import predicted_gain
+from ..types import Classifier, Predictions, Progress, Split, Splits, TrainableClassifier, no_progress
+from . import lesson as transferring
 from .gate import GateResult, Verdict
-from .outcome import summarise, write_outcome
-from .runs import RunFolder, open_run
-from .scouting.ranking import predicted_gain
-from .setting import Setting, describe, open_setting
+from .lesson import TransferResult
+from .path import Choice, choose_weights, look, with_own_statistics, with_weights
+from .setup import Setting, describe, open_setting
+from .summary import summarise, write_outcome
 from .training import Lesson, Position
-from .transferring import TransferResult
-from .types import Classifier, Predictions, Progress, Split, Splits, TrainableClassifier, no_progress
-from .walk import Choice, choose_weights, look, with_own_statistics, with_weights
 
 TAKEN: tuple[Verdict, ...] = ("accepted", "unverified")
 """Verdicts by which a lesson changes the student."""

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .data.views import Views
-from .models.scoring import score
-from .types import Split, TrainableClassifier
+from ..data.views import Views
+from ..models.scoring import score
+from ..types import Split, TrainableClassifier
 
 VIEW = 0
 """Which view of a sample a stable student is asked about."""

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .data.pictures import write_pictures
-from .files import write_json
-from .functional.flips import flips_by_class, positive_flips
-from .runs import RunFolder
-from .types import Predictions, Splits
+from ..data.pictures import write_pictures
+from ..files import write_json
+from ..functional.flips import flips_by_class, positive_flips
+from ..runs import RunFolder
+from ..types import Predictions, Splits
 
 SHOWN = 12
 """Samples that are shown of those gained, and of those lost."""

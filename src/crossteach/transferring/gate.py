@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from .config import GateConfig
+from ..config import GateConfig
+from ..functional.statistics import Interval, balanced_weights, paired_delta
 from .evidence import Evidence
-from .functional.statistics import Interval, balanced_weights, paired_delta
 
 Verdict = Literal["accepted", "kept_original", "unverified", "diverged"]
 

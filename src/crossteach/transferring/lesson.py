@@ -8,21 +8,21 @@ from typing import Any
 
 import torch
 
-from .answers.prediction import answers, predict
-from .answers.store import Store
-from .answers.tutors import LiveTutors, Tutors, fill_store
-from .config import TransferConfig
-from .data.assemble import split_fingerprint, tune_and_gate
-from .functional.calibration import fit_temperature
-from .functional.partition import Given
-from .models import load_model
-from .outcome import samples_taught, summarise, write_outcome
+from ..answers.prediction import answers, predict
+from ..answers.store import Store
+from ..answers.tutors import LiveTutors, Tutors, fill_store
+from ..config import TransferConfig
+from ..data.assemble import split_fingerprint, tune_and_gate
+from ..functional.calibration import fit_temperature
+from ..functional.partition import Given
+from ..models import load_model
+from ..runs import RunFolder, open_run
+from ..types import Classifier, Progress, Split, Splits, TrainableClassifier, no_progress
+from .path import choose_weights, watch, with_weights
 from .probe import Objective, calibrated_cross_entropy, choose_rate
-from .runs import RunFolder, open_run
-from .setting import Setting, describe, open_setting
+from .setup import Setting, describe, open_setting
+from .summary import samples_taught, summarise, write_outcome
 from .training import Lesson, Position, train
-from .types import Classifier, Progress, Split, Splits, TrainableClassifier, no_progress
-from .walk import choose_weights, watch, with_weights
 
 FALLBACK_RATE = 0.01
 """Where the method reads labels and the selection split has none to probe with."""

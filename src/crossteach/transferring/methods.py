@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .config import ContrastConfig
-from .errors import ConfigError, MissingLabelsError
-from .functional import partition
-from .functional.contrastive import RepresentationDistillation, SimilarityMatching
-from .functional.partition import Given
+from ..config import ContrastConfig
+from ..errors import ConfigError, MissingLabelsError
+from ..functional import partition
+from ..functional.contrastive import RepresentationDistillation, SimilarityMatching
+from ..functional.partition import Given
 
 Taught = tuple[Float[Tensor, "N C"], Float[Tensor, "T N"]]
 """Target logits, and what share of each sample each of T taught: the tutors, and last the label; they sum to 1."""

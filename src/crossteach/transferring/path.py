@@ -8,15 +8,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from .answers.prediction import answers, predict
-from .data.assemble import draw
-from .data.pixels import prepare
+from ..answers.prediction import answers, predict
+from ..data.assemble import draw
+from ..data.pixels import prepare
+from ..functional.averaging import State, interpolate, snapshot
+from ..types import Predictions, Split, TrainableClassifier
 from .evidence import Evidence, gather
-from .functional.averaging import State, interpolate, snapshot
 from .gate import GateResult, Held, decide
-from .setting import Setting
+from .setup import Setting
 from .training import Lesson, Position, Watch, seeded
-from .types import Predictions, Split, TrainableClassifier
 
 STATISTICS_SAMPLES, STATISTICS_BATCH = 2048, 128
 """How many views estimate batch-norm statistics anew."""

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .answers.store import Store
-from .functional.calibration import fit_temperature
+from ..answers.store import Store
+from ..functional.calibration import fit_temperature
+from ..types import Progress, TrainableClassifier, no_progress
 from .training import Lesson, end_of_training, train
-from .types import Progress, TrainableClassifier, no_progress
 
 Objective = Callable[[Float[Tensor, "n C"]], float]
 """Student logits on the tune part to a number; lower is better."""

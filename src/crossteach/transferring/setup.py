@@ -6,18 +6,18 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
+from ..answers.prediction import predict
+from ..answers.store import Store
+from ..config import ContrastConfig, TransferConfig
+from ..data.views import ViewBatch, Views, views_of
+from ..errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
+from ..models import random_copy
+from ..models.features import FeaturePair, Layer, count_features, find_layer
+from ..scouting.scout import unique_names
+from ..types import Classifier, Progress, Splits, TrainableClassifier
 from .adapting import adaptable_layers, learning_weights
-from .answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
-from .answers.prediction import predict
-from .answers.store import Store
-from .config import ContrastConfig, TransferConfig
-from .data.views import ViewBatch, Views, views_of
-from .errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
 from .methods import Method, choose_method
-from .models import random_copy
-from .models.features import FeaturePair, Layer, count_features, find_layer
-from .scouting.scout import unique_names
-from .types import Classifier, Progress, Splits, TrainableClassifier
 
 
 @dataclass(frozen=True)

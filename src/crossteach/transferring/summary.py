@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..files import make_folder, write_bytes
+from ..functional.calibration import expected_calibration_error
+from ..functional.flips import change, negative_flips, percent, positive_flips, transfer_rate, transfer_rate_by_area
+from ..functional.statistics import Interval, mcnemar, paired_delta
+from ..runs import RunFolder
+from ..types import Predictions, Splits, TrainableClassifier
 from .evidence import in_words, speaks_for
 from .exhibits import write_exhibits
-from .files import make_folder, write_bytes
-from .functional.calibration import expected_calibration_error
-from .functional.flips import change, negative_flips, percent, positive_flips, transfer_rate, transfer_rate_by_area
-from .functional.statistics import Interval, mcnemar, paired_delta
 from .gate import GateResult
-from .runs import RunFolder
-from .types import Predictions, Splits, TrainableClassifier
 
 README = """# A student saved by crossteach
 

@@ -12,17 +12,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..answers.tutors import Tutors
+from ..config import TransferConfig
+from ..data.prefetch import prefetch
+from ..data.views import ViewBatch, Views
+from ..functional.averaging import SlowWeights, State, interpolate, snapshot
+from ..functional.losses import mixed
+from ..functional.partition import Given
+from ..models.features import FeaturePair, Seen, features_of, reading
+from ..types import Progress, Split, TrainableClassifier, no_progress
 from .adapting import adapted, folded, learning
-from .answers.tutors import Tutors
-from .config import TransferConfig
-from .data.prefetch import prefetch
-from .data.views import ViewBatch, Views
-from .functional.averaging import SlowWeights, State, interpolate, snapshot
-from .functional.losses import mixed
-from .functional.partition import Given
 from .methods import Method, tutor_share
-from .models.features import FeaturePair, Seen, features_of, reading
-from .types import Progress, Split, TrainableClassifier, no_progress
 
 CHECK_EVERY = 20
 """Steps between two looks at whether the loss is still finite: each look waits for the GPU."""

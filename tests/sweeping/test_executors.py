@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from crossteach import executors
 from crossteach.errors import ExecutorError
-from crossteach.executors import LocalProcesses, Task, cores, free_memory
+from crossteach.sweeping import executors
+from crossteach.sweeping.executors import LocalProcesses, Task, cores, free_memory
 
 
 def collect(pool: LocalProcesses, tasks: list[Task]) -> tuple[dict[str, executors.Ended], list[str]]:

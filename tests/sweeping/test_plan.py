@@ -6,7 +6,7 @@ import pytest
 from crossteach.errors import ConfigError, CrossteachError
 from crossteach.sweeping.plan import Pair, Plan, expand, read_plan
 
-DOCS = Path(__file__).parent.parent / "docs" / "sweep.md"
+DOCS = Path(__file__).parent.parent.parent / "docs" / "sweep.md"
 HEAD = "data: glyphs\n"
 
 

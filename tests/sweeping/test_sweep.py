@@ -13,8 +13,8 @@ from commands import call, start
 
 from crossteach.answers.store import Store
 from crossteach.errors import CrossteachError
-from crossteach.executors import Ended, Task
 from crossteach.sweeping import plan_cost, sweep
+from crossteach.sweeping.executors import Ended, Task
 from crossteach.sweeping.study import SCHEMA
 
 QUICK = "settings: {optim.epochs: 1, optim.lr: 0.01, views.count: 1}\n"

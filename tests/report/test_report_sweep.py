@@ -19,8 +19,8 @@ import scouts
 import sweeps
 from pages import expect, page, table, text, visible
 
-from crossteach.executors import Ended, Task
 from crossteach.sweeping import sweep
+from crossteach.sweeping.executors import Ended, Task
 from crossteach.sweeping.study import to_parquet
 
 

@@ -14,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from .errors import CrossteachError, ExecutorError, first_line
+from ..errors import CrossteachError, ExecutorError, first_line
 
 TERMINATION_SECONDS = 2.0
 """How long a worker may take to end before it is killed."""
