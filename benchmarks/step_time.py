@@ -21,7 +21,7 @@ from crossteach.answers.tutors import LiveTutors, fill_store
 from crossteach.data.views import Views, augmentation
 from crossteach.models.scoring import score
 from crossteach.transferring.methods import METHODS
-from crossteach.transferring.training import Lesson, train
+from crossteach.transferring.training import TrainingPlan, train
 
 STEPS = 20
 
@@ -42,7 +42,7 @@ def main() -> None:
     part = data.train.take(np.random.default_rng(0).permutation(len(data.train))[: STEPS * config.optim.batch_size])
     with tempfile.TemporaryDirectory() as folder:
         stored = fill_store(tutors, part, views, Store(folder))
-        plain = Lesson(METHODS["xe"], config, part, views, None, 1e-4, 1)
+        plain = TrainingPlan(METHODS["xe"], config, part, views, None, 1e-4, 1)
         lessons = {
             "plain": plain,
             "live": replace(plain, method=METHODS["kl+dp"], tutors=LiveTutors(tutors)),
@@ -52,8 +52,8 @@ def main() -> None:
         images = batch.images(student.preprocess)
         seconds: dict[str, list[float]] = {name: [] for name in (*lessons, "tutors")}
         for _ in range(arguments.repeats + 1):
-            for name, lesson in lessons.items():
-                seconds[name].append(timed(lambda lesson=lesson: train(student.clone(), lesson)))  # type: ignore[misc]
+            for name, plan in lessons.items():
+                seconds[name].append(timed(lambda plan=plan: train(student.clone(), plan)))  # type: ignore[misc]
             seconds["tutors"].append(timed(lambda: [score(t, images) for t in tutors for _ in range(STEPS)]))
     step = {name: np.array(values[1:]) / STEPS for name, values in seconds.items()}  # the first round warms up
     for name, values in step.items():

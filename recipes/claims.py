@@ -37,13 +37,13 @@ def mean_images(data: Splits) -> np.ndarray:
 def chance(found: Any, student: int, count: int, among_errors: bool) -> float:
     """Return the mean entropy of so many samples drawn from all, or from the student's errors."""
     generator = torch.Generator().manual_seed(0)
-    digest = found.answers.test[student]
-    pool = (~digest.correct).nonzero().squeeze(1) if among_errors else torch.arange(len(digest.preds))
+    student_answers = found.answers.test[student]
+    pool = (~student_answers.correct).nonzero().squeeze(1) if among_errors else torch.arange(len(student_answers.preds))
     entropies = []
     for _ in range(DRAWS):
-        drawn = torch.zeros_like(digest.correct)
+        drawn = torch.zeros_like(student_answers.correct)
         drawn[pool[torch.randperm(len(pool), generator=generator)[:count]]] = True
-        entropies.append(flip_entropy(flips_by_class(drawn, digest.labels, digest.n_classes)))
+        entropies.append(flip_entropy(flips_by_class(drawn, student_answers.labels, student_answers.n_classes)))
     return float(np.mean(entropies))
 
 

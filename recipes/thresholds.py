@@ -21,7 +21,7 @@ from torch import Tensor
 import crossteach
 from crossteach.data.assemble import tune_and_gate
 from crossteach.functional.calibration import fit_temperature
-from crossteach.functional.partition import Given, calibrated, supervised, targets, unsupervised
+from crossteach.functional.partition import RuleInputs, calibrated, supervised, targets, unsupervised
 
 MARGINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 RULES = {"supervised": supervised, "unsupervised": unsupervised, "calibrated": calibrated}
@@ -39,7 +39,7 @@ def differences(
     """Yield, for each ordered pair, how much better the targets are, and the teacher's share in %."""
     for s, t in permutations(range(len(answers)), 2):
         tutors = torch.stack([answers[s], answers[t]])
-        chosen = RULES[rule](tutors, labels, Given(margin, (heat[s], heat[t])))
+        chosen = RULES[rule](tutors, labels, RuleInputs(margin, (heat[s], heat[t])))
         better = quality(targets(tutors, chosen), labels) - quality(answers[s], labels)
         yield np.array([*better, 100 * chosen.double().mean().item()])
 

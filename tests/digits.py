@@ -1,4 +1,4 @@
-"""A small real setting for the tests: scikit-learn's digits as an npz with groups, and two models trained on it."""
+"""A small real task for the tests: scikit-learn's digits as an npz with groups, and two models trained on it."""
 
 from dataclasses import dataclass
 from pathlib import Path

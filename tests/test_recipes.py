@@ -1,4 +1,4 @@
-"""Every recipe runs, on a small setting and for one epoch."""
+"""Every recipe runs, on a small task and for one epoch."""
 
 import json
 import os
@@ -20,7 +20,7 @@ SHORT = ["--set", "optim.epochs=1", "--set", "optim.lr=0.01", "--set", "views.co
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
     return digits.make(tmp_path_factory.mktemp("digits"))
 
 
@@ -32,27 +32,27 @@ def run(script: str, *arguments: object) -> str:
     return told.stdout
 
 
-def test_forgetting(setting, tmp_path):
-    pair = ["--student", setting.student, "--teacher", setting.teacher, "--data", setting.data]
+def test_forgetting(task, tmp_path):
+    pair = ["--student", task.student, "--teacher", task.teacher, "--data", task.data]
     shown = run("recipes/forgetting.py", *pair, "--out", tmp_path / "run", *SHORT)
     assert re.search(r"gained \d+\.\d\d%, forgotten \d+\.\d\d%", shown)
 
 
-def test_who_teaches(setting):
-    shown = run("recipes/who_teaches.py", setting.student, setting.teacher, "--data", setting.data)
+def test_who_teaches(task):
+    shown = run("recipes/who_teaches.py", task.student, task.teacher, "--data", task.data)
     assert len([line for line in shown.splitlines() if line.startswith(("| convolutional", "| dense"))]) == 8
 
 
-def test_against_controls(setting, tmp_path):
-    pair = ["--student", setting.student, "--teacher", setting.teacher, "--data", setting.data]
+def test_against_controls(task, tmp_path):
+    pair = ["--student", task.student, "--teacher", task.teacher, "--data", task.data]
     shown = run("recipes/against_controls.py", *pair, "--out", tmp_path / "run", *SHORT)
     for method in ("self", "xe", "self+labels", "kl", "kl+dp", "kl+dp-unsupervised", "xe+dp"):
         assert f"| `{method}` |" in shown
 
 
-def test_pairs(setting, tmp_path):
-    models = [setting.student, setting.teacher]
-    chosen = ["--methods", "self", "xe", "kl+dp", "--data", setting.data, "--workers", "1"]
+def test_pairs(task, tmp_path):
+    models = [task.student, task.teacher]
+    chosen = ["--methods", "self", "xe", "kl+dp", "--data", task.data, "--workers", "1"]
     shown = run("recipes/pairs.py", *models, *chosen, "--out", tmp_path / "study", *SHORT)
     assert "6/6 kl+dp" in shown
     assert re.search(r"\| `kl\+dp` \| 2 \|.* to (xe|self) \|", shown)
@@ -65,25 +65,25 @@ def test_gate_level():
     assert all(float(at_once) <= 13 < float(alone) for at_once, alone in shown)
 
 
-def test_step_time(setting):
-    pair = ["--student", setting.student, "--teacher", setting.teacher, "--data", setting.data]
+def test_step_time(task):
+    pair = ["--student", task.student, "--teacher", task.teacher, "--data", task.data]
     shown = run("benchmarks/step_time.py", *pair, "--repeats", 1)
     assert re.search(r"live / \(plain \+ tutors\): \d\.\d+", shown)
 
 
-def test_claims(setting):
-    shown = run("recipes/claims.py", setting.student, setting.teacher, "--data", setting.data)
+def test_claims(task):
+    shown = run("recipes/claims.py", task.student, task.teacher, "--data", task.data)
     assert "| convolutional | dense |" in shown
     assert re.search(r"Randomly initialised teachers: \d+\.\d\d to \d+\.\d\d% positive flips", shown)
     assert re.search(r"Areas closer than chance by pictures, p < 0.05: \d+ of \d+", shown)
 
 
-def test_tables_and_ranking(setting, tmp_path):
+def test_tables_and_ranking(task, tmp_path):
     """Three models, every ordered pair: the sweep, its tables, and how well the ranking agreed."""
     plan = tmp_path / "plan.yaml"
-    models = "".join(f'  - "{setting.model(name)}"\n' for name in ("convolutional", "dense", "linear"))
+    models = "".join(f'  - "{task.model(name)}"\n' for name in ("convolutional", "dense", "linear"))
     settings = "{optim.epochs: 1, optim.lr: 0.01, views.count: 1}"
-    text = f"data: {setting.data}\nmodels:\n{models}methods: [self, xe, kl, kl+dp]\nsettings: {settings}\n"
+    text = f"data: {task.data}\nmodels:\n{models}methods: [self, xe, kl, kl+dp]\nsettings: {settings}\n"
     plan.write_text(text)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "crossteach.cli", "sweep", str(plan), "--out", str(out), "--quiet"]
@@ -96,7 +96,7 @@ def test_tables_and_ranking(setting, tmp_path):
     assert re.search(
         r"\| `kl` \| \d+\.\d%, \d+\.\d%, \d+\.\d% \| .* \| 32\.5%, 32\.5%, 0\.0% \| -0\.30, -6\.76 \|", shown
     )
-    ranked = run("recipes/ranking.py", results, "--data", setting.data, "--methods", "kl+dp")
+    ranked = run("recipes/ranking.py", results, "--data", task.data, "--methods", "kl+dp")
     assert len([line for line in ranked.splitlines() if line.startswith("| `kl+dp` |")]) == 5
 
 
@@ -143,8 +143,8 @@ def test_the_data_of_the_study_are_cut_and_corrupted_as_told(tmp_path, monkeypat
     assert (fresh.test.labels == glyphs.test.labels).all() and (shifted.test.labels == glyphs.test.labels).all()
 
 
-def test_thresholds(setting):
-    shown = run("recipes/thresholds.py", setting.student, setting.teacher, "--data", setting.data)
+def test_thresholds(task):
+    shown = run("recipes/thresholds.py", task.student, task.teacher, "--data", task.data)
     rows = [line.split("|") for line in shown.splitlines() if line.startswith(("| supervised", "| unsup", "| calib"))]
     assert len(rows) == 3 * 6
     shares = [int(row[5].strip(" %")) for row in rows[:6]]

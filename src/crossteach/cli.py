@@ -71,12 +71,12 @@ def demo(
     from .demo.script import run_demo
     from .report import write_report
 
-    with terminal.progress(quiet) as told:
-        outcome = run_demo(out, _store(store), seed, _device(device), overwrite, told)
+    with terminal.progress(quiet) as report_progress:
+        outcome = run_demo(out, _store(store), seed, _device(device), overwrite, report_progress)
         folders = sorted(folder for folder in out.iterdir() if folder.is_dir())
         for done, folder in enumerate(folders, 1):
             write_report(folder)
-            told("reports", done, len(folders))
+            report_progress("reports", done, len(folders))
     if as_json:
         terminal.print_json(outcome)
         return

@@ -149,7 +149,7 @@ class Classifier(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of its weights, its preprocessing, its code, and its answers on eight fixed inputs."""
+        """Hash of its weights, its preprocessing, its code, and its answers on eight fixed inputs."""
         ...
 
     @property

@@ -20,12 +20,12 @@ QUICK = ["--set", "optim.epochs=2", "--set", "optim.lr=0.01", "--set", "views.co
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
     return digits.make(tmp_path_factory.mktemp("digits"))
 
 
-def transfer(setting: digits.Digits, out: Path, *more: object) -> list[object]:
-    given = ["transfer", "--student", setting.student, "--teacher", setting.teacher, "--data", setting.data]
+def transfer(task: digits.Digits, out: Path, *more: object) -> list[object]:
+    given = ["transfer", "--student", task.student, "--teacher", task.teacher, "--data", task.data]
     return [*given, "--out", out, *QUICK, *more]
 
 
@@ -41,17 +41,17 @@ def test_help_is_quick_and_loads_no_torch():
         assert command in told.stdout
 
 
-def test_transfer_prints_one_json_document_and_nothing_else(setting, tmp_path, capsys):
-    code, out, err = call(capsys, *transfer(setting, tmp_path / "run", "--json", "--store", tmp_path / "store"))
+def test_transfer_prints_one_json_document_and_nothing_else(task, tmp_path, capsys):
+    code, out, err = call(capsys, *transfer(task, tmp_path / "run", "--json", "--store", tmp_path / "store"))
     assert (code, err) == (0, "")
     assert json.loads(out) == json.loads((tmp_path / "run" / "summary.json").read_text())
     assert any((tmp_path / "store").iterdir())
-    again = call(capsys, *transfer(setting, tmp_path / "run", "--json"))
+    again = call(capsys, *transfer(task, tmp_path / "run", "--json"))
     assert (again[0], json.loads(again[1])) == (0, json.loads(out))
 
 
-def test_transfer_shows_a_table(setting, tmp_path, capsys):
-    code, out, _ = call(capsys, *transfer(setting, tmp_path / "run", "--max-loss", 5, "--time-budget", 5, "--seed", 3))
+def test_transfer_shows_a_table(task, tmp_path, capsys):
+    code, out, _ = call(capsys, *transfer(task, tmp_path / "run", "--max-loss", 5, "--time-budget", 5, "--seed", 3))
     assert code == 0
     for word in ("convolutional", "dense", "xe+dp", "run:"):
         assert word in out
@@ -59,9 +59,9 @@ def test_transfer_shows_a_table(setting, tmp_path, capsys):
     assert (kept["gate"]["max_loss"], kept["time_budget"], kept["seed"]) == (5, 5, 3)
 
 
-def test_without_labels_the_terminal_says_what_speaks_for_the_student(setting, tmp_path, capsys):
-    arguments = transfer(setting, tmp_path / "run")
-    code, out, _ = call(capsys, *[setting.unlabelled if part == setting.data else part for part in arguments])
+def test_without_labels_the_terminal_says_what_speaks_for_the_student(task, tmp_path, capsys):
+    arguments = transfer(task, tmp_path / "run")
+    code, out, _ = call(capsys, *[task.unlabelled if part == task.data else part for part in arguments])
     assert code == 0
     shown = " ".join(out.split())
     assert "Nothing could be verified; on held-out samples, without labels: agreement with the ensemble" in shown
@@ -71,18 +71,18 @@ def test_without_labels_the_terminal_says_what_speaks_for_the_student(setting, t
     ("more", "method"),
     [((), "kl+dp"), (("--method", "xe"), "xe"), (("--set", "method=kl"), "kl"), (("--method", "auto"), "xe+dp")],
 )
-def test_the_papers_recipe_names_its_method_and_may_be_overridden(setting, tmp_path, capsys, more, method):
-    code, out, _ = call(capsys, *transfer(setting, tmp_path / "run", "--compat", "paper", "--json", *more))
+def test_the_papers_recipe_names_its_method_and_may_be_overridden(task, tmp_path, capsys, more, method):
+    code, out, _ = call(capsys, *transfer(task, tmp_path / "run", "--compat", "paper", "--json", *more))
     assert code == 0
     assert json.loads(out)["method"] == method
     kept = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert kept["optim"]["schedule"] == "constant"
-    shown = call(capsys, *transfer(setting, tmp_path / "run", "--compat", "paper", *more))[1]
+    shown = call(capsys, *transfer(task, tmp_path / "run", "--compat", "paper", *more))[1]
     assert "Nothing could be verified" not in shown, "there are labels: the gate was not asked"
 
 
-def test_scout_compares_and_is_read_again(setting, tmp_path, capsys):
-    arguments = ["scout", setting.student, setting.teacher, "--data", setting.data, "--out", tmp_path / "s", "--quiet"]
+def test_scout_compares_and_is_read_again(task, tmp_path, capsys):
+    arguments = ["scout", task.student, task.teacher, "--data", task.data, "--out", tmp_path / "s", "--quiet"]
     code, out, _ = call(capsys, *arguments, "--json")
     found = json.loads(out)
     assert code == 0
@@ -97,9 +97,9 @@ def test_scout_compares_and_is_read_again(setting, tmp_path, capsys):
     assert "convolutional" in call(capsys, *arguments)[1]
 
 
-def test_progress_is_drawn_on_a_terminal_and_only_there(setting, tmp_path):
+def test_progress_is_drawn_on_a_terminal_and_only_there(task, tmp_path):
     ours, theirs = pty.openpty()
-    loud = [part for part in transfer(setting, tmp_path / "run") if part != "--quiet"]
+    loud = [part for part in transfer(task, tmp_path / "run") if part != "--quiet"]
     process = start(*loud, "--set", "optim.epochs=10", "--set", "optim.batch_size=16", "--json", stderr=theirs)
     os.close(theirs)
     drawn = b""
@@ -160,47 +160,47 @@ def npz(path: Path, source: digits.Digits, **changes: np.ndarray | None) -> str:
         ("npz:{tmp}/outside.npz?selection=half", "does not know"),
     ],
 )
-def test_bad_data_is_one_line(setting, tmp_path, capsys, data, says):
-    labels = np.load(setting.folder / "digits.npz")["y_train"]
-    images = np.load(setting.folder / "digits.npz")["x_train"]
+def test_bad_data_is_one_line(task, tmp_path, capsys, data, says):
+    labels = np.load(task.folder / "digits.npz")["y_train"]
+    images = np.load(task.folder / "digits.npz")["x_train"]
     (tmp_path / "text.npz").write_text("not an archive")
-    (tmp_path / "cut.npz").write_bytes((setting.folder / "digits.npz").read_bytes()[:5000])
-    npz(tmp_path / "pickled.npz", setting, x_train=np.array([{"a": 1}], dtype=object))
-    npz(tmp_path / "outside.npz", setting, y_train=np.where(labels == 3, 10, labels))
-    npz(tmp_path / "negative.npz", setting, y_train=np.where(labels == 3, -1, labels))
-    npz(tmp_path / "short.npz", setting, y_train=labels[:-1])
-    npz(tmp_path / "empty.npz", setting, x_train=images[:0], y_train=labels[:0])
-    npz(tmp_path / "nan.npz", setting, x_train=np.where(images > 250, np.nan, images / 255.0))
-    few = {f"y_{k}": np.load(setting.folder / "digits.npz")[f"y_{k}"] % 7 for k in ("train", "val", "test")}
-    npz(tmp_path / "seven.npz", setting, class_names=None, **few)
+    (tmp_path / "cut.npz").write_bytes((task.folder / "digits.npz").read_bytes()[:5000])
+    npz(tmp_path / "pickled.npz", task, x_train=np.array([{"a": 1}], dtype=object))
+    npz(tmp_path / "outside.npz", task, y_train=np.where(labels == 3, 10, labels))
+    npz(tmp_path / "negative.npz", task, y_train=np.where(labels == 3, -1, labels))
+    npz(tmp_path / "short.npz", task, y_train=labels[:-1])
+    npz(tmp_path / "empty.npz", task, x_train=images[:0], y_train=labels[:0])
+    npz(tmp_path / "nan.npz", task, x_train=np.where(images > 250, np.nan, images / 255.0))
+    few = {f"y_{k}": np.load(task.folder / "digits.npz")[f"y_{k}"] % 7 for k in ("train", "val", "test")}
+    npz(tmp_path / "seven.npz", task, class_names=None, **few)
     (tmp_path / "cut").mkdir()
     header = bytes((0, 0, 8, 3)) + (5).to_bytes(4, "big") + (2).to_bytes(4, "big") * 2
     (tmp_path / "cut" / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(3)))
-    arguments = ["transfer", "--student", setting.student, "--teacher", setting.teacher, "--out", tmp_path / "run"]
+    arguments = ["transfer", "--student", task.student, "--teacher", task.teacher, "--out", tmp_path / "run"]
     expect(capsys, says, *arguments, "--data", data.format(tmp=tmp_path), *QUICK)
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_models_are_one_line(setting, tmp_path, capsys):
+def test_bad_models_are_one_line(task, tmp_path, capsys):
     (tmp_path / "pickle.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
-    weights = setting.folder / "convolutional.safetensors"
+    weights = task.folder / "convolutional.safetensors"
     cases = {
         "magic:wand": "unknown model",
-        setting.teacher.replace("dense.safe", "none.safe"): "no weights file",
-        setting.teacher.replace(str(setting.folder / "dense.safetensors"), str(weights)): "do not fit",
-        setting.teacher.replace(str(setting.folder / "dense.safetensors"), str(tmp_path / "pickle.pt")): "pickle",
+        task.teacher.replace("dense.safe", "none.safe"): "no weights file",
+        task.teacher.replace(str(task.folder / "dense.safetensors"), str(weights)): "do not fit",
+        task.teacher.replace(str(task.folder / "dense.safetensors"), str(tmp_path / "pickle.pt")): "pickle",
         f"py:{digits.SOURCE}:dense?num_classes=7&pretrained=false&channels=1&size=8": "scores 7 classes",
     }
     for spec, says in cases.items():
-        arguments = ["transfer", "--student", setting.student, "--teacher", spec, "--data", setting.data]
+        arguments = ["transfer", "--student", task.student, "--teacher", spec, "--data", task.data]
         expect(capsys, says, *arguments, "--out", tmp_path / "run", *QUICK)
-    same = ["scout", setting.student, setting.student, "--data", setting.data, "--out", tmp_path / "s"]
+    same = ["scout", task.student, task.student, "--data", task.data, "--out", tmp_path / "s"]
     expect(capsys, "the same model", *same)
-    expect(capsys, "at least two", "scout", setting.student, "--data", setting.data, "--out", tmp_path / "s")
+    expect(capsys, "at least two", "scout", task.student, "--data", task.data, "--out", tmp_path / "s")
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_settings_are_one_line(setting, tmp_path, capsys):
+def test_bad_settings_are_one_line(task, tmp_path, capsys):
     for more, says in (
         (["--set", "optim.speed=3"], "unknown setting 'optim.speed'"),
         (["--set", "optim.lr=-1"], "optim.lr must be above 0"),
@@ -209,29 +209,29 @@ def test_bad_settings_are_one_line(setting, tmp_path, capsys):
         (["--device", "tpu"], "--device must be"),
         (["--max-loss", "-1"], "gate.max_loss"),
     ):
-        expect(capsys, says, *transfer(setting, tmp_path / "run", *more))
-    arguments = ["transfer", "--student", setting.student, "--teacher", setting.teacher, "--data", setting.unlabelled]
+        expect(capsys, says, *transfer(task, tmp_path / "run", *more))
+    arguments = ["transfer", "--student", task.student, "--teacher", task.teacher, "--data", task.unlabelled]
     expect(capsys, "needs labels", *arguments, "--method", "kl+dp", "--out", tmp_path / "run")
 
 
-def test_bad_folders_are_one_line_and_nothing_is_written_over(setting, tmp_path, capsys):
-    assert call(capsys, *transfer(setting, tmp_path / "run"))[0] == 0
+def test_bad_folders_are_one_line_and_nothing_is_written_over(task, tmp_path, capsys):
+    assert call(capsys, *transfer(task, tmp_path / "run"))[0] == 0
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    expect(capsys, "another configuration (config.seed was 0, is 1)", *transfer(setting, tmp_path / "run", "--seed", 1))
+    expect(capsys, "another configuration (config.seed was 0, is 1)", *transfer(task, tmp_path / "run", "--seed", 1))
     assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
     (tmp_path / "file").write_text("mine")
-    expect(capsys, "is a file", *transfer(setting, tmp_path / "file"))
-    expect(capsys, "cannot write", *transfer(setting, tmp_path / "file" / "run"))
-    expect(capsys, "cannot write", *transfer(setting, "/proc/nowhere/run"))
+    expect(capsys, "is a file", *transfer(task, tmp_path / "file"))
+    expect(capsys, "cannot write", *transfer(task, tmp_path / "file" / "run"))
+    expect(capsys, "cannot write", *transfer(task, "/proc/nowhere/run"))
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_full_disk_is_one_line(setting, tmp_path):
+def test_a_full_disk_is_one_line(task, tmp_path):
     """No file may grow beyond the limit: at 10 kB a table of the store meets it, at 20 kB the checkpoint does."""
     store = tmp_path / "store"
     for limit in (10_000, 20_000):
         process = start(
-            *transfer(setting, tmp_path / f"run{limit}", "--store", store, "--set", "views.count=0"),
+            *transfer(task, tmp_path / f"run{limit}", "--store", store, "--set", "views.count=0"),
             preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         )
         _, err = process.communicate(timeout=120)
@@ -250,9 +250,9 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_command_goes_on_where_it_stopped(setting, tmp_path, capsys, number, code):
+def test_an_interrupted_command_goes_on_where_it_stopped(task, tmp_path, capsys, number, code):
     long = ["--set", "optim.epochs=30", "--set", "optim.batch_size=16"]
-    process = start(*transfer(setting, tmp_path / "run", *long))
+    process = start(*transfer(task, tmp_path / "run", *long))
     wait_for(tmp_path / "run" / "checkpoint.pt", process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -262,8 +262,8 @@ def test_an_interrupted_command_goes_on_where_it_stopped(setting, tmp_path, caps
     assert not (tmp_path / "run" / "summary.json").exists()
     reached = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["position"]["epoch"]
     assert reached >= 1
-    assert call(capsys, *transfer(setting, tmp_path / "run", *long))[0] == 0
-    assert call(capsys, *transfer(setting, tmp_path / "whole", *long))[0] == 0
+    assert call(capsys, *transfer(task, tmp_path / "run", *long))[0] == 0
+    assert call(capsys, *transfer(task, tmp_path / "whole", *long))[0] == 0
     name = "student/model.safetensors"
     assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     ends = [json.loads((tmp_path / k / "summary.json").read_text())["ungated"] for k in ("run", "whole")]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crossteach.errors import MissingLabelsError
 from crossteach.functional import partition
-from crossteach.functional.partition import Given
+from crossteach.functional.partition import RuleInputs
 from crossteach.transferring.methods import METHODS
 
 N, C = 60, 4
@@ -22,7 +22,7 @@ HARD = (
     partition.off_negative_flips,
     partition.shuffled,
 )
-MIXED = (partition.soft, partition.alike, partition.flips_or_mean)
+MIXED = (partition.soft, partition.uniform, partition.flips_or_mean)
 
 
 def drawn(k, seed=0, n=N, c=C):
@@ -32,7 +32,7 @@ def drawn(k, seed=0, n=N, c=C):
     tutors = torch.where(torch.rand(k, n, 1, generator=generator) < 1 / 4, tutors[:1], tutors)
     labels = torch.randint(0, c, (n,), generator=generator)
     heat = tuple((0.5 + torch.rand(k, generator=generator)).tolist())
-    return tutors, labels, Given(0.0, heat, torch.rand(n, generator=generator))
+    return tutors, labels, RuleInputs(0.0, heat, torch.rand(n, generator=generator))
 
 
 def probabilities(tutors, i):
@@ -58,30 +58,30 @@ def test_a_margin_agrees_with_a_loop(k, seed, margin):
             best = of_tutor.index(max(of_tutor))
             expected[rule].append(best if of_tutor[best] - of_tutor[0] > margin else 0)
     for rule, tutor in expected.items():
-        assert rule(tutors, labels, Given(margin, told.temperatures)).tolist() == tutor
+        assert rule(tutors, labels, RuleInputs(margin, told.temperatures)).tolist() == tutor
 
 
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 4))
 def test_a_margin_of_nothing_is_the_papers_rule_and_a_wider_one_takes_from_the_teachers_only(seed, k):
     tutors, labels, told = drawn(k, seed)
     for rule in (partition.supervised, partition.unsupervised, partition.calibrated):
-        chosen = [rule(tutors, labels, Given(margin, told.temperatures)) for margin in (0.0, 0.1, 0.3, 0.99)]
+        chosen = [rule(tutors, labels, RuleInputs(margin, told.temperatures)) for margin in (0.0, 0.1, 0.3, 0.99)]
         for less, more in itertools.pairwise(chosen):
             assert torch.equal(more[more > 0], less[more > 0])
             assert not (more > 0)[less == 0].any()
-    assert torch.equal(partition.supervised(tutors, labels, Given(0.0)), partition.supervised(tutors, labels))
-    assert torch.equal(partition.unsupervised(tutors, None, Given(0.0)), partition.unsupervised(tutors))
+    assert torch.equal(partition.supervised(tutors, labels, RuleInputs(0.0)), partition.supervised(tutors, labels))
+    assert torch.equal(partition.unsupervised(tutors, None, RuleInputs(0.0)), partition.unsupervised(tutors))
 
 
 def test_what_rounds_to_equal_probabilities_is_told_apart_without_a_margin():
     tutors = torch.tensor([[[0.0, 90.0]], [[0.0, 80.0]]])
-    assert partition.supervised(tutors, torch.tensor([0]), Given(0.0)).tolist() == [1]
-    assert partition.supervised(tutors, torch.tensor([0]), Given(1e-9)).tolist() == [0]
+    assert partition.supervised(tutors, torch.tensor([0]), RuleInputs(0.0)).tolist() == [1]
+    assert partition.supervised(tutors, torch.tensor([0]), RuleInputs(1e-9)).tolist() == [0]
 
 
 def test_temperatures_of_one_leave_the_unsupervised_rule():
     tutors, _, _ = drawn(3)
-    assert torch.equal(partition.calibrated(tutors, None, Given(0.0, (1.0,) * 3)), partition.unsupervised(tutors))
+    assert torch.equal(partition.calibrated(tutors, None, RuleInputs(0.0, (1.0,) * 3)), partition.unsupervised(tutors))
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
@@ -123,7 +123,7 @@ def test_of_two_models_the_flips_say_it_all():
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_weights_and_their_targets_agree_with_a_loop(k):
     tutors, _, _ = drawn(k, 1)
-    for rule in (partition.soft, partition.alike):
+    for rule in (partition.soft, partition.uniform):
         weights = rule(tutors, None)
         target = partition.mixed_targets(tutors, weights)
         for i in range(N):
@@ -169,7 +169,7 @@ def test_tutors_that_agree_leave_the_frozen_student_its_samples():
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 4), n=st.integers(0, 50), margin=st.sampled_from([0.0, 0.2]))
 def test_a_lot_keeps_every_tutors_count(seed, k, n, margin):
     tutors, labels, told = drawn(k, seed, n)
-    told = Given(margin, None, told.chance)
+    told = RuleInputs(margin, None, told.chance)
     by_lot, by_label = partition.shuffled(tutors, labels, told), partition.supervised(tutors, labels, told)
     assert torch.equal(by_lot.bincount(minlength=k), by_label.bincount(minlength=k))
     ranks = np.argsort(np.argsort(told.chance.numpy(), kind="stable"), kind="stable")
@@ -180,10 +180,11 @@ def test_a_lot_belongs_to_its_sample_and_hardly_to_its_batch():
     tutors, labels, told = drawn(2, n=4000)
     whole = partition.shuffled(tutors, labels, told)
     order = torch.randperm(4000, generator=torch.Generator().manual_seed(1))
-    moved = partition.shuffled(tutors[:, order], labels[order], Given(chance=told.chance[order]))
+    moved = partition.shuffled(tutors[:, order], labels[order], RuleInputs(chance=told.chance[order]))
     assert torch.equal(moved, whole[order])
     parts = [
-        partition.shuffled(tutors[:, rows], labels[rows], Given(chance=told.chance[rows])) for rows in order.split(128)
+        partition.shuffled(tutors[:, rows], labels[rows], RuleInputs(chance=told.chance[rows]))
+        for rows in order.split(128)
     ]
     assert (torch.cat(parts) == whole[order]).double().mean() > 0.93
 
@@ -223,7 +224,7 @@ def test_a_method_reads_labels_only_if_it_says_so_and_counts_every_sample(name):
     except MissingLabelsError:
         read = True
     assert read == ((method.labels and method.kl_weight == 1.0) or name == "xe+dp")
-    wide, _ = method.targets(tutors, labels, Given(0.4, told.temperatures, told.chance))
+    wide, _ = method.targets(tutors, labels, RuleInputs(0.4, told.temperatures, told.chance))
     assert torch.equal(wide, target) != method.margin
-    hot, _ = method.targets(tutors, labels, Given(0.0, (1.0, 9.0), told.chance))
+    hot, _ = method.targets(tutors, labels, RuleInputs(0.0, (1.0, 9.0), told.chance))
     assert torch.equal(hot, target) != method.calibrated

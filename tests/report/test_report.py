@@ -26,15 +26,15 @@ QUICK = ["optim.epochs=2", "optim.batch_size=32", "views.count=1"]
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
     return digits.make(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture(scope="module")
-def runs(setting, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(task, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Real transfers: one that the gate takes, one that it does not, one without a teacher."""
     folder = tmp_path_factory.mktemp("runs")
-    teacher, data = load_model(setting.teacher), load_data(setting.data)
+    teacher, data = load_model(task.teacher), load_data(task.data)
     given = {
         "taken": ([teacher], ["optim.lr=0.1", "gate.max_loss=5", "seed=3"]),
         "kept": ([teacher], ["optim.lr=0.9", "optim.epochs=1", "method=kl"]),
@@ -42,7 +42,7 @@ def runs(setting, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     for name, (teachers, settings) in given.items():
         config = with_settings(TransferConfig(), [*QUICK, *settings])
-        transfer(load_model(setting.student), teachers, data, folder / name, config)
+        transfer(load_model(task.student), teachers, data, folder / name, config)
     return {name: folder / name for name in given}
 
 
@@ -352,11 +352,11 @@ def test_the_command_prints_where_the_page_is(runs, capsys):
         assert Path(path).is_file()
 
 
-def test_a_new_run_in_the_folder_takes_the_old_report_away(setting, tmp_path):
+def test_a_new_run_in_the_folder_takes_the_old_report_away(task, tmp_path):
     def run(seed: int) -> None:
         config = with_settings(TransferConfig(), [*QUICK, "optim.lr=0.01", f"seed={seed}"])
-        student, teacher = load_model(setting.student), load_model(setting.teacher)
-        transfer(student, [teacher], load_data(setting.data), tmp_path / "run", config, overwrite=True)
+        student, teacher = load_model(task.student), load_model(task.teacher)
+        transfer(student, [teacher], load_data(task.data), tmp_path / "run", config, overwrite=True)
 
     run(0)
     write_report(tmp_path / "run")

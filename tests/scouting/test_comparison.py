@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossteach.answers.digest import digest
+from crossteach.answers.compact import compact
 from crossteach.functional import partition
 from crossteach.functional.flips import EXPERTISE_SHARES
 from crossteach.functional.semantics import Closeness
@@ -33,7 +33,7 @@ def test_partitions_are_those_that_train(seed):
     generator = torch.Generator().manual_seed(seed)  # confidences that are all but tied may round either way
     a, b = torch.randn(2, 50, 4, generator=generator)
     labels = torch.randint(0, 4, (50,), generator=generator)
-    student, teacher = digest(answered(a, labels), 2.0), digest(answered(b, labels), 0.5)
+    student, teacher = compact(answered(a, labels), 2.0), compact(answered(b, labels), 0.5)
     calibrated = torch.stack([a / 2.0, b / 0.5])
     rules = {
         "supervised": partition.supervised(torch.stack([a, b]), labels),
@@ -53,9 +53,9 @@ def test_partitions_are_those_that_train(seed):
 
 def test_without_labels_the_shares_are_still_known():
     a, b, labels = two(0)
-    found = describe_partitions(digest(answered(a, None)), digest(answered(b, None)), calibrated=False)
+    found = describe_partitions(compact(answered(a, None)), compact(answered(b, None)), calibrated=False)
     assert found["supervised"] is found["calibrated"] is None
-    unsupervised = partitioned(digest(answered(a, labels)), digest(answered(b, labels)), "unsupervised")
+    unsupervised = partitioned(compact(answered(a, labels)), compact(answered(b, labels)), "unsupervised")
     assert found["unsupervised"] == {
         "teacher_share": unsupervised.teacher_share,
         "target_accuracy": None,
@@ -66,7 +66,7 @@ def test_without_labels_the_shares_are_still_known():
 @given(seed=st.integers(0, 1000))
 def test_a_pair_is_described_as_a_loop_would(seed):
     a, b, labels = two(seed)
-    student, teacher = digest(answered(a, labels, "s")), digest(answered(b, labels, "t"))
+    student, teacher = compact(answered(a, labels, "s")), compact(answered(b, labels, "t"))
     found = describe_flips(student, teacher, NAMES)
     rows = list(zip(student.preds.tolist(), teacher.preds.tolist(), labels.tolist(), strict=True))
     positive = [y for s, t, y in rows if t == y != s]
@@ -95,7 +95,7 @@ def test_a_pair_is_described_as_a_loop_would(seed):
 def test_closeness_is_told_for_every_area():
     a, b, labels = two(1)
     similarity = np.eye(4) * 0.5 + 0.5
-    found = describe_flips(digest(answered(a, labels)), digest(answered(b, labels)), NAMES, Closeness(similarity))
+    found = describe_flips(compact(answered(a, labels)), compact(answered(b, labels)), NAMES, Closeness(similarity))
     assert found["similarity"]["100"] == {"relative": pytest.approx(1.0), "p_value": pytest.approx(1.0)}
     assert found["wordnet"] is None
 
@@ -110,14 +110,14 @@ def right_on(rows, n=1000, sure=5.0):
 
 def test_a_teacher_that_adds_nothing_is_redundant():
     labels = torch.zeros(1000, dtype=torch.long)
-    student = digest(answered(right_on(range(500)), labels, "student"))
+    student = compact(answered(right_on(range(500)), labels, "student"))
     teachers = {
         "wide": right_on(range(400, 800)),
         "inside wide": right_on(range(450, 700)),
         "elsewhere": right_on(range(790, 900)),
         "knows nothing": right_on([]),
     }
-    ranked = rank_teachers(student, [digest(answered(logits, labels, name)) for name, logits in teachers.items()])
+    ranked = rank_teachers(student, [compact(answered(logits, labels, name)) for name, logits in teachers.items()])
     adds = {r.teacher: r.adds for r in ranked}
     assert adds == pytest.approx({"wide": 30, "inside wide": 0, "elsewhere": 10, "knows nothing": 0})
     assert [r.teacher for r in ranked if not r.redundant] == ["wide", "elsewhere"]
@@ -130,14 +130,14 @@ def test_a_teacher_that_adds_nothing_is_redundant():
 def test_the_order_follows_the_targets_and_not_the_flips():
     """A teacher that is sure of its errors brings flips, and targets that are wrong."""
     labels = torch.zeros(1000, dtype=torch.long)
-    student = digest(answered(right_on(range(500)), labels, "student"))
+    student = compact(answered(right_on(range(500)), labels, "student"))
     loud = right_on(range(500, 800))
     loud[:500, 2] = 9.0  # surer than the student where the student is right
     modest = right_on(range(500, 600))
     ranked = rank_teachers(
-        student, [digest(answered(loud, labels, "loud")), digest(answered(modest, labels, "modest"))]
+        student, [compact(answered(loud, labels, "loud")), compact(answered(modest, labels, "modest"))]
     )
     assert [r.teacher for r in ranked] == ["modest", "loud"]
-    assert predicted_gain(student, digest(answered(loud, labels))) == pytest.approx(-20)
+    assert predicted_gain(student, compact(answered(loud, labels))) == pytest.approx(-20)
     assert ranked[0].predicted_gain == pytest.approx(10)
     assert not ranked[0].redundant  # though the loud one knows all of it

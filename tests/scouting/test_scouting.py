@@ -47,18 +47,18 @@ class Box:
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
     return digits.make(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture(scope="module")
-def models(setting):
-    return [crossteach.load_model(setting.model(name)) for name in ("convolutional", "dense", "linear")]
+def models(task):
+    return [crossteach.load_model(task.model(name)) for name in ("convolutional", "dense", "linear")]
 
 
 @pytest.fixture(scope="module")
-def data(setting):
-    return crossteach.load_data(setting.data)
+def data(task):
+    return crossteach.load_data(task.data)
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +137,8 @@ def test_models_of_one_name_are_told_apart():
     assert scouting.unique_names(["a", "b", "a", "a"]) == ["a", "b", "a#2", "a#3"]
 
 
-def test_selection_without_labels_ranks_nobody(setting, models, store):
-    unlabelled = crossteach.load_data(setting.unlabelled)
+def test_selection_without_labels_ranks_nobody(task, models, store):
+    unlabelled = crossteach.load_data(task.unlabelled)
     found = crossteach.scout(models[:2], unlabelled, store, embeddings="none").summary
     assert found["ranking"] is None
     assert found["pairs"][0]["predicted_gain"] is None
@@ -217,7 +217,7 @@ def test_closeness_is_measured_once(models, data, store, tmp_path, monkeypatch):
     assert again["pairs"] == first["pairs"]
 
 
-def test_wrong_models_are_one_clear_line(models, data, setting, store, tmp_path):
+def test_wrong_models_are_one_clear_line(models, data, task, store, tmp_path):
     with pytest.raises(ConfigError, match="at least two, not 1"):
         crossteach.scout(models[:1], data, store)
     with pytest.raises(ConfigError, match="is the same model as"):
@@ -242,8 +242,8 @@ def test_answers_to_other_samples_are_not_compared(models, data, store):
         scouting.compare(mixed, data.classes, scouting.class_similarity(data.classes, "none"))
 
 
-def test_the_command_line_takes_it_all(setting, tmp_path, capsys):
-    arguments = ["scout", setting.student, setting.teacher, "--data", setting.data, "--out", str(tmp_path / "s")]
+def test_the_command_line_takes_it_all(task, tmp_path, capsys):
+    arguments = ["scout", task.student, task.teacher, "--data", task.data, "--out", str(tmp_path / "s")]
     with pytest.raises(SystemExit) as end:
         main([*arguments, "--controls", "--embeddings", "none", "--no-ensembles", "--quiet"])
     assert not end.value.code

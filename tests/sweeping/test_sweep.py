@@ -21,7 +21,7 @@ QUICK = "settings: {optim.epochs: 1, optim.lr: 0.01, views.count: 1}\n"
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
     return digits.make(tmp_path_factory.mktemp("digits"))
 
 
@@ -47,9 +47,9 @@ class Here:
         self.closed = True
 
 
-def write(path: Path, setting: digits.Digits, models: Sequence[str], methods: str, more: str = QUICK) -> Path:
+def write(path: Path, task: digits.Digits, models: Sequence[str], methods: str, more: str = QUICK) -> Path:
     listed = "\n".join(f"- {json.dumps(m)}" for m in models)
-    path.write_text(f"data: {json.dumps(setting.data)}\nmodels:\n{listed}\nmethods: {methods}\n{more}")
+    path.write_text(f"data: {json.dumps(task.data)}\nmodels:\n{listed}\nmethods: {methods}\n{more}")
     return path
 
 
@@ -57,8 +57,8 @@ def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
     return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_a_whole_sweep_in_worker_processes(setting, tmp_path, capsys):
-    plan = write(tmp_path / "plan.yaml", setting, [setting.student, setting.teacher], "[self, xe, kl+dp]")
+def test_a_whole_sweep_in_worker_processes(task, tmp_path, capsys):
+    plan = write(tmp_path / "plan.yaml", task, [task.student, task.teacher], "[self, xe, kl+dp]")
     out = tmp_path / "out"
     code, printed, err = call(capsys, "sweep", plan, "--out", out, "--json", "--seed", 3)
     assert (code, err) == (0, "")
@@ -99,11 +99,11 @@ def test_a_whole_sweep_in_worker_processes(setting, tmp_path, capsys):
     assert (status["done"], status["waiting"], status["alive"]) == (6, 0, False)
 
 
-def test_several_teachers_at_once_one_after_the_other_and_by_features(setting, tmp_path):
+def test_several_teachers_at_once_one_after_the_other_and_by_features(task, tmp_path):
     plan = tmp_path / "plan.yaml"
-    teachers = [setting.teacher, setting.model("linear")]
+    teachers = [task.teacher, task.model("linear")]
     methods = [{"method": "kl+dp", "name": order, "settings": {"curriculum.order": order}} for order in ORDERS]
-    asked = {"data": setting.data, "pairs": [[setting.student, teachers]], "methods": methods}
+    asked = {"data": task.data, "pairs": [[task.student, teachers]], "methods": methods}
     plan.write_text(json.dumps({**asked, "settings": {"optim.epochs": 1, "optim.lr": 0.01, "views.count": 1}}))
     found = sweep(plan, tmp_path / "out", executor=Here())
     assert (found["done"], found["failed"]) == (3, [])
@@ -111,7 +111,7 @@ def test_several_teachers_at_once_one_after_the_other_and_by_features(setting, t
     assert [r["teacher_name"] for r in rows] == ["dense + linear"] * 3
     assert [r["ungated_transfer_delta"] is None for r in rows] == [False, True, True]
     assert all(r["ensemble_accuracy"] > 50 for r in rows)
-    asked |= {"pairs": [[setting.student, setting.teacher]], "methods": ["crd"]}
+    asked |= {"pairs": [[task.student, task.teacher]], "methods": ["crd"]}
     plan.write_text(json.dumps({**asked, "settings": {"optim.epochs": 1, "optim.lr": 0.01}}))
     here = Here()
     assert sweep(plan, tmp_path / "features", executor=here)["done"] == 1
@@ -120,18 +120,18 @@ def test_several_teachers_at_once_one_after_the_other_and_by_features(setting, t
 ORDERS = ("parallel", "sequential", "soup")
 
 
-def test_a_plan_grows_and_only_what_is_new_is_done(setting, tmp_path):
+def test_a_plan_grows_and_only_what_is_new_is_done(task, tmp_path):
     out, plan = tmp_path / "out", tmp_path / "plan.yaml"
-    write(plan, setting, [setting.student, setting.teacher], "[xe, kl+dp]")
+    write(plan, task, [task.student, task.teacher], "[xe, kl+dp]")
     first = Here()
     assert sweep(plan, out, executor=first)["done"] == 4
     assert first.closed
     tutors, jobs = first.ran[:2], first.ran[2:]
-    assert sorted(tutors) == sorted([setting.student, setting.teacher])
+    assert sorted(tutors) == sorted([task.student, task.teacher])
     before = contents(out / "jobs")
 
     more = "seeds: [1, 0]\n" + QUICK
-    write(plan, setting, [setting.teacher, setting.student], "[{method: kl+dp, name: ours}, self, xe]", more)
+    write(plan, task, [task.teacher, task.student], "[{method: kl+dp, name: ours}, self, xe]", more)
     second = Here()
     found = sweep(plan, out, executor=second)
     assert (found["jobs"], found["done"]) == (12, 12)
@@ -140,7 +140,7 @@ def test_a_plan_grows_and_only_what_is_new_is_done(setting, tmp_path):
     assert {p: c for p, c in contents(out / "jobs").items() if p in before} == before
     assert {m["method"] for m in found["methods"]} == {"ours", "self", "xe"}
 
-    write(plan, setting, [setting.teacher, setting.student], "[xe]")
+    write(plan, task, [task.teacher, task.student], "[xe]")
     third = Here()
     found = sweep(plan, out, executor=third)
     assert (third.ran, found["done"]) == ([], 2)
@@ -151,9 +151,9 @@ def test_a_plan_grows_and_only_what_is_new_is_done(setting, tmp_path):
     assert len(list((out / "jobs").iterdir())) == 2
 
 
-def test_tutors_answer_once(setting, tmp_path, monkeypatch):
+def test_tutors_answer_once(task, tmp_path, monkeypatch):
     """With what the first stage has stored, no student's job draws a view for a tutor."""
-    plan = write(tmp_path / "plan.yaml", setting, [setting.student, setting.teacher], "[kl+dp]")
+    plan = write(tmp_path / "plan.yaml", task, [task.student, task.teacher], "[kl+dp]")
     executor, store = Here(), Store(tmp_path / "store")
 
     def started(task: Task) -> None:
@@ -184,16 +184,16 @@ def dies():
 """
 
 
-def test_failed_jobs_are_recorded_and_retried(setting, tmp_path, capsys):
+def test_failed_jobs_are_recorded_and_retried(task, tmp_path, capsys):
     from safetensors.torch import load_file, save_file
 
     (tmp_path / "broken.py").write_text(BROKEN)
-    weights = load_file(setting.folder / "linear.safetensors")
+    weights = load_file(task.folder / "linear.safetensors")
     save_file({k.replace("1.", "2."): v for k, v in weights.items()}, tmp_path / "dies.safetensors")
     source, options = tmp_path / "broken.py", "channels=1&size=8"
-    raises = f"py:{source}:raises@{setting.folder / 'linear.safetensors'}?{options}"
+    raises = f"py:{source}:raises@{task.folder / 'linear.safetensors'}?{options}"
     dies = f"py:{source}:dies@{tmp_path / 'dies.safetensors'}?{options}"
-    plan = write(tmp_path / "plan.yaml", setting, [raises, dies, setting.student, setting.teacher], "[xe]")
+    plan = write(tmp_path / "plan.yaml", task, [raises, dies, task.student, task.teacher], "[xe]")
     out = tmp_path / "out"
     code, printed, err = call(capsys, "sweep", plan, "--out", out, "--json")
     assert code == 1
@@ -220,17 +220,15 @@ def test_failed_jobs_are_recorded_and_retried(setting, tmp_path, capsys):
     assert not list((out / "failed").iterdir())
 
 
-def test_a_tutor_that_fails_fails_its_jobs_only(setting, tmp_path, monkeypatch):
-    plan = write(
-        tmp_path / "plan.yaml", setting, [setting.student, setting.teacher, setting.model("linear")], "[kl, xe]"
-    )
+def test_a_tutor_that_fails_fails_its_jobs_only(task, tmp_path, monkeypatch):
+    plan = write(tmp_path / "plan.yaml", task, [task.student, task.teacher, task.model("linear")], "[kl, xe]")
     from crossteach.sweeping import jobs
 
     def refuse(asked: jobs.TutorPass) -> None:
         if "linear" in asked.model:
             raise CrossteachError("it says nothing")
 
-    monkeypatch.setattr("crossteach.sweeping.running.ask_tutor", refuse)
+    monkeypatch.setattr("crossteach.sweeping.running.fill_answers", refuse)
     found = sweep(plan, tmp_path / "out", executor=Here())
     failed = {f["job"].split("-seed")[0] for f in found["failed"]}
     assert failed == {"kl-convolutional-from-linear", "kl-dense-from-linear"}
@@ -262,8 +260,8 @@ def wait_until(true: Callable[[], object], process: subprocess.Popen[str] | None
 LONG = "settings: {optim.epochs: 16, optim.lr: 0.01, views.count: 1, optim.batch_size: 32}\n"
 
 
-def test_a_killed_sweep_goes_on_where_it_stopped(setting, tmp_path, capsys):
-    plan = write(tmp_path / "plan.yaml", setting, [setting.student, setting.teacher], "[xe, self]", LONG)
+def test_a_killed_sweep_goes_on_where_it_stopped(task, tmp_path, capsys):
+    plan = write(tmp_path / "plan.yaml", task, [task.student, task.teacher], "[xe, self]", LONG)
     out = tmp_path / "out"
     process = start("sweep", plan, "--out", out, start_new_session=True)
     wait_until(lambda: list(out.glob("jobs/*/summary.json")) and list(out.glob("jobs/*/checkpoint.pt")), process)
@@ -297,8 +295,8 @@ def test_a_killed_sweep_goes_on_where_it_stopped(setting, tmp_path, capsys):
         assert epochs == list(range(1, 17))
 
 
-def test_ctrl_c_ends_every_process(setting, tmp_path):
-    plan = write(tmp_path / "plan.yaml", setting, [setting.student, setting.teacher], "[xe]", LONG)
+def test_ctrl_c_ends_every_process(task, tmp_path):
+    plan = write(tmp_path / "plan.yaml", task, [task.student, task.teacher], "[xe]", LONG)
     out = tmp_path / "out"
     process = start("sweep", plan, "--out", out, start_new_session=True)
     wait_until(lambda: list(out.glob("jobs/*/checkpoint.pt")), process)
@@ -314,8 +312,8 @@ def test_ctrl_c_ends_every_process(setting, tmp_path):
     assert pq.read_table(out / "results.parquet").num_rows == len(list(out.glob("jobs/*/summary.json")))
 
 
-def test_a_dry_run_says_the_cost_and_writes_no_job(setting, tmp_path, capsys):
-    plan = write(tmp_path / "plan.yaml", setting, [setting.student, setting.teacher], "[self, xe, kl+dp]")
+def test_a_dry_run_says_the_cost_and_writes_no_job(task, tmp_path, capsys):
+    plan = write(tmp_path / "plan.yaml", task, [task.student, task.teacher], "[self, xe, kl+dp]")
     out, store = tmp_path / "out", tmp_path / "store"
     found = json.loads(call(capsys, "sweep", plan, "--out", out, "--dry-run", "--json", "--store", store)[1])
     assert not out.exists()
@@ -362,13 +360,13 @@ def test_a_dry_run_says_the_cost_and_writes_no_job(setting, tmp_path, capsys):
         ),
     ],
 )
-def test_a_plan_that_cannot_run_is_one_line(setting, tmp_path, capsys, models, methods, more, says):
-    named = {"student": setting.student, "teacher": setting.teacher, "linear": setting.model("linear")}
+def test_a_plan_that_cannot_run_is_one_line(task, tmp_path, capsys, models, methods, more, says):
+    named = {"student": task.student, "teacher": task.teacher, "linear": task.model("linear")}
     named["small"] = str(digits.SOURCE)
     for name, spec in named.items():
         models = [m.replace("{" + name + "}", spec) for m in models]
         more = more.replace("{" + name + "}", spec)
-    text = write(tmp_path / "plan.yaml", setting, models, methods, more + "\n").read_text()
+    text = write(tmp_path / "plan.yaml", task, models, methods, more + "\n").read_text()
     (tmp_path / "plan.yaml").write_text(text.replace("models:", "students:"))
     code, out, err = call(capsys, "sweep", tmp_path / "plan.yaml", "--out", tmp_path / "out")
     assert (code, out) == (1, "")
@@ -377,8 +375,8 @@ def test_a_plan_that_cannot_run_is_one_line(setting, tmp_path, capsys, models, m
     assert not (tmp_path / "out").exists()
 
 
-def test_folders_that_are_no_sweep(setting, tmp_path, capsys):
-    plan = write(tmp_path / "plan.yaml", setting, [setting.student, setting.teacher], "[xe]")
+def test_folders_that_are_no_sweep(task, tmp_path, capsys):
+    plan = write(tmp_path / "plan.yaml", task, [task.student, task.teacher], "[xe]")
     code, _, err = call(capsys, "sweep", plan, "--out", tmp_path / "none", "--status")
     assert (code, "no sweep has begun" in err) == (1, True)
     (tmp_path / "mine").mkdir()

@@ -18,7 +18,7 @@ from crossteach.transferring.adapting import (
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
     return digits.make(tmp_path_factory.mktemp("digits"))
 
 
@@ -179,12 +179,12 @@ QUICK = ["optim.epochs=4", "optim.lr=0.1", "views.count=1", "gate.alphas=1"]
 
 
 @pytest.mark.parametrize("trains", ["norm", "last", "head", "lora:2"])
-def test_only_that_part_of_a_student_changes(setting, tmp_path, trains):
-    student, teacher = crossteach.load_model(setting.student), crossteach.load_model(setting.teacher)
+def test_only_that_part_of_a_student_changes(task, tmp_path, trains):
+    student, teacher = crossteach.load_model(task.student), crossteach.load_model(task.teacher)
     config = crossteach.with_settings(
         crossteach.TransferConfig(), [*QUICK, f"optim.trains={trains}", "gate.max_loss=100"]
     )
-    run = crossteach.transfer(student, [teacher], crossteach.load_data(setting.data), tmp_path, config)
+    run = crossteach.transfer(student, [teacher], crossteach.load_data(task.data), tmp_path, config)
     assert run.summary["ungated"]["knowledge_gain"] + run.summary["ungated"]["knowledge_loss"] > 0 or trains == "norm"
     if run.summary["gate"]["verdict"] != "accepted":
         return
@@ -201,11 +201,11 @@ def test_only_that_part_of_a_student_changes(setting, tmp_path, trains):
 
 
 @pytest.mark.parametrize("method", ["kl+dp", "xe+dp"])
-def test_adapters_resume_bit_for_bit(setting, tmp_path, method, monkeypatch):
+def test_adapters_resume_bit_for_bit(task, tmp_path, method, monkeypatch):
     from crossteach.transferring import lesson as transferring
 
-    student, teacher = crossteach.load_model(setting.student), crossteach.load_model(setting.teacher)
-    data = crossteach.load_data(setting.data)
+    student, teacher = crossteach.load_model(task.student), crossteach.load_model(task.teacher)
+    data = crossteach.load_data(task.data)
     config = crossteach.with_settings(crossteach.TransferConfig(), [*QUICK, "optim.trains=lora:2", f"method={method}"])
     whole = crossteach.transfer(student, [teacher], data, tmp_path / "whole", config).summary
     keep = transferring._checkpoint

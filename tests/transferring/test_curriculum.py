@@ -17,18 +17,18 @@ QUICK = ("optim.epochs=2", "optim.lr=0.02", "views.count=1", "gate.max_loss=100"
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
     return digits.make(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture(scope="module")
-def data(setting):
-    return crossteach.load_data(setting.data)
+def data(task):
+    return crossteach.load_data(task.data)
 
 
 @pytest.fixture(scope="module")
-def models(setting):
-    return [crossteach.load_model(setting.model(name)) for name in ("convolutional", "dense", "linear")]
+def models(task):
+    return [crossteach.load_model(task.model(name)) for name in ("convolutional", "dense", "linear")]
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +111,11 @@ def test_a_soup_is_the_mean_of_single_students(models, data, store, tmp_path, ho
 def test_greedy_leaves_out_what_lowers_the_tune_half(models, data, store, tmp_path):
     student = models[0]
     tune, _ = tune_and_gate(data.selection)
-    setting = transferring.open_setting(student, models[1:], data, config(), store, lambda *_: None)
+    task = transferring.open_setup(student, models[1:], data, config(), store, lambda *_: None)
     good = snapshot(student.module)
     broken = {name: -value for name, value in good.items()}  # the mean of both is zero
-    assert curriculum._greedy(setting, {"broken": broken, "good": good}, tune) == ["good"]
-    assert curriculum._greedy(setting, {"a": good, "b": good}, tune) == ["a", "b"]
+    assert curriculum._greedy(task, {"broken": broken, "good": good}, tune) == ["good"]
+    assert curriculum._greedy(task, {"a": good, "b": good}, tune) == ["a", "b"]
 
 
 def test_an_average_is_a_mean_and_refuses_other_architectures(models):
@@ -128,7 +128,7 @@ def test_an_average_is_a_mean_and_refuses_other_architectures(models):
         average([a, b, snapshot(models[1].module)])
 
 
-def test_teachers_are_put_in_order(models, data, store, setting):
+def test_teachers_are_put_in_order(models, data, store, task):
     student, *teachers = models
     tune, _ = tune_and_gate(data.selection)
 
@@ -141,7 +141,7 @@ def test_teachers_are_put_in_order(models, data, store, setting):
     assert (names("given"), names("ascending")) == (["dense", "linear"], ascending)
     assert names("descending") == ascending[::-1]
     assert sorted(names("scout")) == ["dense", "linear"]
-    blind = crossteach.load_data(setting.unlabelled).selection
+    blind = crossteach.load_data(task.unlabelled).selection
     with pytest.raises(MissingLabelsError, match=r"curriculum\.sequence=scout needs labels"):
         order_teachers(student, teachers, blind, crossteach.CurriculumConfig(sequence="scout"), store)
 
@@ -196,12 +196,10 @@ def test_one_teacher_needs_no_order(models, data, store, tmp_path):
     assert control.summary["training"]["taught"] == {"label": 2 * len(data.train)}
 
 
-def test_what_does_not_fit_is_said_before_anything_is_written(models, data, setting, store, tmp_path):
+def test_what_does_not_fit_is_said_before_anything_is_written(models, data, task, store, tmp_path):
     asked = config("curriculum.order=sequential", "curriculum.sequence=scout", "method=kl+dp-unsupervised")
     with pytest.raises(MissingLabelsError, match=r"curriculum\.sequence=scout needs labels"):
-        crossteach.transfer(
-            models[0], models[1:], crossteach.load_data(setting.unlabelled), tmp_path / "x", asked, store
-        )
+        crossteach.transfer(models[0], models[1:], crossteach.load_data(task.unlabelled), tmp_path / "x", asked, store)
     with pytest.raises(ModelError, match="no norm layer"):
         crossteach.transfer(models[1], models[:1], data, tmp_path / "x", config("optim.trains=norm"), store)
     asked = config("optim.trains=lora", "method=kl+dp+mcl")
@@ -225,17 +223,17 @@ def test_teachers_of_one_name_are_counted_apart(models, data, store, tmp_path):
             config(f"curriculum.{wrong}")
 
 
-def test_the_command_line_takes_an_order(setting, tmp_path, capsys):
+def test_the_command_line_takes_an_order(task, tmp_path, capsys):
     given = [
         "transfer",
         "--student",
-        setting.student,
+        task.student,
         "--teacher",
-        setting.teacher,
+        task.teacher,
         "--teacher",
-        setting.model("linear"),
+        task.model("linear"),
     ]
-    given += ["--data", setting.data, "--out", str(tmp_path / "x"), "--order", "sequential", "--quiet", "--json"]
+    given += ["--data", task.data, "--out", str(tmp_path / "x"), "--order", "sequential", "--quiet", "--json"]
     for text in QUICK:
         given += ["--set", text]
     with pytest.raises(SystemExit) as end:
@@ -250,10 +248,10 @@ def test_the_command_line_takes_an_order(setting, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("order", ["sequential", "soup"])
-def test_without_labels_the_whole_says_what_speaks_for_it(setting, models, store, tmp_path, order):
+def test_without_labels_the_whole_says_what_speaks_for_it(task, models, store, tmp_path, order):
     student, *teachers = models
     asked = config(f"curriculum.order={order}")
-    done = crossteach.transfer(student, teachers, crossteach.load_data(setting.unlabelled), tmp_path, asked, store)
+    done = crossteach.transfer(student, teachers, crossteach.load_data(task.unlabelled), tmp_path, asked, store)
     gate = done.summary["gate"]
     assert gate["verdict"] == "unverified"
     assert "agreement with the ensemble" in gate["evidence"]

@@ -3,28 +3,28 @@ import pytest
 import torch
 
 import crossteach
-from crossteach.answers.prediction import answers
+from crossteach.answers.prediction import score_split
 from crossteach.data.views import Views, augmentation
-from crossteach.transferring.evidence import Evidence, gather, in_words, speaks_for
+from crossteach.transferring.evidence import Evidence, in_words, measure_evidence, speaks_for
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
     return digits.make(tmp_path_factory.mktemp("digits"))
 
 
-def test_evidence_is_what_a_loop_counts(setting):
-    student, data = crossteach.load_model(setting.student), crossteach.load_data(setting.data)
+def test_evidence_is_what_a_loop_counts(task):
+    student, data = crossteach.load_model(task.student), crossteach.load_data(task.data)
     split, views = data.selection, Views(0, 1, augmentation("warp"))
-    logits = answers(student, split)
+    logits = score_split(student, split)
     ensemble = torch.arange(len(split)) % 10
-    found = gather(student, logits, ensemble, split, views)
+    found = measure_evidence(student, logits, ensemble, split, views)
     said = logits.argmax(1).tolist()
     assert found.agreement == pytest.approx(
         100 * sum(a == b for a, b in zip(said, ensemble.tolist(), strict=True)) / 450
     )
     assert found.confidence == pytest.approx(100 * logits.softmax(1).max(1).values.mean().item(), abs=1e-4)
-    unmoved = gather(student, logits, ensemble, split, Views(0, 1, augmentation("none")))
+    unmoved = measure_evidence(student, logits, ensemble, split, Views(0, 1, augmentation("none")))
     assert unmoved.stability == 100
     assert found.stability < 100
 
@@ -38,11 +38,11 @@ def test_what_speaks_for_a_student(agreement, stability, verdict):
     assert in_words(before, after).endswith(f"speaks {'for' if verdict else 'against'} the new weights")
 
 
-def test_every_transfer_keeps_its_evidence(setting, tmp_path):
+def test_every_transfer_keeps_its_evidence(task, tmp_path):
     """Also where labels decide: so that a study can tell how often it would have been wrong."""
-    model, teacher = crossteach.load_model(setting.student), crossteach.load_model(setting.teacher)
+    model, teacher = crossteach.load_model(task.student), crossteach.load_model(task.teacher)
     quick = ["optim.epochs=1", "optim.lr=0.01", "views.count=1"]
-    for data, verdicts in ((setting.data, ("accepted", "kept_original")), (setting.unlabelled, ("unverified",))):
+    for data, verdicts in ((task.data, ("accepted", "kept_original")), (task.unlabelled, ("unverified",))):
         config = crossteach.with_settings(crossteach.TransferConfig(), quick)
         out = tmp_path / verdicts[0]
         gate = crossteach.transfer(model, [teacher], crossteach.load_data(data), out, config).summary["gate"]

@@ -14,7 +14,7 @@ from crossteach.transferring.exhibits import class_table, strongest
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
     return digits.make(tmp_path_factory.mktemp("digits"))
 
 
@@ -60,11 +60,11 @@ def test_the_samples_whose_confidence_changed_most_come_first():
     assert strongest(same, same, torch.tensor([True, False, True, True, True]), 3) == [0, 2, 3]
 
 
-def test_small_pictures_are_the_pixels_themselves(setting, tmp_path):
-    test = load_data(setting.data).test
+def test_small_pictures_are_the_pixels_themselves(task, tmp_path):
+    test = load_data(task.data).test
     files = write_pictures(test, [3, 0, 3], tmp_path)
     assert files == {0: "pictures/test-0.png", 3: "pictures/test-3.png"}
-    with np.load(setting.folder / "digits.npz") as archive:
+    with np.load(task.folder / "digits.npz") as archive:
         for row, file in files.items():
             with Image.open(tmp_path / file) as image:
                 assert np.array_equal(np.asarray(image), archive["x_test"][row])
@@ -107,14 +107,14 @@ def test_files_of_many_sizes_become_pictures_of_one(tmp_path):
         assert np.argmax(middle) == (0 if data.classes[data.test.labels[row]] == "red" else 2)
 
 
-def test_a_transfer_keeps_what_it_gained_and_lost(setting, tmp_path):
+def test_a_transfer_keeps_what_it_gained_and_lost(task, tmp_path):
     def run(name: str, settings: list[str]) -> dict:
         config = with_settings(TransferConfig(), ["optim.epochs=2", "optim.batch_size=32", "views.count=1", *settings])
-        student, teacher = load_model(setting.student), load_model(setting.teacher)
-        transfer(student, [teacher], load_data(setting.data), tmp_path / name, config)
+        student, teacher = load_model(task.student), load_model(task.teacher)
+        transfer(student, [teacher], load_data(task.data), tmp_path / name, config)
         return json.loads((tmp_path / name / "pictures.json").read_text())
 
-    data = load_data(setting.data)
+    data = load_data(task.data)
     for name, settings, side in (
         ("taken", ["optim.lr=0.1", "gate.max_loss=5", "seed=3"], "after"),
         ("kept", ["optim.lr=0.9", "method=kl"], "ungated"),

@@ -25,15 +25,15 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
     return digits.make(tmp_path_factory.mktemp("digits"))
 
 
-def run(setting: digits.Digits, out: Path, *settings: str, **changes: object) -> object:
+def run(task: digits.Digits, out: Path, *settings: str, **changes: object) -> object:
     config = with_settings(TransferConfig(), [*QUICK, *settings])
-    data = load_data(str(changes.pop("data", setting.data)))
-    teachers = changes.pop("teachers", [setting.teacher])
-    models = [load_model(spec) for spec in (setting.student, *teachers)]  # type: ignore[misc]
+    data = load_data(str(changes.pop("data", task.data)))
+    teachers = changes.pop("teachers", [task.teacher])
+    models = [load_model(spec) for spec in (task.student, *teachers)]  # type: ignore[misc]
     return transfer(models[0], models[1:], data, out, config, **changes)  # type: ignore[arg-type]
 
 
@@ -80,16 +80,16 @@ def test_slow_weights_may_follow_any_name():
 
 
 @pytest.mark.parametrize("method", ["kl+dp+mcl", "kl+dp-soft+mcl"])
-def test_slow_weights_stand_between_the_old_and_the_trained_ones(setting, tmp_path, method):
-    plain = run(setting, tmp_path / "plain", f"method={method.removesuffix('+mcl')}", "gate.max_loss=100")
-    slow = run(setting, tmp_path / "slow", f"method={method}", "gate.max_loss=100", "partition.slow_momentum=0.99")
+def test_slow_weights_stand_between_the_old_and_the_trained_ones(task, tmp_path, method):
+    plain = run(task, tmp_path / "plain", f"method={method.removesuffix('+mcl')}", "gate.max_loss=100")
+    slow = run(task, tmp_path / "slow", f"method={method}", "gate.max_loss=100", "partition.slow_momentum=0.99")
     assert losses(tmp_path / "plain") == losses(tmp_path / "slow")  # only what is returned differs
     assert slow.summary["ungated"] != plain.summary["ungated"]
-    fixed = run(setting, tmp_path / "fixed", f"method={method}", "partition.slow_momentum=1")
+    fixed = run(task, tmp_path / "fixed", f"method={method}", "partition.slow_momentum=1")
     assert fixed.summary["ungated_transfer_delta"] == 0
 
 
-def test_wise_ft_ends_with_the_average_bit_for_bit(setting, tmp_path, monkeypatch):
+def test_wise_ft_ends_with_the_average_bit_for_bit(task, tmp_path, monkeypatch):
     ended = {}
     for method in ("xe", "wise-ft"):
         measured = []
@@ -102,10 +102,10 @@ def test_wise_ft_ends_with_the_average_bit_for_bit(setting, tmp_path, monkeypatc
 
             patched.setattr(crossteach.transferring.lesson, "with_weights", keep)
             settings = (f"method={method}", "gate.alphas=1", "gate.max_loss=100")
-            result = run(setting, tmp_path / method, *settings, teachers=[])
+            result = run(task, tmp_path / method, *settings, teachers=[])
         ended[method] = measured[0]
         assert result.summary["gate"]["path"][-1]["alpha"] == 1.0
-    old = load_model(setting.student).module.state_dict()
+    old = load_model(task.student).module.state_dict()
     assert losses(tmp_path / "xe") == losses(tmp_path / "wise-ft")
     for name, value in ended["wise-ft"].items():
         trained = ended["xe"][name]
@@ -116,33 +116,33 @@ def test_wise_ft_ends_with_the_average_bit_for_bit(setting, tmp_path, monkeypatc
         assert all(torch.equal(value, ended["wise-ft"][name]) for name, value in returned.items())
 
 
-def test_wise_ft_is_judged_on_its_average_by_probe_and_records(setting, tmp_path):
+def test_wise_ft_is_judged_on_its_average_by_probe_and_records(task, tmp_path):
     settings = ("optim.lr=none", "optim.probe_steps=20", "optim.probe_rates=0.01,0.3", "optim.clip=100")
     store, found = Store(tmp_path / "store"), {}
     for method in ("xe", "wise-ft"):
-        run(setting, tmp_path / method, f"method={method}", *settings, teachers=[], store=store)
+        run(task, tmp_path / method, f"method={method}", *settings, teachers=[], store=store)
         facts = [json.loads(path.read_text()) for path in store.folder.glob("*/*/fact.json")]
         found[method] = next(fact["objectives"] for fact in facts if fact["objectives"] not in found.values())
     assert found["wise-ft"]["0.3"] < found["xe"]["0.3"]  # half of a step too far is not as far
 
 
-def test_a_random_teacher_is_never_the_pretrained_one(setting, tmp_path):
-    teacher = load_model(setting.teacher)
+def test_a_random_teacher_is_never_the_pretrained_one(task, tmp_path):
+    teacher = load_model(task.teacher)
     method = "method=kl+dp-random-teacher"
-    s = run(setting, tmp_path / "run", method, store=Store(tmp_path / "store")).summary
+    s = run(task, tmp_path / "run", method, store=Store(tmp_path / "store")).summary
     expected = random_copy(teacher)
     assert s["fingerprints"]["teachers"] == [expected.fingerprint] != [teacher.fingerprint]
     assert s["teachers"] == ["random dense"]
     assert s["teacher_accuracy"] < 40
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["teachers"][0]["spec"] == setting.teacher  # so that the command can be repeated
-    live = run(setting, tmp_path / "live", method, "views.live=true").summary
+    assert config["teachers"][0]["spec"] == task.teacher  # so that the command can be repeated
+    live = run(task, tmp_path / "live", method, "views.live=true").summary
     assert live["training"]["taught"] == s["training"]["taught"]
-    known = run(setting, tmp_path / "known", "method=kl+dp", store=Store(tmp_path / "store")).summary
+    known = run(task, tmp_path / "known", "method=kl+dp", store=Store(tmp_path / "store")).summary
     assert known["training"]["taught"]["dense"] > 2 * s["training"]["taught"]["random dense"]
 
 
-def test_a_teacher_whose_architecture_comes_with_its_weights_has_no_random_copy(setting, tmp_path):
+def test_a_teacher_whose_architecture_comes_with_its_weights_has_no_random_copy(task, tmp_path):
     (tmp_path / "fixed.py").write_text(
         "import torch\nfrom torch import nn\n\n\ndef fixed():\n"
         "    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
@@ -150,20 +150,20 @@ def test_a_teacher_whose_architecture_comes_with_its_weights_has_no_random_copy(
     )
     fixed = f"py:{tmp_path}/fixed.py:fixed?channels=1&size=8&pretrained=false"
     with pytest.raises(ModelError, match=r"no randomly initialised copy of .*fixed.*built anew, it has the same"):
-        run(setting, tmp_path / "run", "method=kl+dp-random-teacher", teachers=[fixed])
+        run(task, tmp_path / "run", "method=kl+dp-random-teacher", teachers=[fixed])
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("method", ["kl+dp", "kl", "self", "kl+dp-random-teacher"])
-def test_a_teacher_that_is_the_student_is_refused(setting, tmp_path, method):
+def test_a_teacher_that_is_the_student_is_refused(task, tmp_path, method):
     with pytest.raises(ConfigError, match=r"is the student itself .*use --method self") as error:
-        run(setting, tmp_path / "run", f"method={method}", teachers=[setting.student])
+        run(task, tmp_path / "run", f"method={method}", teachers=[task.student])
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_lot_belongs_to_seed_sample_and_view(setting):
-    train = load_data(setting.data).train
+def test_a_lot_belongs_to_seed_sample_and_view(task):
+    train = load_data(task.data).train
     views = Views(0, 2, augmentation("none"))
     rows, first = np.arange(900), np.zeros(900, np.int64)
     lots = views.batch(train, rows, first).chance(0)
@@ -175,84 +175,84 @@ def test_a_lot_belongs_to_seed_sample_and_view(setting):
     assert kstest(lots.numpy(), "uniform").pvalue > 0.01
 
 
-def test_a_lot_keeps_the_share_and_its_bits(setting, tmp_path):
+def test_a_lot_keeps_the_share_and_its_bits(task, tmp_path):
     settings = ("method=kl+dp-random", "gate.max_loss=100")
-    whole = run(setting, tmp_path / "whole", *settings).summary
-    supervised = run(setting, tmp_path / "supervised", "method=kl+dp").summary
+    whole = run(task, tmp_path / "whole", *settings).summary
+    supervised = run(task, tmp_path / "supervised", "method=kl+dp").summary
     assert whole["training"]["taught"] == supervised["training"]["taught"]
     assert losses(tmp_path / "whole") != losses(tmp_path / "supervised")
     with pytest.raises(StopHereError):
-        run(setting, tmp_path / "cut", *settings, progress=stop_in_second_epoch)
-    resumed = run(setting, tmp_path / "cut", *settings).summary
+        run(task, tmp_path / "cut", *settings, progress=stop_in_second_epoch)
+    resumed = run(task, tmp_path / "cut", *settings).summary
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
     assert whole["ungated"] == resumed["ungated"]
-    run(setting, tmp_path / "live", *settings, "views.live=true")
+    run(task, tmp_path / "live", *settings, "views.live=true")
     assert losses(tmp_path / "live") == losses(tmp_path / "whole")
 
 
-def test_temperatures_come_from_the_tune_part_and_survive_a_stop(setting, tmp_path):
+def test_temperatures_come_from_the_tune_part_and_survive_a_stop(task, tmp_path):
     from crossteach import predict
     from crossteach.functional.calibration import fit_temperature
 
     method = "method=kl+dp-calibrated"
-    s = run(setting, tmp_path / "whole", method).summary
-    data = load_data(setting.data)
+    s = run(task, tmp_path / "whole", method).summary
+    data = load_data(task.data)
     tune, _ = tune_and_gate(data.selection)
     expected = {}
-    for name, spec in (("frozen student", setting.student), ("dense", setting.teacher)):
+    for name, spec in (("frozen student", task.student), ("dense", task.teacher)):
         answered = predict(load_model(spec), tune)
         expected[name] = fit_temperature(answered.logits, answered.labels)
     assert s["training"]["temperatures"] == expected
     assert len(set(expected.values())) == 2
     with pytest.raises(StopHereError):
-        run(setting, tmp_path / "cut", method, progress=stop_in_second_epoch)
-    again = run(setting, tmp_path / "cut", method).summary
+        run(task, tmp_path / "cut", method, progress=stop_in_second_epoch)
+    again = run(task, tmp_path / "cut", method).summary
     assert again["training"] == s["training"]
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
-    plain = run(setting, tmp_path / "plain", "method=kl+dp-unsupervised").summary
+    plain = run(task, tmp_path / "plain", "method=kl+dp-unsupervised").summary
     assert plain["training"]["temperatures"] is None
     assert plain["training"]["taught"] != s["training"]["taught"]
 
 
-def test_temperatures_need_labels_on_selection_and_none_on_the_transfer_set(setting, tmp_path):
+def test_temperatures_need_labels_on_selection_and_none_on_the_transfer_set(task, tmp_path):
     with pytest.raises(MissingLabelsError, match="labels of the selection split, which has none") as error:
-        run(setting, tmp_path / "run", "method=kl+dp-calibrated", data=setting.unlabelled)
+        run(task, tmp_path / "run", "method=kl+dp-calibrated", data=task.unlabelled)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
-    data = f"{setting.data}?train_labels=false"
-    s = run(setting, tmp_path / "run", "method=kl+dp-calibrated", data=data).summary
+    data = f"{task.data}?train_labels=false"
+    s = run(task, tmp_path / "run", "method=kl+dp-calibrated", data=data).summary
     assert set(s["training"]["temperatures"]) == {"frozen student", "dense"}
 
 
 @pytest.mark.parametrize("method", ["kl+dp-soft", "kl+ensemble", "kl", "kl+dp-unsupervised"])
-def test_what_reads_no_label_runs_and_probes_without_any(setting, tmp_path, method):
+def test_what_reads_no_label_runs_and_probes_without_any(task, tmp_path, method):
     settings = (f"method={method}", "optim.lr=none", "optim.probe_rates=0.003,0.01", "optim.probe_steps=3")
-    s = run(setting, tmp_path / "run", *settings, data=setting.unlabelled).summary
+    s = run(task, tmp_path / "run", *settings, data=task.unlabelled).summary
     assert s["gate"]["verdict"] == "unverified"
     assert s["training"]["lr"] in (0.003, 0.01)
 
 
-def test_a_probe_is_not_remembered_for_another_margin_or_objective(setting, tmp_path):
+def test_a_probe_is_not_remembered_for_another_margin_or_objective(task, tmp_path):
     store, settings = (
         Store(tmp_path / "store"),
         ("optim.lr=none", "optim.probe_rates=0.003,0.01", "optim.probe_steps=2"),
     )
     for number, given in enumerate(("", "partition.margin=0.2", "partition.top_classes=2", "method=kl+dp-calibrated")):
-        run(setting, tmp_path / str(number), *settings, *filter(None, [given]), store=store)
+        run(task, tmp_path / str(number), *settings, *filter(None, [given]), store=store)
         assert len(list(store.folder.glob("*/*/fact.json"))) == number + 1
 
 
-def test_a_margin_takes_samples_from_the_teacher(setting, tmp_path):
+def test_a_margin_takes_samples_from_the_teacher(task, tmp_path):
     taught = []
     for margin in ("0", "0.1", "0.5"):
-        s = run(setting, tmp_path / margin, f"partition.margin={margin}").summary
+        s = run(task, tmp_path / margin, f"partition.margin={margin}").summary
         taught.append(s["training"]["taught"]["dense"])
     assert taught[0] > taught[1] > taught[2]
 
 
-def test_the_largest_classes_are_taught_and_all_of_them_are_plain_kl(setting, tmp_path):
+def test_the_largest_classes_are_taught_and_all_of_them_are_plain_kl(task, tmp_path):
     for name, settings in (("plain", []), ("all", ["partition.top_classes=10"]), ("two", ["partition.top_classes=2"])):
-        run(setting, tmp_path / name, *settings)
+        run(task, tmp_path / name, *settings)
     assert losses(tmp_path / "all") == losses(tmp_path / "plain")
     assert all(two < full for two, full in zip(losses(tmp_path / "two"), losses(tmp_path / "plain"), strict=True))
 
@@ -268,9 +268,9 @@ def test_the_largest_classes_are_taught_and_all_of_them_are_plain_kl(setting, tm
         (["method=kl+dp-calibrated", "partition.kl_weight=0.5"], "reads no labels"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(unchecked, setting, tmp_path, settings, says):
+def test_settings_that_mean_nothing_are_refused(unchecked, task, tmp_path, settings, says):
     with pytest.raises(ConfigError, match=says) as error:
-        run(setting, tmp_path / "run", *settings)
+        run(task, tmp_path / "run", *settings)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -278,8 +278,8 @@ def test_settings_that_mean_nothing_are_refused(unchecked, setting, tmp_path, se
 @pytest.mark.parametrize(
     "method", ["kl+dp-flips", "kl+dp-flips-mean", "kl+dp-calibrated", "kl+ensemble", "kl+dp-random"]
 )
-def test_many_teachers_share_the_samples(setting, tmp_path, method):
-    s = run(setting, tmp_path / "run", f"method={method}", teachers=[setting.teacher, setting.model("linear")]).summary
+def test_many_teachers_share_the_samples(task, tmp_path, method):
+    s = run(task, tmp_path / "run", f"method={method}", teachers=[task.teacher, task.model("linear")]).summary
     taught = s["training"]["taught"]
     assert all(taught[name] > 0 for name in ("frozen student", "dense", "linear"))
     assert sum(taught.values()) == pytest.approx(2 * 900, abs=0.1)

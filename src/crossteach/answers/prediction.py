@@ -115,7 +115,7 @@ def images_per_second(classifier: Classifier, split: Split) -> float:
     return asked / seconds
 
 
-def answers(classifier: Classifier, split: Split) -> Float[Tensor, "N C"]:
+def score_split(classifier: Classifier, split: Split) -> Float[Tensor, "N C"]:
     """Score plain samples without the store: for weights that are not kept, and may have diverged."""
     parts = np.array_split(np.arange(len(split)), range(BLOCK, len(split), BLOCK))
     images = (plain_images(split, rows, classifier.preprocess) for rows in parts)

@@ -81,7 +81,7 @@ class LogitTable:
 
 
 class Store:
-    """A folder of tables and of small facts, each under the digest of everything it depends on."""
+    """A folder of tables and of small facts, each under the hash of everything it depends on."""
 
     def __init__(self, folder: Path | str | None = None) -> None:
         self.folder = Path(folder) if folder is not None else default_folder()
@@ -129,8 +129,8 @@ class Store:
         return described, self._folder(described)
 
     def _folder(self, key: dict[str, Any]) -> Path:
-        digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16).hexdigest()
-        return self.folder / digest[:2] / digest
+        hashed = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16).hexdigest()
+        return self.folder / hashed[:2] / hashed
 
     @staticmethod
     def _is_whole(folder: Path, rows: int, classes: int, dtype: str) -> bool:

@@ -29,7 +29,7 @@ class Tutors(Protocol):
         ...
 
 
-def compact(logits: Float[Tensor, "n C"]) -> Float16[Tensor, "n C"]:
+def to_half(logits: Float[Tensor, "n C"]) -> Float16[Tensor, "n C"]:
     """Subtract each row's maximum, which the softmax does not see, and round to float16."""
     return (logits - logits.max(1, keepdim=True).values).clamp_(min=FLOOR).half()
 
@@ -43,7 +43,7 @@ class LiveTutors:
 
     def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
         """Ask every tutor; the answers are rounded as the store rounds them."""
-        answers = [compact(score(c, batch.images(c.preprocess))) for c in self.classifiers]
+        answers = [to_half(score(c, batch.images(c.preprocess))) for c in self.classifiers]
         return torch.stack(answers).float()
 
 
@@ -104,7 +104,7 @@ def fill_store(
             batch = views.batch(split, rows, np.full(len(rows), number))
             for k in asked:
                 classifier, table = classifiers[k], tables[k][number]
-                values = compact(score(classifier, batch.images(classifier.preprocess)))
+                values = to_half(score(classifier, batch.images(classifier.preprocess)))
                 clamped += int((values <= FLOOR).sum())
                 table.write(rows, values.numpy())
                 done += len(rows)

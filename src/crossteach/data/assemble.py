@@ -159,7 +159,7 @@ def tune_and_gate(selection: Split) -> tuple[Split, Split]:
     return tune, gate
 
 
-def draw(split: Split, wanted: int, seed: int = 0) -> Int[np.ndarray, " n"]:
+def stratified_sample(split: Split, wanted: int, seed: int = 0) -> Int[np.ndarray, " n"]:
     """Choose so many samples, the classes in their shares (largest remainders)."""
     generator = np.random.default_rng(seed)
     labels = split.labels if split.labels is not None else np.zeros(len(split), np.int64)
@@ -178,25 +178,25 @@ def _limit(spec: Spec, train: Split) -> Split:
     if wanted < len(train):
         if wanted < 1:
             raise DataError(f"train_samples of {spec.text!r} must be at least 1, not {wanted}")
-        train = train.take(draw(train, wanted))
+        train = train.take(stratified_sample(train, wanted))
     return train if spec.flag("train_labels", True) else replace(train, labels=None)
 
 
 def _fingerprint(splits: dict[SplitName, Split], classes: Sequence[str]) -> str:
-    """Digest everything that a result depends on: pixels, ids, order, labels, groups and class names."""
-    digest = hashlib.blake2b("\0".join(classes).encode(), digest_size=16)
+    """Hash everything that a result depends on: pixels, ids, order, labels, groups and class names."""
+    hashed = hashlib.blake2b("\0".join(classes).encode(), digest_size=16)
     for name in sorted(splits):
         split = splits[name]
-        digest.update(f"{name}{split_fingerprint(split)}".encode())
+        hashed.update(f"{name}{split_fingerprint(split)}".encode())
         for values in (split.labels, split.group):
-            digest.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
+            hashed.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+    return hashed.hexdigest()
 
 
 def split_fingerprint(split: Split) -> str:
-    """Digest the pixels, ids and order of a split; labels and its name do not change what a model answers."""
-    digest = hashlib.blake2b(split.inputs.fingerprint.encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(split.ids).tobytes())
+    """Hash the pixels, ids and order of a split; labels and its name do not change what a model answers."""
+    hashed = hashlib.blake2b(split.inputs.fingerprint.encode(), digest_size=16)
+    hashed.update(np.ascontiguousarray(split.ids).tobytes())
     if split.rows is not None:
-        digest.update(np.ascontiguousarray(split.rows).tobytes())
-    return digest.hexdigest()
+        hashed.update(np.ascontiguousarray(split.rows).tobytes())
+    return hashed.hexdigest()

@@ -29,11 +29,11 @@ class FolderInputs:
         self._pool: ThreadPoolExecutor | None = None
         self._aspect: dict[int, float] = {}
         self.channels = channels
-        digest = hashlib.blake2b(str(channels).encode(), digest_size=16)
+        hashed = hashlib.blake2b(str(channels).encode(), digest_size=16)
         for path in paths:
             stat = path.stat()
-            digest.update(f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        self.fingerprint = digest.hexdigest()
+            hashed.update(f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        self.fingerprint = hashed.hexdigest()
 
     def __len__(self) -> int:
         return len(self._paths)

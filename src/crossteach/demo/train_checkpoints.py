@@ -73,16 +73,16 @@ class Pupil:
         self.module.eval()
         accuracy = predict(self.model, self.data.selection).accuracy
         rate, seconds = self.optimiser.param_groups[0]["lr"], time.perf_counter() - started
-        told = f"loss {loss.item():.3f} selection {accuracy:.2f} rate {rate:.1e} {seconds:.1f}s"
-        print(f"{self.name} epoch {epoch} {told}", flush=True)
+        report = f"loss {loss.item():.3f} selection {accuracy:.2f} rate {rate:.1e} {seconds:.1f}s"
+        print(f"{self.name} epoch {epoch} {report}", flush=True)
         return accuracy
 
     def write(self, folder: Path) -> None:
         """Write the weights, and say what they score."""
         write_weights(self.module, folder / f"{self.name}.safetensors")
         scores = [predict(self.model, split).accuracy for split in (self.data.selection, self.data.test)]
-        told = "selection {:.2f} test {:.2f}".format(*scores)
-        print(f"{self.name}: {told} parameters {self.model.n_parameters}", flush=True)
+        report = "selection {:.2f} test {:.2f}".format(*scores)
+        print(f"{self.name}: {report} parameters {self.model.n_parameters}", flush=True)
 
 
 def train(pupil: Pupil, most_epochs: int, patience: int) -> None:

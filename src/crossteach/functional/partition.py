@@ -1,6 +1,6 @@
 """Who teaches which sample: tutor logits to a tutor index, or to tutor weights. Tutor 0 is the frozen student.
 
-Every rule has one shape, ``(tutors, labels, given)``. A `Partition` gives each sample to one tutor; a `Mixture` gives
+Every rule has one shape, ``(tutors, labels, inputs)``. A `Partition` gives each sample to one tutor; a `Mixture` gives
 each tutor a share of it. What a rule does not read it ignores.
 
 Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 4.2, "data partitioning".
@@ -19,7 +19,7 @@ from ..errors import MissingLabelsError
 
 
 @dataclass(frozen=True)
-class Given:
+class RuleInputs:
     """What a rule may read beside the tutors' answers and the labels."""
 
     margin: float = 0.0
@@ -30,7 +30,7 @@ class Given:
     """A uniform number in [0, 1) for each sample."""
 
 
-NOTHING = Given()
+NO_INPUTS = RuleInputs()
 
 
 @runtime_checkable
@@ -38,7 +38,7 @@ class Partition(Protocol):
     """A rule that gives each sample to one tutor."""
 
     def __call__(
-        self, tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+        self, tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs = NO_INPUTS
     ) -> Int[Tensor, " N"]:
         """Return the tutor of each sample."""
         ...
@@ -49,7 +49,7 @@ class Mixture(Protocol):
     """A rule that gives each tutor a share of each sample."""
 
     def __call__(
-        self, tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+        self, tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs = NO_INPUTS
     ) -> Float[Tensor, "K N"]:
         """Return the weight of each tutor on each sample; the weights of a sample sum to 1."""
         ...
@@ -76,14 +76,14 @@ def _of_right_class(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"]) -
 
 
 def supervised(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
     """Give each sample to the tutor with the highest probability of the right class.
 
     Args:
         tutors: Logits; tutor 0 is the frozen student, and wins ties.
         labels: True class ids.
-        given: Its margin: the best teacher must be ahead of the frozen student by more than it.
+        inputs: Its margin: the best teacher must be ahead of the frozen student by more than it.
 
     Raises:
         MissingLabelsError: Without labels.
@@ -93,28 +93,28 @@ def supervised(
         tensor([1])
     """
     labels = require_labels(labels, "the supervised partition")
-    return _best(_of_right_class(tutors, labels), given.margin)
+    return _best(_of_right_class(tutors, labels), inputs.margin)
 
 
 def unsupervised(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
     """Give each sample to the tutor that is most confident in whatever class; no label is read.
 
     Args:
         tutors: Logits; tutor 0 is the frozen student, and wins ties.
         labels: Not read.
-        given: Its margin: the best teacher must be ahead of the frozen student by more than it.
+        inputs: Its margin: the best teacher must be ahead of the frozen student by more than it.
 
     Example:
         >>> unsupervised(torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]]))
         tensor([1])
     """
-    return _best(tutors.log_softmax(-1).max(-1).values, given.margin)
+    return _best(tutors.log_softmax(-1).max(-1).values, inputs.margin)
 
 
 def calibrated(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
     """Give each sample to the tutor whose calibrated confidence is highest; no label of these samples is read.
 
@@ -123,19 +123,19 @@ def calibrated(
     Args:
         tutors: Logits; tutor 0 is the frozen student, and wins ties.
         labels: Not read.
-        given: Its temperatures, one for each tutor, and its margin, of calibrated confidences.
+        inputs: Its temperatures, one for each tutor, and its margin, of calibrated confidences.
 
     Example:
-        >>> calibrated(torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]]), None, Given(temperatures=(1.0, 4.0)))
+        >>> calibrated(torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]]), None, RuleInputs(temperatures=(1.0, 4.0)))
         tensor([0])
     """
-    assert given.temperatures is not None, "calibrated confidence needs a temperature for each tutor"
-    heat = torch.tensor(given.temperatures, dtype=tutors.dtype, device=tutors.device)
-    return unsupervised(tutors / heat[:, None, None], None, given)
+    assert inputs.temperatures is not None, "calibrated confidence needs a temperature for each tutor"
+    heat = torch.tensor(inputs.temperatures, dtype=tutors.dtype, device=tutors.device)
+    return unsupervised(tutors / heat[:, None, None], None, inputs)
 
 
 def on_positive_flips(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
     """Give a sample to a teacher only where that is right and the frozen student is wrong.
 
@@ -150,7 +150,7 @@ def on_positive_flips(
 
 
 def off_negative_flips(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
     """Give a sample to a teacher, but for those where the frozen student is right and the teacher wrong.
 
@@ -168,7 +168,7 @@ def off_negative_flips(
 
 
 def flips_or_mean(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs = NO_INPUTS
 ) -> Float[Tensor, "K N"]:
     """Weigh the teacher alone on positive flips, the frozen student alone on negative flips, both alike elsewhere.
 
@@ -191,7 +191,7 @@ def _right(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"]) -> Bool[Te
 
 
 def soft(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Float[Tensor, "K N"]:
     """Weigh each tutor by the odds p / (1−p) of its confidence p, its highest probability; no label is read.
 
@@ -209,40 +209,40 @@ def soft(
     return (best.values.squeeze(-1) - others).clamp(max=1e4).softmax(0)
 
 
-def alike(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+def uniform(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Float[Tensor, "K N"]:
     """Weigh all tutors alike: the mean-probability ensemble."""
     return torch.full_like(tutors[..., 0], 1 / len(tutors))
 
 
 def shuffled(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given = NOTHING
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
     """Let chance say who teaches, each tutor as many samples as the supervised partition gives it here.
 
     "Here" is the batch: its counts are kept exactly, so the share over a training is exactly the supervised one. Who
-    gets which sample is said by `given.chance`, a number that belongs to the sample and its view: samples in its
+    gets which sample is said by `inputs.chance`, a number that belongs to the sample and its view: samples in its
     ascending order are dealt to tutor 0, then 1, and so on. Where batches have about the same shares, a view then has
     the same tutor in nearly every batch it meets, as under a real partition.
 
     Raises:
         MissingLabelsError: Without labels.
     """
-    assert given.chance is not None, "a random choice needs a number for each sample"
-    dealt = supervised(tutors, labels, given).sort().values
-    return torch.empty_like(dealt).scatter_(0, given.chance.to(dealt.device).argsort(stable=True), dealt)
+    assert inputs.chance is not None, "a random choice needs a number for each sample"
+    dealt = supervised(tutors, labels, inputs).sort().values
+    return torch.empty_like(dealt).scatter_(0, inputs.chance.to(dealt.device).argsort(stable=True), dealt)
 
 
 def teacher_only(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
     """Give every sample to the last tutor: plain distillation."""
     return torch.full((tutors.shape[1],), len(tutors) - 1, dtype=torch.long, device=tutors.device)
 
 
 def frozen_student_only(
-    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, given: Given = NOTHING
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
     """Give every sample to the frozen student: the self-transfer control."""
     return torch.zeros(tutors.shape[1], dtype=torch.long, device=tutors.device)

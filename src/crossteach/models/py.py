@@ -63,7 +63,7 @@ def load_demo(spec: Spec) -> TorchClassifier:
 
 
 def wrap(spec: Spec, module: nn.Module, architecture: dict[str, Any]) -> TorchClassifier:
-    """Describe a built module: preprocessing, classes, digest."""
+    """Describe a built module: preprocessing, classes, source."""
     cfg = getattr(module, "pretrained_cfg", None)
     try:
         own = from_pretrained_cfg(cfg) if cfg else Preprocess()

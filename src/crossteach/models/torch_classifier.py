@@ -81,17 +81,17 @@ class TorchClassifier:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of weights, preprocessing, code and the answers on eight fixed inputs."""
-        digest = hashlib.blake2b(digest_size=16)
+        """Hash of weights, preprocessing, code and the answers on eight fixed inputs."""
+        hashed = hashlib.blake2b(digest_size=16)
         for name, value in sorted(self.module.state_dict().items()):
-            digest.update(f"{name}{value.dtype}{list(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        built = {key: value for key, value in self.architecture.items() if key != "where"}  # its source is digested
+            hashed.update(f"{name}{value.dtype}{list(value.shape)}".encode())
+            hashed.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        built = {key: value for key, value in self.architecture.items() if key != "where"}  # its source is hashed
         described = {"preprocess": asdict(self.preprocess), "architecture": built}
-        digest.update(json.dumps(described, sort_keys=True, default=str).encode())
-        digest.update(self.source.encode())
-        digest.update(self._answers.encode())
-        return digest.hexdigest()
+        hashed.update(json.dumps(described, sort_keys=True, default=str).encode())
+        hashed.update(self.source.encode())
+        hashed.update(self._answers.encode())
+        return hashed.hexdigest()
 
     @cached_property
     @torch.no_grad()

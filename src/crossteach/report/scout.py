@@ -86,19 +86,19 @@ def sentence(summary: dict[str, Any]) -> str:
     """Say the result in words."""
     models = summary["models"]
     best = max(models, key=lambda model: model["accuracy"])
-    told = [f"{best['name']} is the best alone, with {number(best['accuracy'])} %."]
+    text = [f"{best['name']} is the best alone, with {number(best['accuracy'])} %."]
     oracle = summary["ceilings"].get("oracle")
     if isinstance(oracle, NUMBER):
-        told.append(
+        text.append(
             f"On {number(oracle)} % of the samples at least one model is right: "
             f"{number(oracle - best['accuracy'])} points that {best['name']} lacks."
         )
     ranked = [row for row in summary.get("ranking") or [] if row["teachers"]]
     if 0 < len(ranked) <= SPOKEN:
-        told.append(
+        text.append(
             "To ask first: " + ", ".join(f"{r['teachers'][0]['teacher']} for {r['student']}" for r in ranked) + "."
         )
-    return " ".join(told)
+    return " ".join(text)
 
 
 def columns(models: list[dict[str, Any]]) -> list[tuple[str, str, int | None]]:

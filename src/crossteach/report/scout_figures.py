@@ -50,8 +50,8 @@ def flips(summary: dict[str, Any]) -> Drawing:
         axes.set_xlabel("teacher")
         axes.set_ylabel("student")
 
-    told = "Share of the test samples, in %, that the teacher (column) has right and the student (row) wrong"
-    return draw("flips", told, (side + 1.4, side + 1.2), paint)
+    text = "Share of the test samples, in %, that the teacher (column) has right and the student (row) wrong"
+    return draw("flips", text, (side + 1.4, side + 1.2), paint)
 
 
 def knowledge(pairs: Pairs, shown: Sequence[Pair]) -> Drawing:
@@ -85,9 +85,9 @@ def knowledge(pairs: Pairs, shown: Sequence[Pair]) -> Drawing:
 
     weaker = sides[1][3]
     most = max((p["positive"] for p in weaker), default=None)
-    told = f"Complementary knowledge of {len(shown)} pairs against the difference in accuracy"
-    told += f"; a teacher that is not stronger knows up to {number(most)} % that its student does not" if weaker else ""
-    return draw("knowledge", told, (5, 3.7), paint)
+    text = f"Complementary knowledge of {len(shown)} pairs against the difference in accuracy"
+    text += f"; a teacher that is not stronger knows up to {number(most)} % that its student does not" if weaker else ""
+    return draw("knowledge", text, (5, 3.7), paint)
 
 
 def histogram(pairs: Pairs, pair: Pair) -> Drawing:
@@ -110,5 +110,5 @@ def histogram(pairs: Pairs, pair: Pair) -> Drawing:
         axes.set_xlabel("test samples")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
-    told = f"Classes in which {pair['teacher']} is right and {pair['student']} wrong most often"
-    return draw("histogram", told, (5, 1 + 0.2 * len(rows)), paint)
+    text = f"Classes in which {pair['teacher']} is right and {pair['student']} wrong most often"
+    return draw("histogram", text, (5, 1 + 0.2 * len(rows)), paint)

@@ -103,9 +103,9 @@ def sentence(summary: dict[str, Any], method: Method | None, verified: bool) -> 
         verified: Whether labels could confirm a run of this method.
     """
     failed, jobs = len(summary["failed"]), counted(summary["jobs"], "job")
-    told = f"{failed:,} of {jobs} failed." if failed else f"No job of {summary['jobs']:,} failed."
+    text = f"{failed:,} of {jobs} failed." if failed else f"No job of {summary['jobs']:,} failed."
     if method is None:
-        return f"No job came to its end, so nothing is known. {told}"
+        return f"No job came to its end, so nothing is known. {text}"
     found, claim = method.gated, method.gated["claim"]
     verb = "lost" if found["mean_delta"] < 0 else "gained"
     harm = f"{percent(found['harm'])} of the runs" if found["harm"] else "no run"
@@ -125,7 +125,7 @@ def sentence(summary: dict[str, Any], method: Method | None, verified: bool) -> 
         ]
     elif not method.is_control:
         parts += ["There is no control that sees no more labels, so how much of it is transfer is not known."]
-    return " ".join([*parts, told])
+    return " ".join([*parts, text])
 
 
 def counted(count: int, what: str) -> str:
@@ -151,11 +151,11 @@ def verified(runs: Runs, method: Method) -> bool:
 def verdicts(runs: Runs) -> list[str]:
     """Say what the gate could not decide, and what broke off."""
     found = runs.columns["verdict"].tolist()
-    told = {
+    text = {
         "unverified": "no label confirmed it: nothing was gated, and it does not count as accepted",
         "diverged": "training broke off, and the original was returned",
     }
-    return [f"{counted(found.count(v), 'run')} {v}: {why}." for v, why in told.items() if v in found]
+    return [f"{counted(found.count(v), 'run')} {v}: {why}." for v, why in text.items() if v in found]
 
 
 def drawn(

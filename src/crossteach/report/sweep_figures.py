@@ -47,21 +47,21 @@ def distribution(runs: Runs, methods: Sequence[str]) -> Drawing:
                 axes.plot(deltas[[0, -1]], [y, y], color=colour, linewidth=1)
                 axes.plot([low, high], [y, y], color=colour, linewidth=5, alpha=0.5, solid_capstyle="butt")
                 axes.plot([middle, middle], [y - 0.13, y + 0.13], color=INK, linewidth=1.4)
-                told = Mark(
+                text = Mark(
                     f"{shorten(method, 48)}, {SIDES[prefix]}: mean {points(float(deltas.mean()))}, "
                     f"median {points(float(middle))}, half of {len(deltas):,} runs from {points(float(low))} to "
                     f"{points(float(high))}, worst {points(float(deltas[0]))}"
                 )
                 style = {"marker": marker, "color": colour, "markersize": 6, "markeredgecolor": PAPER}
-                scatter(axes, canvas, f"mean-{place}-{i}", [deltas.mean()], [y], [told], **style)
+                scatter(axes, canvas, f"mean-{place}-{i}", [deltas.mean()], [y], [text], **style)
         _legend(axes, [(SIDES[prefix], {"marker": marker, "color": colour}) for prefix, marker, colour in STYLES])
         _rows(axes, [shorten(method, 26) for method in methods])
         _hold(axes, "x", np.concatenate(list(found.values())), FAR)
         axes.set_xlabel("change of accuracy, points")
 
-    told = "; ".join(f"{m} {points(_mean(found[m, RETURNED]))}" for m in methods)
+    text = "; ".join(f"{m} {points(_mean(found[m, RETURNED]))}" for m in methods)
     return draw(
-        "methods", f"How the changes of each method are spread. Mean: {told}", (5, 1 + 0.55 * len(methods)), paint
+        "methods", f"How the changes of each method are spread. Mean: {text}", (5, 1 + 0.55 * len(methods)), paint
     )
 
 
@@ -107,9 +107,9 @@ def students(name: str, runs: Runs, method: str, control: str | None, span: np.n
         _hold(axes, "x", span, FAR)
         axes.set_xlabel("mean change, points; line: worst to best run, returned")
 
-    told = f"Mean change of each student with {method}: {runs.names[ordered[0]]} {points(rows[ordered[0]]['mean'])}"
-    told += f" to {runs.names[ordered[-1]]} {points(rows[ordered[-1]]['mean'])}"
-    return draw(name, told, (5, 1.1 + 0.24 * len(shown)), paint)
+    text = f"Mean change of each student with {method}: {runs.names[ordered[0]]} {points(rows[ordered[0]]['mean'])}"
+    text += f" to {runs.names[ordered[-1]]} {points(rows[ordered[-1]]['mean'])}"
+    return draw(name, text, (5, 1.1 + 0.24 * len(shown)), paint)
 
 
 def reach(runs: Runs, methods: Sequence[str]) -> np.ndarray:
@@ -149,9 +149,9 @@ def matrix(name: str, runs: Runs, method: str, sides: Sequence[Matrix], full: fl
             axes.set_ylabel("student")
         canvas.axes[-1].set_xlabel("teacher")
 
-    told = f"Change of each student (row) by each teacher (column) with {method}, in points"
+    text = f"Change of each student (row) by each teacher (column) with {method}, in points"
     size = max(3.0, cell * width) + 1.4, (max(1.2, cell * height) + 1.5) * len(sides)
-    return draw(name, told, size, paint, panels=len(sides))
+    return draw(name, text, size, paint, panels=len(sides))
 
 
 def gap(name: str, runs: Runs, method: str, ranges: Sequence[np.ndarray]) -> Drawing:
@@ -188,8 +188,8 @@ def gap(name: str, runs: Runs, method: str, ranges: Sequence[np.ndarray]) -> Dra
         axes.set_ylabel("change at the end of training")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, handletextpad=0.1)
 
-    told = f"Change with {method} against the difference in accuracy, {len(x):,} runs"
-    return draw(name, told, (5, 3.3), paint)
+    text = f"Change with {method} against the difference in accuracy, {len(x):,} runs"
+    return draw(name, text, (5, 3.3), paint)
 
 
 def differences(runs: Runs, method: str) -> tuple[np.ndarray, np.ndarray]:

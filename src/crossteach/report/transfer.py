@@ -177,7 +177,7 @@ def lessons(summary: dict[str, Any], tables: Tables) -> list[dict[str, Any]]:
     if rows:
         tables.write("lessons", list(rows[0]), [list(row.values()) for row in rows])
     return [
-        {**row, "teacher": clean(row["teacher"]), "told": VERDICTS.get(row["verdict"], row["verdict"])} for row in rows
+        {**row, "teacher": clean(row["teacher"]), "text": VERDICTS.get(row["verdict"], row["verdict"])} for row in rows
     ]
 
 

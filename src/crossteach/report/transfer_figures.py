@@ -32,8 +32,8 @@ def deltas(summary: dict[str, Any]) -> Drawing:
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_xlabel("points of accuracy, 95% interval")
 
-    told = "; ".join(f"{n}: {points(s['transfer_delta'])} points, {interval(s['interval'])}" for n, s, *_ in sides)
-    return draw("change", f"Change of accuracy. {told}", (5, 1.75), paint)
+    text = "; ".join(f"{n}: {points(s['transfer_delta'])} points, {interval(s['interval'])}" for n, s, *_ in sides)
+    return draw("change", f"Change of accuracy. {text}", (5, 1.75), paint)
 
 
 def gate(steps: Rows, verdict: dict[str, Any], max_loss: float | None) -> Drawing:
@@ -51,11 +51,11 @@ def gate(steps: Rows, verdict: dict[str, Any], max_loss: float | None) -> Drawin
             )
         for alpha, step in zip(alphas, steps, strict=True):
             axes.plot([alpha, alpha], [step["delta"]["low"], step["delta"]["high"]], color=FIRST)
-        told = [
+        text = [
             Mark(f"α = {a:g}: {points(e)} points ({points(s['delta']['low'])} to {points(s['delta']['high'])})")
             for a, e, s in zip(alphas, estimates, steps, strict=True)
         ]
-        scatter(axes, canvas, "gate", alphas, estimates, told, marker="o", color=FIRST)
+        scatter(axes, canvas, "gate", alphas, estimates, text, marker="o", color=FIRST)
         if verdict["verdict"] == "accepted" and verdict.get("alpha") in alphas:
             place = alphas.index(verdict["alpha"])
             axes.plot(alphas[place], estimates[place], "o", markersize=13, markerfacecolor="none", markeredgecolor=INK)
@@ -67,8 +67,8 @@ def gate(steps: Rows, verdict: dict[str, Any], max_loss: float | None) -> Drawin
         axes.set_xlabel("α: from the old weights (0) to the new (1)")
         axes.set_ylabel("change, points")
 
-    told = "; ".join(f"α {a:g}: {points(e)}" for a, e in zip(alphas, estimates, strict=True))
-    return draw("gate", f"Change of accuracy along the path, in points. {told}", (5, 3.1), paint)
+    text = "; ".join(f"α {a:g}: {points(e)}" for a, e in zip(alphas, estimates, strict=True))
+    return draw("gate", f"Change of accuracy along the path, in points. {text}", (5, 3.1), paint)
 
 
 def curve(epochs: Rows) -> Drawing:
@@ -91,11 +91,11 @@ def curve(epochs: Rows) -> Drawing:
             axes.margins(y=0.15)
         canvas.axes[-1].set_xlabel("epoch")
 
-    told = f"Loss from {number(epochs[0]['loss'], 4)} to {number(epochs[-1]['loss'], 4)} in {len(epochs)} epochs"
+    text = f"Loss from {number(epochs[0]['loss'], 4)} to {number(epochs[-1]['loss'], 4)} in {len(epochs)} epochs"
     if scored:
         ends = scored[0][watched], scored[-1][watched]
-        told += f"; {what} on the tune part from {number(ends[0])} to {number(ends[1])} %"
-    return draw("epochs", told, (5, 3.4 if scored else 1.9), paint, panels=2 if scored else 1)
+        text += f"; {what} on the tune part from {number(ends[0])} to {number(ends[1])} %"
+    return draw("epochs", text, (5, 3.4 if scored else 1.9), paint, panels=2 if scored else 1)
 
 
 def reliability(bins: Rows, calibration: dict[str, Any]) -> Drawing:
@@ -123,8 +123,8 @@ def reliability(bins: Rows, calibration: dict[str, Any]) -> Drawing:
         axes.set_ylabel("right, %")
         axes.legend(loc="upper left", handletextpad=0.2)
 
-    told = f"Accuracy against confidence; calibration error {number(calibration.get('before'), 4)} before, "
-    return draw("reliability", told + f"{number(calibration.get('after'), 4)} after", (5, 3.6), paint)
+    text = f"Accuracy against confidence; calibration error {number(calibration.get('before'), 4)} before, "
+    return draw("reliability", text + f"{number(calibration.get('after'), 4)} after", (5, 3.6), paint)
 
 
 def classes(rows: Rows, kept: bool, most: int = 20) -> Drawing:
@@ -145,5 +145,5 @@ def classes(rows: Rows, kept: bool, most: int = 20) -> Drawing:
         axes.set_xlabel("test samples" + (", end of training" if kept else ""))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
-    told = "; ".join(f"{row['name']} +{row['gained']} −{row['lost']}" for row in shown[:5])
-    return draw("classes", f"Samples gained and lost by class. {told}", (5, 1 + 0.2 * len(shown)), paint)
+    text = "; ".join(f"{row['name']} +{row['gained']} −{row['lost']}" for row in shown[:5])
+    return draw("classes", f"Samples gained and lost by class. {text}", (5, 1 + 0.2 * len(shown)), paint)

@@ -1,4 +1,4 @@
-"""Two models side by side, from their digests: what each knows that the other does not, and who would teach what."""
+"""Two models side by side: what each knows that the other does not, and who would teach what."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..answers.digest import Digest
+from ..answers.compact import CompactPredictions
 from ..functional.flips import EXPERTISE_SHARES, Flips, percent
 from ..functional.semantics import Closeness
 
 READ_BY = {"supervised": "right", "unsupervised": "confidence", "calibrated": "calibrated"}
-"""What of a digest each partition reads: the tutor in whom it is higher teaches."""
+"""What each partition reads of compact predictions: the tutor in whom it is higher teaches."""
 DISAGREEMENTS = 10
 """How many pairs of differing answers are listed."""
 
@@ -30,12 +30,12 @@ class Partitioned:
     """Where exactly one of the two is right, how often the other one teaches, in %; 50 is guessing."""
 
 
-def partitioned(student: Digest, teacher: Digest, rule: str) -> Partitioned:
+def partitioned(student: CompactPredictions, teacher: CompactPredictions, rule: str) -> Partitioned:
     """Try a partition on plain samples.
 
     Args:
-        student: Digest of the student, which is the frozen student and so wins ties.
-        teacher: Digest of the teacher on the same samples.
+        student: Of the student, which is the frozen student and so wins ties.
+        teacher: Of the teacher on the same samples.
         rule: `supervised` (reads the right class), `unsupervised` or `calibrated` (read confidence).
     """
     taught = getattr(teacher, READ_BY[rule]) > getattr(student, READ_BY[rule])
@@ -47,8 +47,8 @@ def partitioned(student: Digest, teacher: Digest, rule: str) -> Partitioned:
     return Partitioned(share, percent(right), percent(~right[decisive]) if decisive.any() else None)
 
 
-def flips_between(student: Digest, teacher: Digest) -> Flips:
-    """Return what two models know of each other's mistakes, from digests of the same labelled samples."""
+def flips_between(student: CompactPredictions, teacher: CompactPredictions) -> Flips:
+    """Return what two models know of each other's mistakes, from compact predictions of the same labelled samples."""
     assert student.labels is not None
     return Flips(
         positive=teacher.correct & ~student.correct,
@@ -59,8 +59,8 @@ def flips_between(student: Digest, teacher: Digest) -> Flips:
 
 
 def describe_flips(
-    student: Digest,
-    teacher: Digest,
+    student: CompactPredictions,
+    teacher: CompactPredictions,
     names: Sequence[str],
     text: Closeness | None = None,
     wordnet: Closeness | None = None,
@@ -68,8 +68,8 @@ def describe_flips(
     """Say in JSON what a teacher knows that a student does not: how much, in which classes, and where they differ.
 
     Args:
-        student: Digest of the model that would learn.
-        teacher: Digest of the one it would learn from, on the same labelled samples.
+        student: Of the model that would learn.
+        teacher: Of the one it would learn from, on the same labelled samples.
         names: Of the classes.
         text: How close class names are, where it is known.
         wordnet: How close classes stand in WordNet, where that is known.
@@ -103,7 +103,9 @@ def describe_flips(
     }
 
 
-def _disagreements(student: Digest, teacher: Digest, names: Sequence[str]) -> tuple[float, list[dict[str, Any]]]:
+def _disagreements(
+    student: CompactPredictions, teacher: CompactPredictions, names: Sequence[str]
+) -> tuple[float, list[dict[str, Any]]]:
     """Return how often the answers differ, in %, and the pairs of answers that do so most."""
     differ = student.preds != teacher.preds
     codes = student.preds[differ] * len(names) + teacher.preds[differ]
@@ -135,7 +137,7 @@ def _similarity(areas: dict[str, Int[Tensor, " _"]], closeness: Closeness | None
     return {share: asdict(similarity) for share, similarity in zip(areas, found, strict=True)}
 
 
-def describe_partitions(student: Digest, teacher: Digest, calibrated: bool) -> dict[str, Any]:
+def describe_partitions(student: CompactPredictions, teacher: CompactPredictions, calibrated: bool) -> dict[str, Any]:
     """Say in JSON who would teach what on the transfer set, under each rule that has what it reads."""
     rules = {
         "supervised": student.labels is not None,

@@ -189,16 +189,16 @@ def _open(source: str | Embed | np.ndarray) -> _Source:
     """Find what a source is; nothing is embedded yet."""
     if isinstance(source, np.ndarray):
         array = source
-        return _Source(f"an array {list(array.shape)}", f"array-{_digest(_npy(array))}", lambda _: array)
+        return _Source(f"an array {list(array.shape)}", f"array-{_hash(_npy(array))}", lambda _: array)
     if not isinstance(source, str):
         return _Source(getattr(source, "__name__", type(source).__name__), "", source)
     path, _, function = source.rpartition(":")
     if path.endswith(".py"):
         content = _read(path, source)
-        return _Source(source, f"py-{function}-{_digest(content)}", _function(content, path, function))
+        return _Source(source, f"py-{function}-{_hash(content)}", _function(content, path, function))
     if source.endswith(".npy"):
         content = _read(source, source)
-        return _Source(source, f"npy-{_digest(content)}", lambda _: _load(content))
+        return _Source(source, f"npy-{_hash(content)}", lambda _: _load(content))
     raise ConfigError(f"embeddings must be auto, minilm, none, FILE.npy or FILE.py:FUNCTION, not {source!r}")
 
 
@@ -217,7 +217,7 @@ def _npy(array: Shaped[np.ndarray, "..."]) -> bytes:
     return repr((array.shape, array.dtype.str)).encode() + array.tobytes()
 
 
-def _digest(content: bytes) -> str:
+def _hash(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
@@ -275,7 +275,7 @@ def wordnet_similarity(classes: Sequence[str]) -> ClassSimilarity:
     reason = _no_words(unknown, len(classes), wordnet)
     if wordnet is None or reason:
         return ClassSimilarity(None, "WordNet", missing=reason)
-    return ClassSimilarity(path_similarity(wordnet, offsets), "WordNet", f"wordnet-{_digest(wordnet.data)}")
+    return ClassSimilarity(path_similarity(wordnet, offsets), "WordNet", f"wordnet-{_hash(wordnet.data)}")
 
 
 def _no_words(names: Sequence[str], n_classes: int, wordnet: WordNet | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..answers.digest import Digest
+from ..answers.compact import CompactPredictions
 from ..answers.store import Store
 from ..data.pictures import write_pictures
 from ..files import write_json
@@ -73,7 +73,7 @@ def open_scout(
     return folder.summary()
 
 
-def class_table(test: Sequence[Digest]) -> dict[str, np.ndarray]:
+def class_table(test: Sequence[CompactPredictions]) -> dict[str, np.ndarray]:
     """Count the flips of every ordered pair in every class; classes without flips have no row."""
     labels, n_classes = test[0].labels, test[0].n_classes
     assert labels is not None
@@ -98,9 +98,11 @@ def class_table(test: Sequence[Digest]) -> dict[str, np.ndarray]:
     return {name: np.concatenate(parts).astype(np.int32) for name, parts in columns.items()}
 
 
-def _write_pictures(folder: RunFolder, test: Sequence[Digest], summary: dict[str, Any], data: Splits) -> None:
+def _write_pictures(
+    folder: RunFolder, test: Sequence[CompactPredictions], summary: dict[str, Any], data: Splits
+) -> None:
     """Show what teachers know: of each student's first teacher, then of its second, while there is room."""
-    chosen: list[tuple[Digest, Digest, list[int]]] = []
+    chosen: list[tuple[CompactPredictions, CompactPredictions, list[int]]] = []
     rows: set[int] = set()
     for student, teacher in _pairs_in_order(test, summary):
         best = strongest_flips(student, teacher)
@@ -120,7 +122,9 @@ def _write_pictures(folder: RunFolder, test: Sequence[Digest], summary: dict[str
     write_json(folder.path / "pictures.json", entries)
 
 
-def _pairs_in_order(test: Sequence[Digest], summary: dict[str, Any]) -> list[tuple[Digest, Digest]]:
+def _pairs_in_order(
+    test: Sequence[CompactPredictions], summary: dict[str, Any]
+) -> list[tuple[CompactPredictions, CompactPredictions]]:
     """Return every student with the teacher ranked first for it, then with the second, and so on."""
     named = {d.model: d for d in test}
     if summary["ranking"] is None:
@@ -129,7 +133,7 @@ def _pairs_in_order(test: Sequence[Digest], summary: dict[str, Any]) -> list[tup
     return [pair for place in zip(*lists, strict=True) for pair in place]
 
 
-def strongest_flips(student: Digest, teacher: Digest) -> list[int]:
+def strongest_flips(student: CompactPredictions, teacher: CompactPredictions) -> list[int]:
     """Choose positive flips to show: from the classes with most of them, the teacher surest of the right answer.
 
     Returns:
@@ -148,7 +152,9 @@ def strongest_flips(student: Digest, teacher: Digest) -> list[int]:
     return rows[:A_PAIR]
 
 
-def _sample(row: int, file: str, classes: Sequence[str], student: Digest, teacher: Digest) -> dict[str, Any]:
+def _sample(
+    row: int, file: str, classes: Sequence[str], student: CompactPredictions, teacher: CompactPredictions
+) -> dict[str, Any]:
     assert student.labels is not None
     return {
         "file": file,

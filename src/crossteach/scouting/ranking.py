@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..answers.digest import Digest
+from ..answers.compact import CompactPredictions
 from ..functional.flips import percent
 from .comparison import partitioned
 
@@ -28,7 +28,7 @@ class RankedTeacher:
     reason: str
 
 
-def predicted_gain(student: Digest, teacher: Digest) -> float:
+def predicted_gain(student: CompactPredictions, teacher: CompactPredictions) -> float:
     """Return how far the partition's targets stand above the student, in points.
 
     The partition is the one that asks for confidence: the supervised one is right wherever either model is, so that
@@ -39,14 +39,14 @@ def predicted_gain(student: Digest, teacher: Digest) -> float:
     return accuracy - student.accuracy
 
 
-def rank_teachers(student: Digest, teachers: Sequence[Digest]) -> list[RankedTeacher]:
+def rank_teachers(student: CompactPredictions, teachers: Sequence[CompactPredictions]) -> list[RankedTeacher]:
     """Order teachers by predicted gain, and mark those that add nothing to the ones above them.
 
     What a teacher adds is read off the joint oracle of the student and the teachers above it. (Taking next whichever
     adds most would put a teacher with many flips and many loud errors before a modest one that is worth more.)
 
     Args:
-        student: Digest on the labelled selection split.
+        student: On the labelled selection split.
         teachers: Digests on the same split.
     """
     gains = {id(teacher): predicted_gain(student, teacher) for teacher in teachers}

@@ -1,6 +1,6 @@
 """N models on one data set: who knows what the others do not, what any combination could reach, and whom to ask first.
 
-One pass per model and split, through the store; every pair is compared from digests of these answers.
+One pass per model and split, through the store; every pair is compared from compact predictions.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..answers.check import require_channels, require_label_space, require_test_labels
-from ..answers.digest import Digest, digest, require_same_samples
+from ..answers.compact import CompactPredictions, compact, require_same_samples
 from ..answers.prediction import images_per_second, predict, stored_blocks
 from ..answers.store import Store
-from ..data.assemble import draw
+from ..data.assemble import stratified_sample
 from ..errors import ConfigError
 from ..functional.calibration import calibration_error, fit_temperature
 from ..functional.ensembles import EnsembleAccuracies, ensemble_accuracies
@@ -41,11 +41,11 @@ TOP_5_FROM = 11
 
 @dataclass(frozen=True)
 class Answers:
-    """What every model said, a digest each, on the splits that are there for it."""
+    """What every model said, in compact form, on the splits that are there for it."""
 
-    test: tuple[Digest, ...]
-    selection: tuple[Digest, ...]
-    transfer: tuple[Digest, ...]
+    test: tuple[CompactPredictions, ...]
+    selection: tuple[CompactPredictions, ...]
+    transfer: tuple[CompactPredictions, ...]
     """On (a draw of) the transfer set."""
     temperatures: tuple[float | None, ...]
     """Fitted on the selection split; None where it has no labels."""
@@ -145,26 +145,26 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 
 def _ask(models: Sequence[Classifier], names: Sequence[str], data: Splits, store: Store, progress: Progress) -> Answers:
-    """Let every model answer the three splits, one model at a time, and keep the digests."""
+    """Let every model answer the three splits, one model at a time, and keep compact predictions."""
     transfer = data.train
     if len(transfer) > MOST_TRANSFER_SAMPLES:
-        transfer = transfer.take(draw(transfer, MOST_TRANSFER_SAMPLES))
-    test: list[Digest] = []
-    on_selection: list[Digest] = []
-    on_transfer: list[Digest] = []
+        transfer = transfer.take(stratified_sample(transfer, MOST_TRANSFER_SAMPLES))
+    test: list[CompactPredictions] = []
+    on_selection: list[CompactPredictions] = []
+    on_transfer: list[CompactPredictions] = []
     temperatures: list[float | None] = []
     for model, name in zip(models, names, strict=True):
         selection = replace(predict(model, data.selection, store, progress), model=name)
         temperature = None
         if selection.labels is not None:
-            few = torch.from_numpy(draw(data.selection, min(len(data.selection), MOST_FIT_SAMPLES)))
+            few = torch.from_numpy(stratified_sample(data.selection, min(len(data.selection), MOST_FIT_SAMPLES)))
             temperature = fit_temperature(selection.logits[few], selection.labels[few])
         temperatures.append(temperature)
-        on_selection.append(digest(selection))
+        on_selection.append(compact(selection))
         del selection  # hundreds of megabytes where there are 1000 classes
-        for digests, split in ((test, data.test), (on_transfer, transfer)):
+        for kept, split in ((test, data.test), (on_transfer, transfer)):
             answered = replace(predict(model, split, store, progress), model=name)
-            digests.append(digest(answered, temperature or 1.0))
+            kept.append(compact(answered, temperature or 1.0))
     return Answers(tuple(test), tuple(on_selection), tuple(on_transfer), tuple(temperatures))
 
 
@@ -173,8 +173,8 @@ def _similarity(classes: Sequence[str], source: str | Embed | np.ndarray, store:
     fingerprint = source_fingerprint(source)
     if not fingerprint:
         return class_similarity(classes, source)
-    digested = hashlib.blake2b("\0".join(classes).encode(), digest_size=16).hexdigest()
-    key = {"kind": "similarity", "source": fingerprint, "classes": digested}
+    classes_hash = hashlib.blake2b("\0".join(classes).encode(), digest_size=16).hexdigest()
+    key = {"kind": "similarity", "source": fingerprint, "classes": classes_hash}
     if (kept := store.recall(key)) is None:
         found = class_similarity(classes, source)
         matrix = None if found.matrix is None else found.matrix.round(6).tolist()
@@ -217,7 +217,7 @@ def _describe_model(model: Classifier, name: str, index: int, answers: Answers, 
 
 
 def _controls(
-    models: Sequence[Classifier], test: Sequence[Digest], data: Splits, store: Store, progress: Progress
+    models: Sequence[Classifier], test: Sequence[CompactPredictions], data: Splits, store: Store, progress: Progress
 ) -> list[dict[str, Any]]:
     """Ask a random copy of each architecture: the complementary knowledge that chance gives."""
     rows, seen = [], set()
@@ -226,7 +226,7 @@ def _controls(
         if copy is None or copy.fingerprint in seen or copy.fingerprint == model.fingerprint:
             continue  # a black box, one that is here already, or a factory that loads its own weights
         seen.add(copy.fingerprint)
-        answered = digest(predict(copy, data.test, store, progress))
+        answered = compact(predict(copy, data.test, store, progress))
         flips = {student.model: percent(answered.correct & ~student.correct) for student in test}
         rows.append({"name": copy.name, "of": own.model, "accuracy": answered.accuracy, "positive_flips": flips})
     return rows
@@ -248,10 +248,10 @@ def compare(
     measured: EnsembleAccuracies | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Compare every ordered pair, from digests alone.
+    """Compare every ordered pair, from compact predictions alone.
 
     Args:
-        answers: Digests of every model.
+        answers: Compact predictions of every model.
         classes: Their names.
         text: How close these names are.
         measured: Accuracies of mean-probability ensembles, where they were asked for.
@@ -264,8 +264,8 @@ def compare(
         DataError: If models answered other samples, or the same in another order.
         LabelSpaceError: If they do not score the same classes.
     """
-    for digests in (answers.test, answers.selection, answers.transfer):
-        require_same_samples(digests)
+    for kept in (answers.test, answers.selection, answers.transfer):
+        require_same_samples(kept)
     wordnet = wordnet_similarity(classes)
     closeness = [None if s.matrix is None else Closeness(s.matrix) for s in (text, wordnet)]
     labelled = answers.selection[0].labels is not None
@@ -289,7 +289,7 @@ def compare(
     }
 
 
-def _together(test: Sequence[Digest], measured: EnsembleAccuracies | None) -> dict[str, float | None]:
+def _together(test: Sequence[CompactPredictions], measured: EnsembleAccuracies | None) -> dict[str, float | None]:
     """Return what all models together reach, in %."""
     confident = torch.stack([d.confidence for d in test]).numpy().argmax(0)  # the earlier one on a tie
     correct = torch.stack([d.correct for d in test])
@@ -300,7 +300,7 @@ def _together(test: Sequence[Digest], measured: EnsembleAccuracies | None) -> di
     }
 
 
-def _rank_all(selection: Sequence[Digest]) -> list[dict[str, Any]]:
+def _rank_all(selection: Sequence[CompactPredictions]) -> list[dict[str, Any]]:
     return [
         {
             "student": student.model,

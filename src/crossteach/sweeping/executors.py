@@ -95,7 +95,7 @@ class LocalProcesses:
             waiting.setdefault(task.group, deque()).append(task)
         while waiting or any(worker.task for worker in self._alive):
             for worker in [w for w in self._alive if w.ready and w.task is None and not w.process.is_alive()]:
-                yield from self._bury(worker)  # it was killed while it had nothing to do: nothing is lost
+                yield from self._replace_dead(worker)  # it was killed while it had nothing to do: nothing is lost
             wanted = sum(map(len, waiting.values())) + sum(worker.task is not None for worker in self._alive)
             while len(self._alive) < min(self.workers, wanted):
                 self._alive.append(_start(self.threads))
@@ -132,7 +132,7 @@ class LocalProcesses:
             if reply is None:
                 if worker.process.is_alive():
                     worker.process.join(TERMINATION_SECONDS)
-                yield from self._bury(worker)
+                yield from self._replace_dead(worker)
             elif not worker.ready:
                 worker.ready = True
             else:
@@ -141,7 +141,7 @@ class LocalProcesses:
                 task, worker.task = worker.task, None
                 yield Ended(task, value, reason, trace, time.perf_counter() - worker.since)
 
-    def _bury(self, worker: _Worker) -> Iterator[Ended]:
+    def _replace_dead(self, worker: _Worker) -> Iterator[Ended]:
         code = worker.process.exitcode
         self._alive.remove(worker)
         _end([worker])

@@ -117,7 +117,7 @@ class SweepFolder:
         failed = {"job": name, "reason": reason, "trace": trace, "seconds": round(seconds, 2)}
         write_json(self.path / "failed" / f"{name}.json", failed)
 
-    def forgive(self, name: str) -> None:
+    def clear_failure(self, name: str) -> None:
         """Forget that a job failed."""
         with writing(self.path):
             (self.path / "failed" / f"{name}.json").unlink(missing_ok=True)
@@ -158,8 +158,8 @@ def sweep_status(out: str | Path) -> dict[str, Any]:
     done = {name for name in names if folder.is_whole(name)}
     alive = _is_held(folder.path / ".lock")
     known = folder.path / "progress.json"
-    told = _read(known) if known.is_file() else {}
-    now = told.get("now", []) if alive else []
+    progress = _read(known) if known.is_file() else {}
+    now = progress.get("now", []) if alive else []
     running = [name for name in now if name in names and name not in done]
     open_ = [name for name in names if name not in done and name not in running]  # a retried job keeps its record
     failures = [path for name in open_ if (path := folder.path / "failed" / f"{name}.json").is_file()]
@@ -173,18 +173,18 @@ def sweep_status(out: str | Path) -> dict[str, Any]:
         "running": len(running),
         "waiting": len(names) - len(done) - len(failures) - len(running),
         "alive": alive,
-        "stage": told.get("stage", "starting") if alive else "not running",
+        "stage": progress.get("stage", "starting") if alive else "not running",
         "now": now,
-        "rate": told.get("rate") if alive else None,
-        "seconds_left": _left(told) if alive else None,
+        "rate": progress.get("rate") if alive else None,
+        "seconds_left": _left(progress) if alive else None,
         "last_failure": _read(failures[-1]) if failures else None,
     }
 
 
-def _left(told: Mapping[str, Any]) -> float | None:
+def _left(progress: Mapping[str, Any]) -> float | None:
     """Return the seconds left now, from those that were left when it was told."""
-    left = told.get("seconds_left")
-    return None if left is None else max(0.0, left - max(0.0, time.time() - told["at"]))
+    left = progress.get("seconds_left")
+    return None if left is None else max(0.0, left - max(0.0, time.time() - progress["at"]))
 
 
 def _take(lock: Any) -> bool:

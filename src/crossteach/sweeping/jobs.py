@@ -38,7 +38,7 @@ class TutorPass:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TransferJob:
     """One transfer."""
 
     place: Place
@@ -48,7 +48,7 @@ class Lesson:
     out: Path
 
 
-def ask_tutor(asked: TutorPass) -> None:
+def fill_answers(asked: TutorPass) -> None:
     """Store what a model answers on the views of the transfer set, and on the plain samples of the other splits."""
     data, store = _data(asked.place.data), Store(asked.place.store)
     (model,) = _models((asked.model,), asked.place.device)
@@ -58,14 +58,14 @@ def ask_tutor(asked: TutorPass) -> None:
         fill_store([model], data.train, views_of(views, data), store)
 
 
-def teach(lesson: Lesson) -> None:
+def run_transfer(job: TransferJob) -> None:
     """Fill a run folder; a whole one is left as it is, a half-done one goes on."""
-    student, *teachers = _models((lesson.student, *lesson.teachers), lesson.place.device)
-    data, store = _data(lesson.place.data), Store(lesson.place.store)
+    student, *teachers = _models((job.student, *job.teachers), job.place.device)
+    data, store = _data(job.place.data), Store(job.place.store)
     try:
-        transfer(student, teachers, data, lesson.out, lesson.config, store)
+        transfer(student, teachers, data, job.out, job.config, store)
     except RunFolderError:  # half done on another device, or with a damaged checkpoint
-        transfer(student, teachers, data, lesson.out, lesson.config, store, overwrite=True)
+        transfer(student, teachers, data, job.out, job.config, store, overwrite=True)
 
 
 @lru_cache(maxsize=1)

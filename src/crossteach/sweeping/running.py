@@ -15,7 +15,7 @@ from ..transferring.methods import choose_method
 from ..types import Progress, no_progress
 from .executors import Ended, Executor, LocalProcesses, Task, cores, free_memory
 from .folder import SweepFolder
-from .jobs import KEPT_BYTES, Lesson, Place, TutorPass, ask_tutor, teach
+from .jobs import KEPT_BYTES, Place, TransferJob, TutorPass, fill_answers, run_transfer
 from .plan import Job, Plan, read_plan
 from .study import Row, describe_methods, read_row, to_parquet
 from .survey import Cost, Survey, estimate, name_jobs, survey, tutor_views
@@ -211,7 +211,7 @@ def _list(jobs: dict[str, Job], surveyed: Survey) -> dict[str, dict[str, Any]]:
 
 @dataclass
 class _Running:
-    """A sweep at work: two stages of tasks, and what is told about them."""
+    """A sweep at work: two stages of tasks, and what is reported of them."""
 
     prepared: _Prepared
     executor: Executor
@@ -248,7 +248,7 @@ class _Running:
         place, silent = self.prepared.place, {}
         asked = tutor_views(jobs, self.prepared.surveyed.data)
         tasks = [
-            Task(spec, ask_tutor, TutorPass(place, spec, tuple(views)), group=spec) for spec, views in asked.items()
+            Task(spec, fill_answers, TutorPass(place, spec, tuple(views)), group=spec) for spec, views in asked.items()
         ]
         for ended in self._run("tutors", tasks):
             if ended.reason:
@@ -260,14 +260,14 @@ class _Running:
         tasks = []
         for name in names:
             job = self.prepared.jobs[name]
-            lesson = Lesson(place, job.student, job.teachers, job.config, folder.job(name))
-            tasks.append(Task(name, teach, lesson, group=job.student))
+            work = TransferJob(place, job.student, job.teachers, job.config, folder.job(name))
+            tasks.append(Task(name, run_transfer, work, group=job.student))
         for ended in self._run("students", tasks):
             name = ended.task.name
             if ended.reason:
                 folder.record_failure(name, ended.reason, ended.trace, ended.seconds)
                 continue
-            folder.forgive(name)
+            folder.clear_failure(name)
             self.rows[name] = read_row(self.prepared.listed[name], folder.summary(name))
             if time.monotonic() - self.table_at > TABLE_SECONDS:
                 self.write_table()
@@ -291,7 +291,7 @@ class _Running:
         self.progress(self.stage, self.ended, self.ended + self.left)
         passed = max(time.monotonic() - self.began, 1e-9)
         rate = 60 * self.ended / passed if self.ended else None
-        told = {
+        progress = {
             "stage": self.stage,
             "now": self.now,
             "ended": self.ended,
@@ -300,7 +300,7 @@ class _Running:
             "seconds_left": rate and round(60 * self.left / rate, 1),
             "at": time.time(),
         }
-        self.prepared.folder.write_progress(told)
+        self.prepared.folder.write_progress(progress)
 
     def write_table(self) -> None:
         """Write one row for each whole job, in the order of the plan."""

@@ -22,15 +22,15 @@ from ..answers.store import Store
 from ..answers.tutors import count_missing
 from ..config import PROCEDURE, ContrastConfig, PartitionConfig, TransferConfig, ViewsConfig, changed
 from ..data import load_data, split_fingerprint
-from ..data.assemble import TUNE_SHARE, draw
+from ..data.assemble import TUNE_SHARE, stratified_sample
 from ..data.drawn import ROOM
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, ModelError, first_line
 from ..models import TorchClassifier, load_model
 from ..models.scoring import CHUNK, provenance, score
 from ..transferring.methods import METHODS, choose_method
-from ..transferring.setup import find_side, open_setting, try_views
-from ..transferring.training import Lesson, train
+from ..transferring.setup import find_side, open_setup, try_views
+from ..transferring.training import TrainingPlan, train
 from ..types import Progress, Splits, no_progress
 from .plan import Job, Plan
 
@@ -141,7 +141,7 @@ def _open(
         others = [_another(model, number) for number in range(teachers)]  # the real ones meet the checks on their turn
         layer = config.contrast.student_layer  # the stand-ins are built like the student
         config = replace(config, force=True, contrast=replace(config.contrast, teacher_layer=layer))
-        open_setting(model, others, data, config, store, no_progress)
+        open_setup(model, others, data, config, store, no_progress)
     for contrast, shown in teaching:
         find_side("teacher", model, contrast, try_views(views_of(shown, data), data, model))
     if lessons and not all(config.force for config, _ in lessons):
@@ -166,7 +166,7 @@ def _require_better_than_chance(model: TorchClassifier, data: Splits, store: Sto
     """Ask a student for some of the selection split; that it is better than chance is kept in the store."""
     if data.selection.labels is None:
         return
-    some = data.selection.take(draw(data.selection, min(len(data.selection), ASKED)))
+    some = data.selection.take(stratified_sample(data.selection, min(len(data.selection), ASKED)))
     key = {"kind": "better than chance", **provenance(model, split_fingerprint(some))}
     if store.recall(key) is None:
         require_better_than_chance(predict(model, some), model.spec)
@@ -222,18 +222,18 @@ def _seconds_an_answer(model: TorchClassifier, views: Views, data: Splits) -> fl
 def _seconds_a_step(model: TorchClassifier, config: TransferConfig, data: Splits) -> float:
     method = replace(METHODS["self"], frozen_student=False)
     short = replace(config, partition=PartitionConfig())
-    tutors = _Nobody(model.n_classes)
+    tutors = _RandomTutors(model.n_classes)
     drawn = replace(views_of(config.views, data), count=0)  # so that none is kept, and each is timed
-    lesson = Lesson(method, short, data.train, drawn, tutors, 1e-4, STEPS, STEPS)
+    lesson = TrainingPlan(method, short, data.train, drawn, tutors, 1e-4, STEPS, STEPS)
     copy = model.clone()
     train(copy, replace(lesson, max_steps=1))  # the first one also sets up the optimiser
     return _seconds(lambda: train(copy, lesson)) / STEPS
 
 
-class _Nobody:
+class _RandomTutors:
     """A tutor that takes no time."""
 
-    names: tuple[str, ...] = ("nobody",)
+    names: tuple[str, ...] = ("random",)
 
     def __init__(self, n_classes: int) -> None:
         self._n_classes = n_classes
@@ -283,10 +283,10 @@ def name_jobs(jobs: Sequence[Job], surveyed: Survey) -> dict[str, Job]:
         }
         if ":" in job.config.views.augmentation:  # a file of the user's may change under its name
             described["views"] = views_of(job.config.views, surveyed.data).key
-        digest = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=5).hexdigest()
+        hashed = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=5).hexdigest()
         words = [job.config.method, student.name, *(["from"] if teachers else []), *(t.name for t in teachers[:3])]
         words += ["and", str(len(teachers) - 3)] if len(teachers) > 3 else []
-        name = "-".join([*map(_slug, words), f"seed{job.config.seed}", digest])
+        name = "-".join([*map(_slug, words), f"seed{job.config.seed}", hashed])
         if name in named:
             raise ConfigError(
                 f"the methods {named[name].method!r} and {job.method!r} of the plan compute the same; name one of them"

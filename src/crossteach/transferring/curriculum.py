@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..answers.digest import digest
-from ..answers.prediction import answers, predict
+from ..answers.compact import compact
+from ..answers.prediction import predict, score_split
 from ..answers.store import Store
 from ..config import CurriculumConfig, TransferConfig
 from ..data.assemble import tune_and_gate
@@ -25,10 +25,10 @@ from ..types import Classifier, Predictions, Progress, Split, Splits, TrainableC
 from . import lesson as transferring
 from .gate import GateResult, Verdict
 from .lesson import TransferResult
-from .path import Choice, choose_weights, look, with_own_statistics, with_weights
-from .setup import Setting, describe, open_setting
+from .path import Choice, choose_weights, gather_evidence, with_own_statistics, with_weights
+from .setup import TransferSetup, describe, open_setup
 from .summary import summarise, write_outcome
-from .training import Lesson, Position
+from .training import TrainingPlan, TrainingState
 
 TAKEN: tuple[Verdict, ...] = ("accepted", "unverified")
 """Verdicts by which a lesson changes the student."""
@@ -69,19 +69,19 @@ def transfer(
     if config.curriculum.order == "parallel" or len(teachers) < 2:  # one teacher needs no order
         return transferring.transfer(student, teachers, data, out, config, store, overwrite, progress)
     started = time.perf_counter()
-    setting = open_setting(student, teachers, data, config, store, progress)
-    run = open_run(Path(out), describe(setting), overwrite)
+    setup = open_setup(student, teachers, data, config, store, progress)
+    run = open_run(Path(out), describe(setup), overwrite)
     if run.is_whole:
         return transferring.read_result(student, run)
     tune, gate = tune_and_gate(data.selection)
     taught = {"sequential": _one_after_the_other, "soup": _one_by_one}[config.curriculum.order](
-        setting, teachers, run, tune, gate
+        setup, teachers, run, tune, gate
     )
-    return _finish(setting, run, taught, time.perf_counter() - started)
+    return _finish(setup, run, taught, time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
-class Taught:
+class CurriculumOutcome:
     """Where a curriculum ended."""
 
     lessons: tuple[TransferResult, ...]
@@ -93,21 +93,21 @@ class Taught:
 
 
 def _one_after_the_other(
-    setting: Setting, teachers: Sequence[Classifier], run: RunFolder, tune: Split, gate: Split
-) -> Taught:
+    setup: TransferSetup, teachers: Sequence[Classifier], run: RunFolder, tune: Split, gate: Split
+) -> CurriculumOutcome:
     """Let the student that one teacher has taught be the student, and the frozen student, of the next."""
-    student, lessons = setting.student, []
-    ordered = order_teachers(setting.student, teachers, tune, setting.config.curriculum, setting.store)
+    student, lessons = setup.student, []
+    ordered = order_teachers(setup.student, teachers, tune, setup.config.curriculum, setup.store)
     for number, teacher in enumerate(ordered, 1):
-        result = _lesson(setting, run, number, student, teacher)
+        result = _lesson(setup, run, number, student, teacher)
         lessons.append(result)
         if result.summary["gate"]["verdict"] in TAKEN:
             student = result.student
-    verdict, old, returned = _verdict(lessons), snapshot(setting.student.module), snapshot(student.module)
-    gained = None if gate.labels is None else _points(setting, returned, gate)
-    found = look(setting, setting.student.clone(), old, returned, gate) if verdict in TAKEN else None
+    verdict, old, returned = _verdict(lessons), snapshot(setup.student.module), snapshot(student.module)
+    gained = None if gate.labels is None else _points(setup, returned, gate)
+    found = gather_evidence(setup, setup.student.clone(), old, returned, gate) if verdict in TAKEN else None
     reached = GateResult(verdict, float(verdict in TAKEN), gained, label_free=found)
-    return Taught(tuple(lessons), reached, returned, returned)
+    return CurriculumOutcome(tuple(lessons), reached, returned, returned)
 
 
 def _verdict(lessons: Sequence[TransferResult]) -> Verdict:
@@ -117,48 +117,50 @@ def _verdict(lessons: Sequence[TransferResult]) -> Verdict:
     return next((v for v in TAKEN if v in verdicts), left)
 
 
-def _one_by_one(setting: Setting, teachers: Sequence[Classifier], run: RunFolder, tune: Split, gate: Split) -> Taught:
+def _one_by_one(
+    setup: TransferSetup, teachers: Sequence[Classifier], run: RunFolder, tune: Split, gate: Split
+) -> CurriculumOutcome:
     """Let each teacher teach the original, average the students that were taken, and ask the gate once more."""
-    lessons = tuple(
-        _lesson(setting, run, number, setting.student, teacher) for number, teacher in enumerate(teachers, 1)
-    )
+    lessons = tuple(_lesson(setup, run, number, setup.student, teacher) for number, teacher in enumerate(teachers, 1))
     taken = [x for x in lessons if x.summary["gate"]["verdict"] in TAKEN]
-    old = snapshot(setting.student.module)
+    old = snapshot(setup.student.module)
     if not taken:
-        return Taught(lessons, GateResult(_verdict(lessons), 0.0, None if gate.labels is None else 0.0), old, old)
+        return CurriculumOutcome(
+            lessons, GateResult(_verdict(lessons), 0.0, None if gate.labels is None else 0.0), old, old
+        )
     states = {x.folder.name: snapshot(x.student.module) for x in taken}
     chosen, notes = list(states), []
-    if setting.config.curriculum.average == "greedy" and tune.labels is not None:
-        chosen = _greedy(setting, states, tune)
-    elif setting.config.curriculum.average == "greedy":
+    if setup.config.curriculum.average == "greedy" and tune.labels is not None:
+        chosen = _greedy(setup, states, tune)
+    elif setup.config.curriculum.average == "greedy":
         notes.append("a greedy soup needs labels on the selection split: all students that were taken are averaged")
-    soup = _soup(setting, [states[name] for name in chosen])
-    lesson = _nothing_more(setting)
-    whole = replace(setting, method=replace(setting.method, alpha=1.0))  # the lessons have stepped back already
-    choice: Choice = choose_weights(whole, setting.student.clone(), Position(weights=soup), lesson, gate)
+    soup = _soup(setup, [states[name] for name in chosen])
+    lesson = _nothing_more(setup)
+    whole = replace(setup, method=replace(setup.method, alpha=1.0))  # the lessons have stepped back already
+    choice: Choice = choose_weights(whole, setup.student.clone(), TrainingState(weights=soup), lesson, gate)
     notes.append(f"the soup is the mean of {len(chosen)} of {len(lessons)} students: {', '.join(chosen)}")
-    return Taught(lessons, choice.verdict, choice.returned, soup, tuple(notes))
+    return CurriculumOutcome(lessons, choice.verdict, choice.returned, soup, tuple(notes))
 
 
-def _nothing_more(setting: Setting) -> Lesson:
-    """Return a lesson that is not taught: its views are those of the setting."""
-    return Lesson(setting.method, setting.config, setting.data.train, setting.views, None, 1.0, 1)
+def _nothing_more(setup: TransferSetup) -> TrainingPlan:
+    """Return a lesson that is not taught: its views are those of the setup."""
+    return TrainingPlan(setup.method, setup.config, setup.data.train, setup.views, None, 1.0, 1)
 
 
-def _soup(setting: Setting, states: Sequence[State]) -> State:
+def _soup(setup: TransferSetup, states: Sequence[State]) -> State:
     """Average students, with statistics of their own where training changes them; one alone stays as it is."""
     if len(states) == 1:
         return dict(states[0])
-    return with_own_statistics(setting, setting.student.clone(), average(states), _nothing_more(setting))
+    return with_own_statistics(setup, setup.student.clone(), average(states), _nothing_more(setup))
 
 
-def _greedy(setting: Setting, states: dict[str, State], tune: Split) -> list[str]:
+def _greedy(setup: TransferSetup, states: dict[str, State], tune: Split) -> list[str]:
     """Begin with the best student, and keep each further one with which the soup is no worse on the tune part."""
-    alone = {name: _points(setting, state, tune) for name, state in states.items()}
+    alone = {name: _points(setup, state, tune) for name, state in states.items()}
     order = sorted(states, key=lambda name: -alone[name])
     chosen, best = order[:1], alone[order[0]]
     for name in order[1:]:
-        with_it = _points(setting, _soup(setting, [states[n] for n in (*chosen, name)]), tune)
+        with_it = _points(setup, _soup(setup, [states[n] for n in (*chosen, name)]), tune)
         if with_it >= best:
             chosen, best = [*chosen, name], with_it
     return chosen
@@ -178,27 +180,25 @@ def order_teachers(
         raise MissingLabelsError(
             f"curriculum.sequence={config.sequence} needs labels on the selection split, which has none; use given"
         )
-    digests = {id(t): digest(predict(t, tune, store)) for t in teachers}
+    reduced = {id(t): compact(predict(t, tune, store)) for t in teachers}
     if config.sequence == "scout":
-        own = digest(predict(student, tune, store))
-        return sorted(teachers, key=lambda t: -predicted_gain(own, digests[id(t)]))
+        own = compact(predict(student, tune, store))
+        return sorted(teachers, key=lambda t: -predicted_gain(own, reduced[id(t)]))
     sign = 1 if config.sequence == "ascending" else -1
-    return sorted(teachers, key=lambda t: sign * digests[id(t)].accuracy)
+    return sorted(teachers, key=lambda t: sign * reduced[id(t)].accuracy)
 
 
 def _lesson(
-    setting: Setting, run: RunFolder, number: int, student: TrainableClassifier, teacher: Classifier
+    setup: TransferSetup, run: RunFolder, number: int, student: TrainableClassifier, teacher: Classifier
 ) -> TransferResult:
     """Do one transfer from one teacher, in a folder of its own."""
-    config, lengths = setting.config, lesson_epochs(setting.config, len(setting.teachers))
+    config, lengths = setup.config, lesson_epochs(setup.config, len(setup.teachers))
     budget = None if config.time_budget is None else config.time_budget / len(lengths)
     optim = replace(config.optim, epochs=lengths[number - 1])
     views = replace(config.views, first=config.views.first + sum(lengths[: number - 1]))
     single = replace(config, curriculum=CurriculumConfig(), optim=optim, views=views, time_budget=budget)
     folder = run.path / f"lesson-{number}"
-    return transferring.transfer(
-        student, [teacher], setting.data, folder, single, setting.store, progress=setting.progress
-    )
+    return transferring.transfer(student, [teacher], setup.data, folder, single, setup.store, progress=setup.progress)
 
 
 def lesson_epochs(config: TransferConfig, lessons: int) -> list[int]:
@@ -215,24 +215,24 @@ def lesson_epochs(config: TransferConfig, lessons: int) -> list[int]:
     return [share + (number < left) for number in range(lessons)]
 
 
-def _points(setting: Setting, state: State, split: Split) -> float:
+def _points(setup: TransferSetup, state: State, split: Split) -> float:
     """Return accuracy with these weights − the original student's, in points."""
-    copy = setting.student.clone()
+    copy = setup.student.clone()
     copy.module.load_state_dict(state)
-    right = answers(copy, split).argmax(1).numpy() == split.labels
-    return 100.0 * float(np.mean(right)) - predict(setting.student, split, setting.store).accuracy
+    right = score_split(copy, split).argmax(1).numpy() == split.labels
+    return 100.0 * float(np.mean(right)) - predict(setup.student, split, setup.store).accuracy
 
 
-def _finish(setting: Setting, run: RunFolder, taught: Taught, seconds: float) -> TransferResult:
+def _finish(setup: TransferSetup, run: RunFolder, taught: CurriculumOutcome, seconds: float) -> TransferResult:
     """Report the whole curriculum as one transfer, with a row for each lesson."""
-    data, copy = setting.data, setting.student.clone()
-    before = predict(setting.student, data.test, setting.store)
-    teachers: list[Predictions] = [predict(teacher, data.test, setting.store) for teacher in setting.teachers]
+    data, copy = setup.data, setup.student.clone()
+    before = predict(setup.student, data.test, setup.store)
+    teachers: list[Predictions] = [predict(teacher, data.test, setup.store) for teacher in setup.teachers]
     ungated = with_weights(copy, taught.ended, data.test, before)
     after = with_weights(copy, taught.returned, data.test, before)
     copy.module.load_state_dict(taught.returned)
     lessons = [lesson.summary for lesson in taught.lessons]
-    notes = [*setting.notes, *taught.notes]
+    notes = [*setup.notes, *taught.notes]
     notes.append("each lesson was gated: `ungated` is what stood before the last question to the gate")
     summary = summarise(
         before=before,
@@ -240,10 +240,10 @@ def _finish(setting: Setting, run: RunFolder, taught: Taught, seconds: float) ->
         ungated=ungated,
         teachers=teachers,
         verdict=taught.verdict,
-        method=setting.method_name,
+        method=setup.method_name,
         data=data,
         training={
-            "order": asdict(setting.config.curriculum),
+            "order": asdict(setup.config.curriculum),
             "epochs": sum(lesson["training"]["epochs"] for lesson in lessons),
             "diverged": "; ".join(filter(None, (lesson["training"]["diverged"] for lesson in lessons))),
         },

@@ -33,7 +33,7 @@ class Evidence:
     """Mean of its highest probability."""
 
 
-def gather(
+def measure_evidence(
     student: TrainableClassifier,
     plain: Float[Tensor, "N C"],
     ensemble: Int[Tensor, " N"],
@@ -68,13 +68,13 @@ def speaks_for(before: Evidence, after: Evidence) -> bool:
 
 def in_words(before: Evidence, after: Evidence) -> str:
     """Say what was found, and what it speaks for."""
-    told = (
+    text = (
         f"on held-out samples, without labels: agreement with the ensemble of student and teachers "
         f"{before.agreement:.1f}% before and {after.agreement:.1f}% after, the same answer to a view "
         f"{before.stability:.1f}% and {after.stability:.1f}%, mean confidence {before.confidence:.1f}% and "
         f"{after.confidence:.1f}%"
     )
-    return f"{told}; this speaks {'for' if speaks_for(before, after) else 'against'} the new weights"
+    return f"{text}; this speaks {'for' if speaks_for(before, after) else 'against'} the new weights"
 
 
 def _percent(mask: Tensor) -> float:

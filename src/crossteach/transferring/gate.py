@@ -81,8 +81,8 @@ def decide(held: Held, config: GateConfig) -> GateResult:
         if step.delta.estimate > 0 and step.delta.low > -config.max_loss and not harmed
     ]
     if not passing:
-        told = next((told for harmed, told in looked_at if harmed), looked_at[-1][1])
-        return GateResult("kept_original", 0.0, 0.0, steps, classes=told)
+        finding = next((finding for harmed, finding in looked_at if harmed), looked_at[-1][1])
+        return GateResult("kept_original", 0.0, 0.0, steps, classes=finding)
     best = max(passing, key=lambda place: (steps[place].delta.estimate, steps[place].alpha))
     return GateResult("accepted", steps[best].alpha, steps[best].delta.estimate, steps, classes=looked_at[best][1])
 
@@ -116,12 +116,12 @@ def _look_at_classes(held: Held, after: Bool[np.ndarray, " N"], config: GateConf
     by_chance = stats.binom.sf(lost - 1, lost + gained, 0.5)
     harmed = np.flatnonzero((points > budget) & (by_chance < 1 - config.level))
     few = int(((sizes > 0) & (sizes < enough)).sum())
-    told = (
+    finding = (
         f"in {few} of {int((sizes > 0).sum())} classes, of fewer than {enough} samples, only a larger loss than "
         f"{budget:g} points could be shown"
     )
     if len(harmed):
         worst = int(harmed[points[harmed].argmax()])
         name = held.names[worst] if held.names else f"class {worst}"
-        told = f"{name} lost {points[worst]:.1f} points ({lost[worst]} lost, {gained[worst]} gained); {told}"
-    return bool(len(harmed)), told
+        finding = f"{name} lost {points[worst]:.1f} points ({lost[worst]} lost, {gained[worst]} gained); {finding}"
+    return bool(len(harmed)), finding

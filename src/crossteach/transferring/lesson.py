@@ -8,21 +8,21 @@ from typing import Any
 
 import torch
 
-from ..answers.prediction import answers, predict
+from ..answers.prediction import predict, score_split
 from ..answers.store import Store
 from ..answers.tutors import LiveTutors, Tutors, fill_store
 from ..config import TransferConfig
 from ..data.assemble import split_fingerprint, tune_and_gate
 from ..functional.calibration import fit_temperature
-from ..functional.partition import Given
+from ..functional.partition import RuleInputs
 from ..models import load_model
 from ..runs import RunFolder, open_run
 from ..types import Classifier, Progress, Split, Splits, TrainableClassifier, no_progress
 from .path import choose_weights, watch, with_weights
 from .probe import Objective, calibrated_cross_entropy, choose_rate
-from .setup import Setting, describe, open_setting
+from .setup import TransferSetup, describe, open_setup
 from .summary import samples_taught, summarise, write_outcome
-from .training import Lesson, Position, train
+from .training import TrainingPlan, TrainingState, train
 
 FALLBACK_RATE = 0.01
 """Where the method reads labels and the selection split has none to probe with."""
@@ -55,28 +55,28 @@ def transfer(
     Arguments, result and errors are those of `crossteach.transfer`, which also knows other orders of teachers.
     """
     started = time.perf_counter()
-    setting = open_setting(student, teachers, data, config or TransferConfig(), store or Store(), progress)
+    setup = open_setup(student, teachers, data, config or TransferConfig(), store or Store(), progress)
     tune, gate = tune_and_gate(data.selection)
-    run = open_run(Path(out), describe(setting), overwrite)
+    run = open_run(Path(out), describe(setup), overwrite)
     if run.is_whole:
         return read_result(student, run)
 
-    before = predict(student, data.test, setting.store, progress)
-    teacher_answers = [predict(teacher, data.test, setting.store, progress) for teacher in setting.teachers]
+    before = predict(student, data.test, setup.store, progress)
+    teacher_answers = [predict(teacher, data.test, setup.store, progress) for teacher in setup.teachers]
     kept = run.load_checkpoint()
-    _warn_of_another_machine(kept, setting)
+    _warn_of_another_machine(kept, setup)
 
-    lesson = _prepare_lesson(setting, tune, kept, started)
+    plan = _plan_training(setup, tune, kept, started)
     copy = student.clone()
     trained = train(
         copy,
-        lesson,
+        plan,
         position=_read_position(kept),
-        after_epoch=lambda position: _checkpoint(run, position, lesson, setting),
-        watch=watch(setting, copy, tune),
+        after_epoch=lambda position: _checkpoint(run, position, plan, setup),
+        watch=watch(setup, copy, tune),
         progress=progress,
     )
-    choice = choose_weights(setting, copy, trained, lesson, gate)
+    choice = choose_weights(setup, copy, trained, plan, gate)
     ungated = with_weights(copy, choice.ended, data.test, before)
     after = with_weights(copy, choice.returned, data.test, before)
     copy.module.load_state_dict(choice.returned)
@@ -87,54 +87,54 @@ def transfer(
         ungated=ungated,
         teachers=teacher_answers,
         verdict=choice.verdict,
-        method=setting.method_name,
+        method=setup.method_name,
         data=data,
         training={
-            "lr": lesson.lr,
-            "epochs": lesson.epochs,
-            "taught": samples_taught([*setting.tutor_names, "label"], trained.taught),
-            "temperatures": _by_tutor(setting, lesson.temperatures),
+            "lr": plan.lr,
+            "epochs": plan.epochs,
+            "taught": samples_taught([*setup.tutor_names, "label"], trained.taught),
+            "temperatures": _by_tutor(setup, plan.temperatures),
             "diverged": trained.diverged,
         },
-        notes=setting.notes,
+        notes=setup.notes,
         seconds=time.perf_counter() - started,
     )
     run.write_metrics(trained.records)
     write_outcome(run, data, copy, before, after, ungated, teacher_answers, summary)
     returned = copy.clone()  # a copy that has answered before its training would remember those answers
-    return TransferResult(returned, summary, run.path, tuple(setting.notes))
+    return TransferResult(returned, summary, run.path, tuple(setup.notes))
 
 
-def _prepare_lesson(setting: Setting, tune: Split, kept: dict[str, Any] | None, started: float) -> Lesson:
+def _plan_training(setup: TransferSetup, tune: Split, kept: dict[str, Any] | None, started: float) -> TrainingPlan:
     """Draw the views, ask the tutors, find the rate, and fit the length to the time there is."""
-    config, data, views = setting.config, setting.data, setting.views
+    config, data, views = setup.config, setup.data, setup.views
     tutors: Tutors | None = None
-    if setting.tutors and (config.views.live or views.count == 0):
-        tutors = LiveTutors(setting.tutors)
-    elif setting.tutors:
-        tutors = fill_store(setting.tutors, data.train, views, setting.store, setting.progress)
+    if setup.tutors and (config.views.live or views.count == 0):
+        tutors = LiveTutors(setup.tutors)
+    elif setup.tutors:
+        tutors = fill_store(setup.tutors, data.train, views, setup.store, setup.progress)
         if tutors.clamped:
-            setting.notes.append(f"{tutors.clamped} logits of tutors lay below what float16 holds and were clamped")
+            setup.notes.append(f"{tutors.clamped} logits of tutors lay below what float16 holds and were clamped")
     rate = config.optim.lr or FALLBACK_RATE
-    lesson = Lesson(setting.method, config, data.train, views, tutors, rate, config.optim.epochs)
-    lesson = replace(lesson, features=setting.features)
+    plan = TrainingPlan(setup.method, config, data.train, views, tutors, rate, config.optim.epochs)
+    plan = replace(plan, features=setup.features)
     if kept is not None:
-        return replace(lesson, **{name: kept[name] for name in FOUND})
-    lesson = replace(lesson, temperatures=_temperatures(setting, tune))
+        return replace(plan, **{name: kept[name] for name in FOUND})
+    plan = replace(plan, temperatures=_temperatures(setup, tune))
     if config.optim.lr is None:
-        lesson = replace(lesson, lr=_probe(setting, lesson, tune))
+        plan = replace(plan, lr=_probe(setup, plan, tune))
     if config.time_budget is not None:
-        lesson = replace(lesson, epochs=_affordable_epochs(setting, lesson, started))
-    return lesson
+        plan = replace(plan, epochs=_affordable_epochs(setup, plan, started))
+    return plan
 
 
-def _temperatures(setting: Setting, tune: Split) -> tuple[float, ...] | None:
+def _temperatures(setup: TransferSetup, tune: Split) -> tuple[float, ...] | None:
     """Fit each tutor's temperature on the tune part, where the method asks for it: the gate part stays unseen."""
-    if not setting.method.calibrated:
+    if not setup.method.calibrated:
         return None
-    assert tune.labels is not None, "a setting that calibrates has been refused without labels"
+    assert tune.labels is not None, "a setup that calibrates has been refused without labels"
     labels = torch.from_numpy(tune.labels)
-    answered = (predict(t, tune, setting.store, setting.progress) for t in setting.tutors)
+    answered = (predict(t, tune, setup.store, setup.progress) for t in setup.tutors)
     return tuple(fit_temperature(a.logits, labels) for a in answered)
 
 
@@ -145,69 +145,69 @@ def read_result(student: TrainableClassifier, run: RunFolder) -> TransferResult:
     return TransferResult(copy, summary, run.path, tuple(summary["notes"]))
 
 
-def _by_tutor(setting: Setting, values: Sequence[float] | None) -> dict[str, float] | None:
-    return None if values is None else dict(zip(setting.tutor_names, values, strict=True))
+def _by_tutor(setup: TransferSetup, values: Sequence[float] | None) -> dict[str, float] | None:
+    return None if values is None else dict(zip(setup.tutor_names, values, strict=True))
 
 
-def _probe(setting: Setting, lesson: Lesson, tune: Split) -> float:
-    objective = _objective(setting, lesson, tune)
+def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> float:
+    objective = _objective(setup, plan, tune)
     if objective is None:
-        setting.notes.append(f"no labels to probe the learning rate with: optim.lr is {FALLBACK_RATE}")
+        setup.notes.append(f"no labels to probe the learning rate with: optim.lr is {FALLBACK_RATE}")
         return FALLBACK_RATE
-    described = setting.config.to_dict()
+    described = setup.config.to_dict()
     key = {
-        "method": setting.method_name,
-        "models": [setting.student.fingerprint, *(t.fingerprint for t in _asked(setting))],
-        "data": [setting.data.fingerprint, split_fingerprint(tune)],
-        "views": [setting.views.key, setting.views.count],
-        "device": setting.student.device.type,
-        "seed": setting.config.seed,
-        "temperatures": lesson.temperatures,
+        "method": setup.method_name,
+        "models": [setup.student.fingerprint, *(t.fingerprint for t in _asked(setup))],
+        "data": [setup.data.fingerprint, split_fingerprint(tune)],
+        "views": [setup.views.key, setup.views.count],
+        "device": setup.student.device.type,
+        "seed": setup.config.seed,
+        "temperatures": plan.temperatures,
         **{name: described[name] for name in ("optim", "partition")},
-        **({"contrast": described["contrast"]} if setting.features is not None else {}),
-        **({"first view": setting.views.first} if setting.views.first else {}),
+        **({"contrast": described["contrast"]} if setup.features is not None else {}),
+        **({"first view": setup.views.first} if setup.views.first else {}),
     }
     rate, _ = choose_rate(
-        setting.student,
-        lesson,
-        lambda student: answers(student, tune),
+        setup.student,
+        plan,
+        lambda student: score_split(student, tune),
         objective,
-        setting.store,
+        setup.store,
         key,
-        setting.progress,
+        setup.progress,
     )
     return rate
 
 
-def _asked(setting: Setting) -> tuple[Classifier, ...]:
+def _asked(setup: TransferSetup) -> tuple[Classifier, ...]:
     """Return the models whose answers, or features, the student is taught with."""
-    return setting.tutors if setting.features is None else (setting.features.tutor,)
+    return setup.tutors if setup.features is None else (setup.features.tutor,)
 
 
-def _objective(setting: Setting, lesson: Lesson, tune: Split) -> Objective | None:
+def _objective(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> Objective | None:
     """Judge a rate by the labels of the tune part, else by the method's own loss there, else not at all."""
     if tune.labels is not None:
         return calibrated_cross_entropy(torch.from_numpy(tune.labels))
-    targets = setting.method.targets
-    if setting.method.labels or targets is None:
+    targets = setup.method.targets
+    if setup.method.labels or targets is None:
         return None
-    tutors = torch.stack([predict(t, tune, setting.store, setting.progress).logits for t in setting.tutors])
-    given = Given(setting.config.partition.margin, lesson.temperatures)
+    tutors = torch.stack([predict(t, tune, setup.store, setup.progress).logits for t in setup.tutors])
+    given = RuleInputs(setup.config.partition.margin, plan.temperatures)
     target = targets(tutors, None, given)[0].log_softmax(1)
     return lambda logits: (target.exp() * (target - logits.log_softmax(1))).sum(1).mean().item()
 
 
-def _affordable_epochs(setting: Setting, lesson: Lesson, started: float) -> int:
+def _affordable_epochs(setup: TransferSetup, plan: TrainingPlan, started: float) -> int:
     """Time a few steps, and return how many epochs fit into what is left of the budget."""
-    assert setting.config.time_budget is not None
-    steps = min(10, lesson.steps)
+    assert setup.config.time_budget is not None
+    steps = min(10, plan.steps)
     begun = time.perf_counter()
-    train(setting.student.clone(), replace(lesson, max_steps=steps, epochs=1 + steps // lesson.steps_per_epoch))
+    train(setup.student.clone(), replace(plan, max_steps=steps, epochs=1 + steps // plan.steps_per_epoch))
     a_step = (time.perf_counter() - begun) / steps
-    left = setting.config.time_budget * 60 - (time.perf_counter() - started)
-    epochs = int(min(lesson.epochs, max(1, left * 0.9 // (a_step * lesson.steps_per_epoch))))
-    if epochs < lesson.epochs:
-        setting.notes.append(f"--time-budget: {epochs} of {lesson.epochs} epochs fit")
+    left = setup.config.time_budget * 60 - (time.perf_counter() - started)
+    epochs = int(min(plan.epochs, max(1, left * 0.9 // (a_step * plan.steps_per_epoch))))
+    if epochs < plan.epochs:
+        setup.notes.append(f"--time-budget: {epochs} of {plan.epochs} epochs fit")
     return epochs
 
 
@@ -220,19 +220,19 @@ def _environment() -> dict[str, Any]:
     return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
 
 
-def _checkpoint(run: RunFolder, position: Position, lesson: Lesson, setting: Setting) -> None:
+def _checkpoint(run: RunFolder, position: TrainingState, plan: TrainingPlan, setup: TransferSetup) -> None:
     run.write_metrics(position.records)
     state = {f.name: getattr(position, f.name) for f in fields(position)}
-    found = {name: getattr(lesson, name) for name in FOUND}
+    found = {name: getattr(plan, name) for name in FOUND}
     run.save_checkpoint({"position": state, **found, **_environment()})
 
 
-def _read_position(kept: dict[str, Any] | None) -> Position | None:
-    return None if kept is None else Position(**kept["position"])
+def _read_position(kept: dict[str, Any] | None) -> TrainingState | None:
+    return None if kept is None else TrainingState(**kept["position"])
 
 
-def _warn_of_another_machine(kept: dict[str, Any] | None, setting: Setting) -> None:
+def _warn_of_another_machine(kept: dict[str, Any] | None, setup: TransferSetup) -> None:
     here = _environment()
     changed = [f"{k} was {kept[k]}, is {here[k]}" for k in ENVIRONMENT if kept and kept[k] != here[k]]
     if changed:
-        setting.notes.append(f"resumed elsewhere ({'; '.join(changed)}): bits may differ from an uninterrupted run")
+        setup.notes.append(f"resumed elsewhere ({'; '.join(changed)}): bits may differ from an uninterrupted run")

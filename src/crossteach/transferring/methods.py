@@ -11,12 +11,12 @@ from ..config import ContrastConfig
 from ..errors import ConfigError, MissingLabelsError
 from ..functional import partition
 from ..functional.contrastive import RepresentationDistillation, SimilarityMatching
-from ..functional.partition import Given
+from ..functional.partition import RuleInputs
 
-Taught = tuple[Float[Tensor, "N C"], Float[Tensor, "T N"]]
+TargetsAndShares = tuple[Float[Tensor, "N C"], Float[Tensor, "T N"]]
 """Target logits, and what share of each sample each of T taught: the tutors, and last the label; they sum to 1."""
 
-Targets = Callable[[Float[Tensor, "K N C"], Int[Tensor, " N"] | None, Given], Taught]
+Targets = Callable[[Float[Tensor, "K N C"], Int[Tensor, " N"] | None, RuleInputs], TargetsAndShares]
 """Tutor logits, labels and what else is given to targets, and who they come from."""
 
 
@@ -33,8 +33,10 @@ class FeatureLoss:
 def from_partition(rule: partition.Partition) -> Targets:
     """Turn a partition into targets: each sample gets the logits of its tutor."""
 
-    def choose(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given) -> Taught:
-        tutor = rule(tutors, labels, given)
+    def choose(
+        tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs
+    ) -> TargetsAndShares:
+        tutor = rule(tutors, labels, inputs)
         return partition.targets(tutors, tutor), _whole(tutor, len(tutors))
 
     return choose
@@ -43,14 +45,16 @@ def from_partition(rule: partition.Partition) -> Targets:
 def from_mixture(rule: partition.Mixture) -> Targets:
     """Turn a mixture into targets: each sample gets the mean of its tutors' probabilities, as log-probabilities."""
 
-    def mix(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given) -> Taught:
-        weights = rule(tutors, labels, given)
+    def mix(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs) -> TargetsAndShares:
+        weights = rule(tutors, labels, inputs)
         return partition.mixed_targets(tutors, weights), F.pad(weights, (0, 0, 0, 1))
 
     return mix
 
 
-def frozen_or_label(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, given: Given) -> Taught:
+def frozen_or_label(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs
+) -> TargetsAndShares:
     """Give the frozen student where it is right, else the label, which counts as one more tutor."""
     known = partition.require_labels(labels, "self+labels")
     wrong = tutors[0].argmax(1) != known
@@ -126,7 +130,7 @@ METHODS: dict[str, Method] = {
     "xe": Method(None, 0.0, frozen_student=False, teachers=False, labels=True, control=True),
     "self+labels": Method(frozen_or_label, teachers=False, labels=True, control=True),
     "wise-ft": Method(None, 0.0, frozen_student=False, teachers=False, labels=True, control=True, alpha=0.5),
-    "kl+ensemble": Method(from_mixture(partition.alike), control=True),
+    "kl+ensemble": Method(from_mixture(partition.uniform), control=True),
     "kl+dp-random": Method(from_partition(partition.shuffled), labels=True, control=True, margin=True),
     "kl+dp-random-teacher": Method(_supervised, labels=True, control=True, margin=True, random_teachers=True),
 }

@@ -8,15 +8,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from ..answers.prediction import answers, predict
-from ..data.assemble import draw
+from ..answers.prediction import predict, score_split
+from ..data.assemble import stratified_sample
 from ..data.pixels import prepare
 from ..functional.averaging import State, interpolate, snapshot
 from ..types import Predictions, Split, TrainableClassifier
-from .evidence import Evidence, gather
+from .evidence import Evidence, measure_evidence
 from .gate import GateResult, Held, decide
-from .setup import Setting
-from .training import Lesson, Position, Watch, seeded
+from .setup import TransferSetup
+from .training import Monitor, TrainingPlan, TrainingState, seeded
 
 STATISTICS_SAMPLES, STATISTICS_BATCH = 2048, 128
 """How many views estimate batch-norm statistics anew."""
@@ -34,66 +34,66 @@ class Choice:
 
 
 def choose_weights(
-    setting: Setting, copy: TrainableClassifier, trained: Position, lesson: Lesson, gate: Split
+    setup: TransferSetup, copy: TrainableClassifier, trained: TrainingState, plan: TrainingPlan, gate: Split
 ) -> Choice:
     """Ask the gate how far to go from the old weights towards the new ones.
 
     Args:
-        setting: Holds the untouched student.
+        setup: Holds the untouched student.
         copy: The trained module; it is lent to every point that is tried.
         trained: Where the training ended.
-        lesson: What was taught: its views estimate batch-norm statistics.
+        plan: What was taught: its views estimate batch-norm statistics.
         gate: The part of the selection split that nothing else has read.
     """
-    old = snapshot(setting.student.module)
+    old = snapshot(setup.student.module)
     new = trained.slow if trained.slow is not None else trained.weights
     if trained.diverged:
-        setting.notes.append(f"training stopped: {trained.diverged}; the original weights are kept")
+        setup.notes.append(f"training stopped: {trained.diverged}; the original weights are kept")
         return Choice(GateResult("diverged", 0.0, None if gate.labels is None else 0.0), old, new)
-    ended = _point(setting, copy, old, new, setting.method.alpha, lesson)
-    found = look(setting, copy, old, ended, gate)
+    ended = _point(setup, copy, old, new, setup.method.alpha, plan)
+    found = gather_evidence(setup, copy, old, ended, gate)
     if gate.labels is None:
         return Choice(GateResult("unverified", 1.0, None, label_free=found), ended, ended)
-    weights = {alpha: _point(setting, copy, old, ended, alpha, lesson) for alpha in setting.config.gate.alphas}
-    verdict = decide(_held(setting, copy, weights, gate), setting.config.gate)
-    if not setting.config.gate.ask:
+    weights = {alpha: _point(setup, copy, old, ended, alpha, plan) for alpha in setup.config.gate.alphas}
+    verdict = decide(_held(setup, copy, weights, gate), setup.config.gate)
+    if not setup.config.gate.ask:
         at_the_end = verdict.path[-1].delta.estimate if verdict.path[-1].alpha == 1.0 else None
         verdict = replace(verdict, verdict="unverified", alpha=1.0, selection_delta=at_the_end)
         return Choice(replace(verdict, label_free=found), ended, ended)
     return Choice(replace(verdict, label_free=found), weights.get(verdict.alpha, old), ended)
 
 
-def _held(setting: Setting, copy: TrainableClassifier, weights: dict[float, State], split: Split) -> Held:
+def _held(setup: TransferSetup, copy: TrainableClassifier, weights: dict[float, State], split: Split) -> Held:
     """Measure the old weights and every point of the path on the gate part of the selection split."""
     along = []
     for state in weights.values():
         copy.module.load_state_dict(state)
-        along.append(answers(copy, split).argmax(1).numpy() == split.labels)
+        along.append(score_split(copy, split).argmax(1).numpy() == split.labels)
     return Held(
-        predict(setting.student, split, setting.store).correct.numpy(),
+        predict(setup.student, split, setup.store).correct.numpy(),
         along,
         split.group,
         split.labels,
-        setting.data.classes,
+        setup.data.classes,
     )
 
 
 def with_weights(student: TrainableClassifier, weights: State, split: Split, like: Predictions) -> Predictions:
     """Score plain samples with other weights, on a module that is lent for it; a broken logit counts as 0."""
     student.module.load_state_dict(weights)
-    return replace(like, logits=answers(student, split).nan_to_num(0, 0, 0), model_fingerprint="")
+    return replace(like, logits=score_split(student, split).nan_to_num(0, 0, 0), model_fingerprint="")
 
 
-def watch(setting: Setting, student: TrainableClassifier, split: Split) -> Watch:
-    """Watch a student as it stands: by the labels of a split, or where there are none by whom it agrees with most.
+def watch(setup: TransferSetup, student: TrainableClassifier, split: Split) -> Monitor:
+    """Monitor a student as it stands: by the labels of a split, or where there are none by whom it agrees with most.
 
     A student that learns agrees more with a teacher and less with what it was; one that is ruined agrees with nobody.
     """
     if split.labels is None:
-        models = torch.stack([p.argmax(1) for p in _stored(setting, split)])
-        return Watch("agreement", lambda: _percent(models == answers(student, split).argmax(1)))
+        models = torch.stack([p.argmax(1) for p in _stored(setup, split)])
+        return Monitor("agreement", lambda: _percent(models == score_split(student, split).argmax(1)))
     labels = torch.from_numpy(split.labels)[None]
-    return Watch("accuracy", lambda: _percent(labels == answers(student, split).argmax(1)))
+    return Monitor("accuracy", lambda: _percent(labels == score_split(student, split).argmax(1)))
 
 
 def _percent(same: Bool[Tensor, "K N"]) -> float:
@@ -101,43 +101,47 @@ def _percent(same: Bool[Tensor, "K N"]) -> float:
     return 100.0 * same.double().mean(1).max().item()
 
 
-def _stored(setting: Setting, split: Split) -> list[Float[Tensor, "N C"]]:
+def _stored(setup: TransferSetup, split: Split) -> list[Float[Tensor, "N C"]]:
     """Return the logits of the original student and of each teacher."""
-    return [predict(t, split, setting.store).logits for t in (setting.student, *setting.teachers)]
+    return [predict(t, split, setup.store).logits for t in (setup.student, *setup.teachers)]
 
 
-def _point(setting: Setting, copy: TrainableClassifier, old: State, new: State, alpha: float, lesson: Lesson) -> State:
+def _point(
+    setup: TransferSetup, copy: TrainableClassifier, old: State, new: State, alpha: float, plan: TrainingPlan
+) -> State:
     """Return the weights at alpha; batch-norm statistics that were trained are estimated anew between the ends."""
     state = interpolate(old, new, alpha)
-    return state if alpha == 1.0 else with_own_statistics(setting, copy, state, lesson)
+    return state if alpha == 1.0 else with_own_statistics(setup, copy, state, plan)
 
 
-def with_own_statistics(setting: Setting, copy: TrainableClassifier, state: State, lesson: Lesson) -> State:
+def with_own_statistics(setup: TransferSetup, copy: TrainableClassifier, state: State, plan: TrainingPlan) -> State:
     """Return averaged weights with batch-norm statistics of their own, where training changes those.
 
     Args:
-        setting: Says whether it does.
+        setup: Says whether it does.
         copy: Its module is lent.
         state: Weights between others, whose statistics are no mean of theirs.
-        lesson: Its views estimate them.
+        plan: Its views estimate them.
     """
-    if not setting.config.optim.train_statistics:
+    if not setup.config.optim.train_statistics:
         return state
     copy.module.load_state_dict(state)
-    rows = draw(lesson.split, min(len(lesson.split), STATISTICS_SAMPLES))
+    rows = stratified_sample(plan.split, min(len(plan.split), STATISTICS_SAMPLES))
     parts = np.array_split(rows, range(STATISTICS_BATCH, len(rows), STATISTICS_BATCH))
-    views = (lesson.views.batch(lesson.split, part, np.zeros(len(part), np.int64)) for part in parts)
-    with torch.no_grad(), seeded(setting.config.seed, copy.device):
+    views = (plan.views.batch(plan.split, part, np.zeros(len(part), np.int64)) for part in parts)
+    with torch.no_grad(), seeded(setup.config.seed, copy.device):
         update_bn((prepare(view.images(copy.preprocess), copy.preprocess) for view in views), copy.module, copy.device)
     copy.module.eval()
     return snapshot(copy.module)
 
 
-def look(setting: Setting, copy: TrainableClassifier, old: State, new: State, gate: Split) -> tuple[Evidence, Evidence]:
+def gather_evidence(
+    setup: TransferSetup, copy: TrainableClassifier, old: State, new: State, gate: Split
+) -> tuple[Evidence, Evidence]:
     """Look at the student before and after on the gate part, reading no label; its module is lent."""
-    ensemble = torch.stack([logits.softmax(1) for logits in _stored(setting, gate)]).mean(0).argmax(1)
+    ensemble = torch.stack([logits.softmax(1) for logits in _stored(setup, gate)]).mean(0).argmax(1)
     found = []
     for state in (old, new):
         copy.module.load_state_dict(state)
-        found.append(gather(copy, answers(copy, gate), ensemble, gate, setting.views))
+        found.append(measure_evidence(copy, score_split(copy, gate), ensemble, gate, setup.views))
     return found[0], found[1]

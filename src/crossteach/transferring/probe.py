@@ -13,7 +13,7 @@ from torch import Tensor
 from ..answers.store import Store
 from ..functional.calibration import fit_temperature
 from ..types import Progress, TrainableClassifier, no_progress
-from .training import Lesson, end_of_training, train
+from .training import TrainingPlan, end_of_training, train
 
 Objective = Callable[[Float[Tensor, "n C"]], float]
 """Student logits on the tune part to a number; lower is better."""
@@ -30,7 +30,7 @@ def calibrated_cross_entropy(labels: Int[Tensor, " n"]) -> Objective:
 
 def choose_rate(
     student: TrainableClassifier,
-    lesson: Lesson,
+    plan: TrainingPlan,
     answers: Callable[[TrainableClassifier], Float[Tensor, "n C"]],
     objective: Objective,
     store: Store | None = None,
@@ -41,7 +41,7 @@ def choose_rate(
 
     Args:
         student: Left as it is.
-        lesson: What will be taught; its `lr`, `epochs` and `max_steps` are replaced.
+        plan: What will be taught; its `lr`, `epochs` and `max_steps` are replaced.
         answers: A model's logits on the tune part.
         objective: Judges them.
         store: Where the outcome is kept.
@@ -50,7 +50,7 @@ def choose_rate(
     Returns:
         The rate, and the objective of every rate tried.
     """
-    optim = lesson.config.optim
+    optim = plan.config.optim
     key = {"kind": "probe", **(key or {})}
     known = store.recall(key) if store is not None else None
     if known is not None:
@@ -58,12 +58,12 @@ def choose_rate(
     objectives: dict[str, float] = {}
     for done, rate in enumerate(optim.probe_rates):
         copy = student.clone()
-        steps = min(optim.probe_steps, lesson.steps)
-        short = replace(lesson, lr=rate, max_steps=steps, epochs=math.ceil(steps / lesson.steps_per_epoch))
+        steps = min(optim.probe_steps, plan.steps)
+        short = replace(plan, lr=rate, max_steps=steps, epochs=math.ceil(steps / plan.steps_per_epoch))
         ended = train(copy, short)
         if not ended.diverged:
             old = student.module.state_dict()
-            copy.module.load_state_dict(end_of_training(lesson.method, old, ended.weights, ended.slow))
+            copy.module.load_state_dict(end_of_training(plan.method, old, ended.weights, ended.slow))
         logits = answers(copy) if not ended.diverged else torch.full((1, 1), math.nan)
         value = objective(logits) if bool(logits.isfinite().all()) else math.inf
         objectives[f"{rate:g}"] = value if math.isfinite(value) else 1e9

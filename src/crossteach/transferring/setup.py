@@ -21,7 +21,7 @@ from .methods import Method, choose_method
 
 
 @dataclass(frozen=True)
-class Setting:
+class TransferSetup:
     """What a transfer is about, opened and checked."""
 
     student: TrainableClassifier
@@ -55,14 +55,14 @@ class Setting:
         return (*frozen, *self.teachers) if self.method.teachers else frozen
 
 
-def open_setting(
+def open_setup(
     student: TrainableClassifier,
     teachers: Sequence[Classifier],
     data: Splits,
     config: TransferConfig,
     store: Store,
     progress: Progress,
-) -> Setting:
+) -> TransferSetup:
     """Check that models, data and method fit together, before anything is trained or written.
 
     Raises:
@@ -100,8 +100,8 @@ def open_setting(
     views = views_of(config.views, data)
     view = try_views(views, data, student)
     found = [_find_features(student, t, view, config.contrast) for t in teachers if method.features is not None]
-    features = found[0] if found else None  # several teachers teach one after the other, each in a setting of its own
-    return Setting(student, tuple(teachers), data, views, config, name, method, store, progress, features, notes)
+    features = found[0] if found else None  # several teachers teach one after the other, each in a setup of its own
+    return TransferSetup(student, tuple(teachers), data, views, config, name, method, store, progress, features, notes)
 
 
 def _require_others(student: Classifier, teachers: Sequence[Classifier]) -> None:
@@ -242,15 +242,15 @@ def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
     return view
 
 
-def describe(setting: Setting) -> dict[str, Any]:
+def describe(setup: TransferSetup) -> dict[str, Any]:
     """Everything that the result depends on."""
     return {
         "command": "transfer",
-        "student": {"spec": setting.student.spec, "fingerprint": setting.student.fingerprint},
-        "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint} for t in setting.teachers],
-        "data": {"spec": setting.data.spec, "fingerprint": setting.data.fingerprint},
-        "method": setting.method_name,
-        "views": setting.views.key,
-        "device": setting.student.device.type,
-        "config": setting.config.to_dict(),
+        "student": {"spec": setup.student.spec, "fingerprint": setup.student.fingerprint},
+        "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint} for t in setup.teachers],
+        "data": {"spec": setup.data.spec, "fingerprint": setup.data.fingerprint},
+        "method": setup.method_name,
+        "views": setup.views.key,
+        "device": setup.student.device.type,
+        "config": setup.config.to_dict(),
     }

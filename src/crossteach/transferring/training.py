@@ -18,7 +18,7 @@ from ..data.prefetch import prefetch
 from ..data.views import ViewBatch, Views
 from ..functional.averaging import SlowWeights, State, interpolate, snapshot
 from ..functional.losses import mixed
-from ..functional.partition import Given
+from ..functional.partition import RuleInputs
 from ..models.features import FeaturePair, Seen, features_of, reading
 from ..types import Progress, Split, TrainableClassifier, no_progress
 from .adapting import adapted, folded, learning
@@ -32,7 +32,7 @@ MCL_TOTAL = 0.6
 
 
 @dataclass
-class Position:
+class TrainingState:
     """Where a training stands: everything that a resumed run needs to go on bit for bit."""
 
     epoch: int = 0
@@ -51,7 +51,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Watch:
+class Monitor:
     """What is measured on the tune part after each epoch, to stop a training that ruins its student."""
 
     what: Literal["accuracy", "agreement"]
@@ -61,7 +61,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingPlan:
     """What is taught to whom: all that a training reads and does not change."""
 
     method: Method
@@ -110,37 +110,37 @@ class Batch:
     """What each tutor, and last the label, has of each target."""
 
 
-def batches(lesson: Lesson, epoch: int, student: TrainableClassifier) -> Iterator[Batch]:
+def batches(plan: TrainingPlan, epoch: int, student: TrainableClassifier) -> Iterator[Batch]:
     """Yield the batches of an epoch in its seeded order, targets chosen, pixels drawn."""
-    order = np.random.default_rng((lesson.config.seed, epoch)).permutation(len(lesson.split))
-    for start in range(0, len(order), lesson.config.optim.batch_size):
-        index = order[start : start + lesson.config.optim.batch_size]
-        view = lesson.views.batch(lesson.split, index, lesson.views.numbers(epoch, len(index)))
-        labels = None if lesson.split.labels is None else torch.from_numpy(lesson.split.labels[index])
+    order = np.random.default_rng((plan.config.seed, epoch)).permutation(len(plan.split))
+    for start in range(0, len(order), plan.config.optim.batch_size):
+        index = order[start : start + plan.config.optim.batch_size]
+        view = plan.views.batch(plan.split, index, plan.views.numbers(epoch, len(index)))
+        labels = None if plan.split.labels is None else torch.from_numpy(plan.split.labels[index])
         targets, shares = None, None
-        if lesson.method.targets is not None:
-            assert lesson.tutors is not None
-            given = Given(lesson.config.partition.margin, lesson.temperatures, view.chance(lesson.config.seed))
-            targets, shares = lesson.method.targets(lesson.tutors.logits(view), labels, given)
+        if plan.method.targets is not None:
+            assert plan.tutors is not None
+            given = RuleInputs(plan.config.partition.margin, plan.temperatures, view.chance(plan.config.seed))
+            targets, shares = plan.method.targets(plan.tutors.logits(view), labels, given)
         view.images(student.preprocess)  # drawn here, so that a prefetching thread does the work
-        if lesson.features is not None:
-            view.images(lesson.features.tutor.preprocess)
+        if plan.features is not None:
+            view.images(plan.features.tutor.preprocess)
         yield Batch(view, labels, targets, shares)
 
 
 def train(
     student: TrainableClassifier,
-    lesson: Lesson,
-    position: Position | None = None,
-    after_epoch: Callable[[Position], None] = lambda position: None,
-    watch: Watch | None = None,
+    plan: TrainingPlan,
+    position: TrainingState | None = None,
+    after_epoch: Callable[[TrainingState], None] = lambda position: None,
+    watch: Monitor | None = None,
     progress: Progress = no_progress,
-) -> Position:
+) -> TrainingState:
     """Train a student in place.
 
     Args:
         student: Its module is changed.
-        lesson: What it is taught.
+        plan: What it is taught.
         position: Where an interrupted training stood; None starts anew.
         after_epoch: Called with the position after each epoch: to keep a checkpoint.
         watch: What is measured after each epoch; None measures nothing.
@@ -149,9 +149,9 @@ def train(
     Returns:
         The last position. `diverged` says why if the training broke off.
     """
-    part, rank = lesson.config.optim.part
-    arguments = (student, lesson, position, after_epoch, watch, progress)
-    with seeded(lesson.config.seed, student.device):
+    part, rank = plan.config.optim.part
+    arguments = (student, plan, position, after_epoch, watch, progress)
+    with seeded(plan.config.seed, student.device):
         if part != "lora":
             with learning(student.module, part, student.n_classes) as weights:
                 return _train(weights, *arguments)
@@ -174,42 +174,42 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 def _train(
     weights: list[nn.Parameter],
     student: TrainableClassifier,
-    lesson: Lesson,
-    position: Position | None,
-    after_epoch: Callable[[Position], None],
-    watch: Watch | None,
+    plan: TrainingPlan,
+    position: TrainingState | None,
+    after_epoch: Callable[[TrainingState], None],
+    watch: Monitor | None,
     progress: Progress,
-) -> Position:
-    optim, device = lesson.config.optim, student.device
-    precision = _precision(lesson.config, device)
-    state = _start(student, lesson, weights, precision)
+) -> TrainingState:
+    optim, device = plan.config.optim, student.device
+    precision = _precision(plan.config, device)
+    state = _start(student, plan, weights, precision)
     optimiser, scaler, slow, contrast = state.optimiser, state.scaler, state.slow, state.contrast
-    old = snapshot(student.module) if lesson.method.alpha < 1 else {}
+    old = snapshot(student.module) if plan.method.alpha < 1 else {}
     began = watch.measure() if watch else None
     if position is None:
-        position = Position(taught=[0.0] * (len(lesson.tutors.names) + 1 if lesson.tutors else 1))
+        position = TrainingState(taught=[0.0] * (len(plan.tutors.names) + 1 if plan.tutors else 1))
     else:
         _restore(position, student.module, state)
-    for epoch in range(position.epoch, lesson.epochs):
+    for epoch in range(position.epoch, plan.epochs):
         started, total = time.perf_counter(), torch.zeros((), device=device)
         taught = torch.zeros(len(position.taught), dtype=torch.double)
-        stream = batches(lesson, epoch, student)
-        threaded = lesson.split.inputs.size is None or device.type != "cpu"
+        stream = batches(plan, epoch, student)
+        threaded = plan.split.inputs.size is None or device.type != "cpu"
         for number, batch in enumerate(prefetch(stream) if threaded else stream):
-            step = epoch * lesson.steps_per_epoch + number
-            if step >= lesson.steps:
+            step = epoch * plan.steps_per_epoch + number
+            if step >= plan.steps:
                 break
             for group in optimiser.param_groups:
-                group["lr"] = lesson.rate(step)
+                group["lr"] = plan.rate(step)
             student.module.train(optim.train_statistics)
             with (
-                _reading_features(student, lesson) as seen,
+                _reading_features(student, plan) as seen,
                 torch.autocast(device.type, precision, enabled=precision != torch.float32),
             ):
                 logits = student.logits(batch.view.images(student.preprocess))
-            loss = _loss(logits.float(), batch, lesson)
+            loss = _loss(logits.float(), batch, plan)
             if contrast is not None:
-                loss = _with_contrast(loss, contrast, seen, batch, lesson)
+                loss = _with_contrast(loss, contrast, seen, batch, plan)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.unscale_(optimiser)
             nn.utils.clip_grad_norm_(state.learning, optim.clip)
@@ -224,7 +224,7 @@ def _train(
             else:
                 taught[-1] += len(batch.view.index)
             if (step + 1) % CHECK_EVERY == 0:
-                progress("training", step + 1, lesson.steps)
+                progress("training", step + 1, plan.steps)
                 if not total.isfinite():
                     break
         student.module.eval()
@@ -233,12 +233,12 @@ def _train(
         if not total.isfinite() or not _finite(student.module):
             position.diverged = f"the loss of epoch {epoch + 1} is not finite"
             return _stopped(position, student.module, slow)
-        measured = _measure(student.module, slow, old, lesson.method, watch)
+        measured = _measure(student.module, slow, old, plan.method, watch)
         position.records.append(
             {
                 "epoch": epoch + 1,
                 "loss": total.item() / (number + 1),
-                "lr": lesson.rate(epoch * lesson.steps_per_epoch),
+                "lr": plan.rate(epoch * plan.steps_per_epoch),
                 **({f"tune_{watch.what}": measured} if watch else {}),
                 "seconds": round(time.perf_counter() - started, 3),
             }
@@ -254,26 +254,26 @@ def _train(
     return position
 
 
-def _loss(logits: Float[Tensor, "n C"], batch: Batch, lesson: Lesson) -> Float[Tensor, ""]:
-    partition = lesson.config.partition
-    weight = lesson.method.kl_weight if partition.kl_weight is None else partition.kl_weight
-    if lesson.method.targets is None:
+def _loss(logits: Float[Tensor, "n C"], batch: Batch, plan: TrainingPlan) -> Float[Tensor, ""]:
+    partition = plan.config.partition
+    weight = plan.method.kl_weight if partition.kl_weight is None else partition.kl_weight
+    if plan.method.targets is None:
         weight = 0.0
     targets = None if batch.targets is None else batch.targets.to(logits.device)
     labels = None if batch.labels is None else batch.labels.to(logits.device)
     return mixed(logits, targets, labels, weight, partition.temperature, partition.top_classes)
 
 
-def _reading_features(student: TrainableClassifier, lesson: Lesson) -> AbstractContextManager[Seen | None]:
-    """Watch the student's features, where the method compares them."""
-    return nullcontext() if lesson.features is None else reading(student.module, lesson.features.student)
+def _reading_features(student: TrainableClassifier, plan: TrainingPlan) -> AbstractContextManager[Seen | None]:
+    """Monitor the student's features, where the method compares them."""
+    return nullcontext() if plan.features is None else reading(student.module, plan.features.student)
 
 
 def _with_contrast(
-    loss: Float[Tensor, ""], contrast: nn.Module, seen: Seen | None, batch: Batch, lesson: Lesson
+    loss: Float[Tensor, ""], contrast: nn.Module, seen: Seen | None, batch: Batch, plan: TrainingPlan
 ) -> Float[Tensor, ""]:
     """Weigh cross-entropy against the loss on features."""
-    pair, weights = lesson.features, lesson.method.features
+    pair, weights = plan.features, plan.method.features
     assert pair is not None and weights is not None and seen is not None and seen.features is not None
     assert batch.labels is not None
     theirs = features_of(pair.tutor, pair.teacher, batch.view.images(pair.tutor.preprocess))
@@ -282,7 +282,7 @@ def _with_contrast(
 
 
 @dataclass(frozen=True)
-class Machinery:
+class Optimisation:
     """What moves the student, and has a state of its own."""
 
     learning: list[nn.Parameter]
@@ -295,15 +295,15 @@ class Machinery:
 
 
 def _start(
-    student: TrainableClassifier, lesson: Lesson, weights: list[nn.Parameter], precision: torch.dtype
-) -> Machinery:
-    optim, device, contrast = lesson.config.optim, student.device, None
-    if lesson.features is not None and lesson.method.features is not None:
-        contrast = lesson.method.features.make(*lesson.features.widths, lesson.config.contrast).to(device)
+    student: TrainableClassifier, plan: TrainingPlan, weights: list[nn.Parameter], precision: torch.dtype
+) -> Optimisation:
+    optim, device, contrast = plan.config.optim, student.device, None
+    if plan.features is not None and plan.method.features is not None:
+        contrast = plan.method.features.make(*plan.features.widths, plan.config.contrast).to(device)
     learning = [*weights, *(contrast.parameters() if contrast is not None else ())]
-    optimiser = torch.optim.SGD(learning, lr=lesson.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    optimiser = torch.optim.SGD(learning, lr=plan.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
-    return Machinery(learning, optimiser, scaler, _slow_weights(student.module, lesson), contrast)
+    return Optimisation(learning, optimiser, scaler, _slow_weights(student.module, plan), contrast)
 
 
 def _precision(config: TransferConfig, device: torch.device) -> torch.dtype:
@@ -315,11 +315,11 @@ def _precision(config: TransferConfig, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
 
 
-def _slow_weights(module: nn.Module, lesson: Lesson) -> SlowWeights | None:
-    if not lesson.method.slow_weights:
+def _slow_weights(module: nn.Module, plan: TrainingPlan) -> SlowWeights | None:
+    if not plan.method.slow_weights:
         return None
-    every, momentum = lesson.config.partition.slow_every, lesson.config.partition.slow_momentum
-    updates = max(1, lesson.steps // every)
+    every, momentum = plan.config.partition.slow_every, plan.config.partition.slow_momentum
+    updates = max(1, plan.steps // every)
     return SlowWeights(module, MCL_TOTAL ** (1 / updates) if momentum is None else momentum, every)
 
 
@@ -334,7 +334,7 @@ def end_of_training(method: Method, old: Mapping[str, Tensor], weights: State, s
 
 
 def _measure(
-    module: nn.Module, slow: SlowWeights | None, old: State, method: Method, watch: Watch | None
+    module: nn.Module, slow: SlowWeights | None, old: State, method: Method, watch: Monitor | None
 ) -> float | None:
     """Measure what would be returned, on a borrowed module."""
     if watch is None:
@@ -348,13 +348,13 @@ def _measure(
     return measured
 
 
-def _stopped(position: Position, module: nn.Module, slow: SlowWeights | None) -> Position:
+def _stopped(position: TrainingState, module: nn.Module, slow: SlowWeights | None) -> TrainingState:
     """Keep the weights as they are at the end, however bad: they are reported, not returned."""
     position.weights, position.slow = snapshot(module), slow.state if slow else None
     return position
 
 
-def _remember(position: Position, module: nn.Module, state: Machinery) -> None:
+def _remember(position: TrainingState, module: nn.Module, state: Optimisation) -> None:
     position.weights = snapshot(module)
     position.optimiser = state.optimiser.state_dict()
     position.scaler = state.scaler.state_dict()
@@ -364,7 +364,7 @@ def _remember(position: Position, module: nn.Module, state: Machinery) -> None:
     position.random = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
-def _restore(position: Position, module: nn.Module, state: Machinery) -> None:
+def _restore(position: TrainingState, module: nn.Module, state: Optimisation) -> None:
     slow = state.slow
     module.load_state_dict(position.weights)
     position.weights = snapshot(module)  # on the module's device again

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossteach.answers.digest import digest, require_same_samples
+from crossteach.answers.compact import compact, require_same_samples
 from crossteach.errors import DataError, LabelSpaceError, MissingLabelsError
 from crossteach.functional.calibration import calibration_error, expected_calibration_error
 from crossteach.types import Predictions
@@ -22,9 +22,9 @@ def predictions(seed, n=40, c=7, labels=True, shift=0, **changes):
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(1, 30), temperature=st.sampled_from([0.5, 1.0, 3.0]))
-def test_a_digest_agrees_with_a_loop(seed, n, temperature):
+def test_compact_predictions_agree_with_a_loop(seed, n, temperature):
     given_ = predictions(seed, n)
-    found = digest(given_, temperature)
+    found = compact(given_, temperature)
     for i, row in enumerate(given_.logits.tolist()):
         label = int(given_.labels[i])
         total = math.fsum(math.exp(z) for z in row)
@@ -40,23 +40,23 @@ def test_a_digest_agrees_with_a_loop(seed, n, temperature):
     assert calibration_error(found.confidence.exp(), found.correct) == pytest.approx(exact, abs=1e-5)
 
 
-def test_many_samples_are_digested_in_parts(monkeypatch):
-    whole = digest(predictions(0, 40), 2.0)
-    monkeypatch.setattr("crossteach.answers.digest.ROWS", 7)
-    parts = digest(predictions(0, 40), 2.0)
+def test_many_samples_are_reduced_in_parts(monkeypatch):
+    whole = compact(predictions(0, 40), 2.0)
+    monkeypatch.setattr("crossteach.answers.compact.ROWS", 7)
+    parts = compact(predictions(0, 40), 2.0)
     for name in ("preds", "confidence", "calibrated", "right", "within_top"):
         assert torch.equal(getattr(whole, name), getattr(parts, name))
 
 
 def test_a_logit_beyond_what_exp_holds_breaks_nothing():
     logits = torch.tensor([[1e4, 0.0], [0.0, -1e4]])
-    found = digest(replace(predictions(0, 2, 2), logits=logits))
+    found = compact(replace(predictions(0, 2, 2), logits=logits))
     assert found.confidence.tolist() == [0.0, 0.0]
     assert found.right.tolist() == [0.0, -1e4]
 
 
 def test_without_labels_there_is_confidence_and_nothing_else():
-    found = digest(predictions(0, labels=False))
+    found = compact(predictions(0, labels=False))
     assert found.right is found.within_top is None
     assert found.confidence.max() <= 0
     with pytest.raises(MissingLabelsError, match="labels"):
@@ -75,5 +75,5 @@ def test_without_labels_there_is_confidence_and_nothing_else():
 )
 def test_answers_to_other_samples_are_refused(other, error, message):
     with pytest.raises(error, match=message):
-        require_same_samples([digest(predictions(1)), digest(predictions(2, **other))])
-    require_same_samples([digest(predictions(1)), digest(predictions(2))])
+        require_same_samples([compact(predictions(1)), compact(predictions(2, **other))])
+    require_same_samples([compact(predictions(1)), compact(predictions(2))])

@@ -1,7 +1,7 @@
 """What comparing models needs of one model's answers: a few numbers a sample instead of a logit for every class.
 
-Thirty models on 50,000 samples of 1000 classes are 6 GB of logits, and 30 MB of digests. Every pair is compared from
-digests alone; only the mean-probability ensemble needs the logits again (`ensembles.py`).
+Thirty models on 50,000 samples of 1000 classes are 6 GB of logits, and 30 MB of compact predictions. Every
+pair is compared from these alone; only the mean-probability ensemble needs the logits again (`ensembles.py`).
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from ..errors import DataError, LabelSpaceError, MissingLabelsError
 from ..types import Predictions
 
 ROWS = 4096
-"""Samples that are digested at once: the work stays in the cache's reach."""
+"""Samples that are reduced at once: the work stays in the cache's reach."""
 TOP = 5
 
 
 @dataclass(frozen=True)
-class Digest:
+class CompactPredictions:
     """One model's answers on one split, a few numbers a sample."""
 
     model: str
@@ -52,7 +52,7 @@ class Digest:
         return 100.0 * self.correct.double().mean().item()
 
 
-def digest(predictions: Predictions, temperature: float = 1.0) -> Digest:
+def compact(predictions: Predictions, temperature: float = 1.0) -> CompactPredictions:
     """Keep what comparisons need of a model's logits.
 
     Args:
@@ -77,7 +77,7 @@ def digest(predictions: Predictions, temperature: float = 1.0) -> Digest:
             calibrated[part] = -(below / temperature).exp_().sum(1).log()
         confidence[part] = -below.exp_().sum(1).log()
     right += confidence
-    return Digest(
+    return CompactPredictions(
         model=predictions.model,
         data_fingerprint=predictions.data_fingerprint,
         n_classes=logits.shape[1],
@@ -90,15 +90,15 @@ def digest(predictions: Predictions, temperature: float = 1.0) -> Digest:
     )
 
 
-def require_same_samples(digests: Sequence[Digest]) -> None:
+def require_same_samples(models: Sequence[CompactPredictions]) -> None:
     """Raise if models answered different samples, the same in another order, or different classes.
 
     Raises:
         DataError: If data, order or labels differ.
         LabelSpaceError: If the number of classes differs.
     """
-    first = digests[0]
-    for other in digests[1:]:
+    first = models[0]
+    for other in models[1:]:
         if other.n_classes != first.n_classes:
             raise LabelSpaceError(
                 f"{first.model} scores {first.n_classes} classes but {other.model} scores {other.n_classes}; "
