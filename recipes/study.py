@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 
 import crossteach
 from crossteach.config import compatible
-from crossteach.data.assemble import stratified_cut
+from crossteach.data.cut import stratified_cut
 from crossteach.files import write_bytes
 from crossteach.transferring.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 from crossteach.types import Split, Splits

@@ -19,7 +19,7 @@ from study import FASHION, FASHION_DATA, GLYPHS
 from torch import Tensor
 
 import crossteach
-from crossteach.data.assemble import tune_and_gate
+from crossteach.data.cut import tune_and_gate
 from crossteach.functional.calibration import fit_temperature
 from crossteach.functional.partition import RuleInputs, calibrated, supervised, targets, unsupervised
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from crossteach.data import load_data
 from crossteach.data.arrays import GLYPHS
-from crossteach.data.assemble import split_fingerprint, stratified_cut
+from crossteach.data.assemble import split_fingerprint
+from crossteach.data.cut import stratified_cut
 from crossteach.errors import CrossteachError, DataError, SpecError
 from crossteach.types import Split
 

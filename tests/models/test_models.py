@@ -6,8 +6,8 @@ from torch import nn
 
 from crossteach import load_model
 from crossteach.errors import CrossteachError, ModelError, SpecError, WeightsError
+from crossteach.models.layers import family_of
 from crossteach.models.scoring import score
-from crossteach.models.torch_classifier import family_of
 
 FACTORIES = """
 import torch

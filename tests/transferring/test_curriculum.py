@@ -6,7 +6,7 @@ import torch
 
 import crossteach
 from crossteach.cli import main
-from crossteach.data.assemble import tune_and_gate
+from crossteach.data.cut import tune_and_gate
 from crossteach.errors import ConfigError, MissingLabelsError, ModelError
 from crossteach.functional.averaging import average, interpolate, snapshot
 from crossteach.transferring import curriculum

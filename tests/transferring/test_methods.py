@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import crossteach.transferring.lesson
 from crossteach import Store, TransferConfig, load_data, load_model, transfer, with_settings
 from crossteach.cli import app
-from crossteach.data.assemble import tune_and_gate
+from crossteach.data.cut import tune_and_gate
 from crossteach.data.views import Views, augmentation, uniforms
 from crossteach.errors import ConfigError, MissingLabelsError, ModelError
 from crossteach.models import random_copy

@@ -29,7 +29,8 @@ from ..data import load_data
 from ..data.pixels import prepare
 from ..data.views import Views, augmentation
 from ..functional.averaging import snapshot
-from ..models.torch_classifier import TorchClassifier, from_pretrained_cfg
+from ..models.preprocess import from_pretrained_cfg
+from ..models.torch_classifier import TorchClassifier
 from ..models.weights import fit_weights, read_weights, write_weights
 from ..types import Splits
 from . import zoo

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..types import TrainableClassifier
+from .layers import find_head
 from .scoring import evaluation_mode
 
 AUTO = "auto"
@@ -91,13 +92,6 @@ def find_layer(classifier: TrainableClassifier, name: str, setting: str) -> Laye
     raise ModelError(
         f"the features of {classifier.spec!r} cannot be found: {problem}; {_one_of(classifier.module, setting)}"
     )
-
-
-def find_head(module: nn.Module, n_classes: int) -> nn.Module | None:
-    """Return the last layer whose weight has a row for each class, if there is one."""
-    weighted = ((m, getattr(m, "weight", None)) for m in module.modules())
-    heads = [m for m, w in weighted if isinstance(w, nn.Parameter) and w.ndim > 1 and w.shape[0] == n_classes]
-    return heads[-1] if heads else None
 
 
 def _one_of(module: nn.Module, setting: str) -> str:

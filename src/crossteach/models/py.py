@@ -13,14 +13,8 @@ from torch import nn
 from ..errors import ModelError, SpecError, first_line
 from ..specs import Spec, literal
 from ..types import Preprocess
-from .torch_classifier import (
-    PREPROCESS_OPTIONS,
-    TorchClassifier,
-    count_classes,
-    from_pretrained_cfg,
-    read_preprocess,
-    source_of,
-)
+from .preprocess import PREPROCESS_OPTIONS, from_pretrained_cfg, read_preprocess
+from .torch_classifier import TorchClassifier, count_classes, source_of
 from .weights import fit_weights, read_weights
 
 DEMO = Path(__file__).parent.parent / "demo"

@@ -7,7 +7,8 @@ from ..errors import ModelError
 from ..specs import Spec
 from ..types import Preprocess
 from . import py, timm
-from .torch_classifier import ARCHITECTURE, PREPROCESS_OPTIONS, TorchClassifier, read_preprocess, source_of
+from .preprocess import PREPROCESS_OPTIONS, read_preprocess
+from .torch_classifier import ARCHITECTURE, TorchClassifier, source_of
 from .weights import fit_weights, read_weights
 
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from ..errors import MissingExtraError, ModelError, SpecError, first_line
 from ..specs import Spec, literal
-from .torch_classifier import PREPROCESS_OPTIONS, TorchClassifier, count_classes, from_pretrained_cfg, read_preprocess
+from .preprocess import PREPROCESS_OPTIONS, from_pretrained_cfg, read_preprocess
+from .torch_classifier import TorchClassifier, count_classes
 from .weights import fit_weights, read_weights
 
 

@@ -19,7 +19,7 @@ from ..answers.check import require_channels, require_label_space, require_test_
 from ..answers.compact import CompactPredictions, compact, require_same_samples
 from ..answers.prediction import images_per_second, predict, stored_blocks
 from ..answers.store import Store
-from ..data.assemble import stratified_sample
+from ..data.cut import stratified_sample
 from ..errors import ConfigError
 from ..functional.calibration import calibration_error, fit_temperature
 from ..functional.ensembles import EnsembleAccuracies, ensemble_accuracies

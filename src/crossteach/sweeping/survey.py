@@ -22,7 +22,7 @@ from ..answers.store import Store
 from ..answers.tutors import count_missing
 from ..config import PROCEDURE, ContrastConfig, PartitionConfig, TransferConfig, ViewsConfig, changed
 from ..data import load_data, split_fingerprint
-from ..data.assemble import TUNE_SHARE, stratified_sample
+from ..data.cut import TUNE_SHARE, stratified_sample
 from ..data.drawn import ROOM
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, ModelError, first_line

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import MissingExtraError, ModelError
 from ..functional.averaging import State, snapshot
-from ..models.features import find_head
+from ..models.layers import find_head
 
 ADAPTER = "crossteach"
 """Name of the adapters while they are there."""

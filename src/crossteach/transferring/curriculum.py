@@ -16,7 +16,7 @@ from ..answers.compact import compact
 from ..answers.prediction import predict, score_split
 from ..answers.store import Store
 from ..config import CurriculumConfig, TransferConfig
-from ..data.assemble import tune_and_gate
+from ..data.cut import tune_and_gate
 from ..errors import MissingLabelsError
 from ..functional.averaging import State, average, snapshot
 from ..runs import RunFolder, open_run

@@ -12,7 +12,8 @@ from ..answers.prediction import predict, score_split
 from ..answers.store import Store
 from ..answers.tutors import LiveTutors, Tutors, fill_store
 from ..config import TransferConfig
-from ..data.assemble import split_fingerprint, tune_and_gate
+from ..data.assemble import split_fingerprint
+from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
 from ..functional.partition import RuleInputs
 from ..models import load_model

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from ..answers.prediction import predict, score_split
-from ..data.assemble import stratified_sample
+from ..data.cut import stratified_sample
 from ..data.pixels import prepare
 from ..functional.averaging import State, interpolate, snapshot
 from ..types import Predictions, Split, TrainableClassifier
