@@ -282,7 +282,7 @@ def _differing(settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix:
     return found
 
 
-PROCEDURE = 3
+PROCEDURE = 4
 """Raised when defaults or rules change what a run of the same settings computes: sweeps then do their jobs anew."""
 
 COMPAT: dict[str, tuple[str, ...]] = {

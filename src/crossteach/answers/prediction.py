@@ -78,6 +78,11 @@ def open_table(classifier: Classifier, split: Split, store: Store) -> LogitTable
     return store.table(_key(classifier, split), len(split), classifier.n_classes, "float32")
 
 
+def discard_predictions(classifier: Classifier, split: Split, store: Store) -> None:
+    """Remove a model's answers on a split from the store, if they are there."""
+    store.remove(_key(classifier, split), len(split), classifier.n_classes, "float32")
+
+
 def _key(classifier: Classifier, split: Split) -> dict[str, str]:
     return {"kind": "predictions", **provenance(classifier, split_fingerprint(split))}
 

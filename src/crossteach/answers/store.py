@@ -108,6 +108,14 @@ class Store:
         _, folder = self._described(key, rows, classes, dtype)
         return int(LogitTable(folder).done.sum()) if self._is_whole(folder, rows, classes, dtype) else 0
 
+    def remove(self, key: dict[str, Any], rows: int, classes: int, dtype: str) -> None:
+        """Remove the table of a key, if there is one. Its manifest goes first: without it a table counts as missing."""
+        _, folder = self._described(key, rows, classes, dtype)
+        if folder.is_dir():
+            with writing(folder):
+                (folder / "manifest.json").unlink(missing_ok=True)
+                shutil.rmtree(folder)
+
     def remember(self, key: dict[str, Any], fact: dict[str, Any]) -> None:
         """Keep a small fact under a key."""
         folder = make_folder(self._folder(key))

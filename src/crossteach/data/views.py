@@ -225,6 +225,15 @@ class Views:
         number = self.first + epoch
         return np.full(n, number % self.count if self.count else number, dtype=np.int64)
 
+    def shown(self, epochs: int) -> tuple[int, ...]:
+        """Return the numbers of the views that so many epochs show, ascending; all views are kept, so count is not 0.
+
+        Example:
+            >>> Views(0, 4, augmentation("none"), first=3).shown(2)
+            (0, 3)
+        """
+        return tuple(sorted({(self.first + epoch) % self.count for epoch in range(min(epochs, self.count))}))
+
 
 def views_of(config: ViewsConfig, data: Splits) -> Views:
     """Return the views that a transfer with these settings shows of this data.

@@ -8,7 +8,7 @@ from ..config import TransferConfig, with_settings
 from ..data import load_data
 from ..models import load_model
 from ..scouting.folder import open_scout
-from ..transferring.lesson import transfer
+from ..transferring.curriculum import transfer
 from ..types import Progress
 
 MODELS = ("mlp", "mixer", "resnet", "convnet")

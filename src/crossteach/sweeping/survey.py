@@ -29,8 +29,9 @@ from ..errors import ConfigError, CrossteachError, ModelError, first_line
 from ..models import TorchClassifier, load_model
 from ..models.scoring import CHUNK, provenance, score
 from ..transferring.methods import METHODS, choose_method
+from ..transferring.plan import TrainingPlan
 from ..transferring.setup import find_side, open_setup, try_views
-from ..transferring.training import TrainingPlan, train
+from ..transferring.training import train
 from ..types import Progress, Splits, no_progress
 from .plan import Job, Plan
 

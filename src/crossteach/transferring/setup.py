@@ -1,15 +1,17 @@
 """What a transfer is about, opened and checked."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from ..answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from ..answers.prediction import predict
 from ..answers.store import Store
-from ..config import ContrastConfig, TransferConfig
+from ..config import PROCEDURE, ContrastConfig, TransferConfig
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
 from ..models import random_copy
@@ -35,7 +37,10 @@ class TransferSetup:
     progress: Progress
     features: FeaturePair | None = None
     """Where the features are that the method compares, if it does."""
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    """What the user should know of models and data."""
+    started: float = 0.0
+    """When it was opened: `time.perf_counter()`."""
 
     @property
     def tutor_names(self) -> tuple[str, ...]:
@@ -71,6 +76,7 @@ def open_setup(
         ConfigError: If the method is unknown, needs a teacher and has none, or is given the student as a teacher.
         ModelError: If the student answers like chance.
     """
+    started = time.perf_counter()
     name, method = choose_method(config.method, data.train.labels is not None)
     if method.teachers and not teachers:
         raise ConfigError(
@@ -91,7 +97,7 @@ def open_setup(
     _require_others(student, teachers)
     _require_order(data, config, len(teachers))
     teachers = [_with_random_weights(t) for t in teachers] if method.random_teachers else teachers
-    notes = [*data.notes, *(note for c in (student, *teachers) for note in getattr(c, "notes", ()))]
+    notes = (*data.notes, *(note for c in (student, *teachers) for note in getattr(c, "notes", ())))
     if not config.force:
         require_better_than_chance(predict(student, data.selection, store, progress), student.spec)
     if not any(p.requires_grad for p in student.module.parameters()):
@@ -101,7 +107,9 @@ def open_setup(
     view = try_views(views, data, student)
     found = [_find_features(student, t, view, config.contrast) for t in teachers if method.features is not None]
     features = found[0] if found else None  # several teachers teach one after the other, each in a setup of its own
-    return TransferSetup(student, tuple(teachers), data, views, config, name, method, store, progress, features, notes)
+    return TransferSetup(
+        student, tuple(teachers), data, views, config, name, method, store, progress, features, notes, started
+    )
 
 
 def _require_others(student: Classifier, teachers: Sequence[Classifier]) -> None:
@@ -227,7 +235,7 @@ def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
     index = np.arange(min(2, len(data.train)))
     try:
         view = replace(views.batch(data.train, index, np.zeros(len(index), np.int64)), keep=False)
-        drawn = view.images(model.preprocess)
+        drawn, again = view.images(model.preprocess), replace(view, _drawn={}).images(model.preprocess)
     except CrossteachError:
         raise
     except Exception as error:  # the user's code may raise anything
@@ -239,6 +247,11 @@ def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
             f"the augmentation {views.augmentation.name} must return images like those it was given, "
             f"{list(expected)}, finite; it returned {list(drawn.shape)}"
         )
+    if not torch.equal(drawn, again):
+        raise ConfigError(
+            f"the augmentation {views.augmentation.name} gave two different results for one batch; it must draw no "
+            "random numbers of its own, but use the uniform numbers that it is given"
+        )
     return view
 
 
@@ -246,6 +259,7 @@ def describe(setup: TransferSetup) -> dict[str, Any]:
     """Everything that the result depends on."""
     return {
         "command": "transfer",
+        "procedure": PROCEDURE,
         "student": {"spec": setup.student.spec, "fingerprint": setup.student.fingerprint},
         "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint} for t in setup.teachers],
         "data": {"spec": setup.data.spec, "fingerprint": setup.data.fingerprint},
