@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .sweeping import sweep_status as sweep_status
     from .transferring.curriculum import transfer as transfer
     from .transferring.lesson import TransferResult as TransferResult
+    from .transferring.loss import TransferLoss as TransferLoss
     from .transferring.methods import METHODS as METHODS
     from .types import Classifier as Classifier
     from .types import Predictions as Predictions
@@ -74,6 +75,7 @@ _HOME = {
     "plan_cost": "sweeping",
     "sweep": "sweeping",
     "TransferResult": "transferring.lesson",
+    "TransferLoss": "transferring.loss",
     "transfer": "transferring.curriculum",
     "Classifier": "types",
     "Predictions": "types",

@@ -12,6 +12,7 @@ from ..data.assemble import split_fingerprint
 from ..data.views import plain_images
 from ..models.scoring import CHUNK, evaluation_mode, provenance, score
 from ..types import Classifier, Predictions, Progress, Split, no_progress
+from .arguments import require_classifier, require_split
 from .store import LogitTable, Store
 
 FLUSH_EVERY = 32
@@ -41,6 +42,8 @@ def predict(
     Raises:
         ModelError: If the model answers NaN or infinity.
     """
+    require_classifier(classifier, "the model")
+    require_split(split)
     count, what = len(split), f"{classifier.name} on {split.name}"
     key = _key(classifier, split)
     table = None if store is None else store.table(key, count, classifier.n_classes, "float32")

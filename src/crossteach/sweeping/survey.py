@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..answers.arguments import require_distinct
 from ..answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from ..answers.prediction import predict
 from ..answers.store import Store
@@ -97,9 +98,7 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
             (j.config.contrast, j.config.views): None for j in jobs if spec in j.teachers and _reads_features(j, data)
         }
         found = _open(spec, list(lessons), list(teaching), asked.get(spec, []), data, store, device)
-        same = next((m for m in models.values() if m.fingerprint == found.fingerprint), None)
-        if same is not None:
-            raise ConfigError(f"{spec!r} is the same model as {same.spec!r}; name it once")
+        require_distinct((m.spec, m.fingerprint) for m in (*models.values(), found))
         models[spec] = found
         progress("models opened", done + 1, len(plan.models))
     most = max(m.memory for m in models.values())

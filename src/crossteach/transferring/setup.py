@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ..answers.arguments import require_classifier, require_distinct, require_splits
 from ..answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from ..answers.prediction import predict
 from ..answers.store import Store
@@ -77,6 +78,12 @@ def open_setup(
         ModelError: If the student answers like chance.
     """
     started = time.perf_counter()
+    require_splits(data)
+    require_classifier(student, "the student", trainable=True)
+    if not isinstance(teachers, Sequence):
+        raise ConfigError(f"teachers must be a list of classifiers, as in [teacher], not {type(teachers).__name__}")
+    for number, teacher in enumerate(teachers, 1):
+        require_classifier(teacher, f"teacher {number}")
     name, method = choose_method(config.method, data.train.labels is not None)
     if method.teachers and not teachers:
         raise ConfigError(
@@ -86,10 +93,11 @@ def open_setup(
     _require_settings_that_fit(name, method, at_once, len(data.classes), config)
     if method.calibrated and data.selection.labels is None:
         raise MissingLabelsError(
-            f"method {name!r} fits temperatures to labels of the selection split, which has none; "
+            f"method {name!r} fits temperatures to labels of {_selection(data)}, which has none; "
             "use kl+dp-unsupervised, or give labels"
         )
     _require_labels_for_the_gate(data, config)
+    _require_batches(data, config)
     require_test_labels(data)
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
@@ -113,12 +121,10 @@ def open_setup(
 
 
 def _require_others(student: Classifier, teachers: Sequence[Classifier]) -> None:
-    own, seen = student.fingerprint, dict[str, str]()
-    for teacher in teachers:
-        fingerprint = teacher.fingerprint
-        if fingerprint in seen:
-            raise ConfigError(f"teacher {teacher.spec!r} is the same model as {seen[fingerprint]!r}; name it once")
-        seen[fingerprint] = teacher.spec
+    known = [(teacher.spec, teacher.fingerprint) for teacher in teachers]
+    require_distinct(known)
+    own = student.fingerprint
+    for teacher, (_, fingerprint) in zip(teachers, known, strict=True):
         if fingerprint == own:
             raise ConfigError(
                 f"the teacher {teacher.spec!r} is the student itself (same weights, same answers), and knows nothing "
@@ -152,8 +158,22 @@ def _require_order(data: Splits, config: TransferConfig, n_teachers: int) -> Non
     wanted = config.curriculum.order == "sequential" and config.curriculum.sequence != "given"
     if wanted and data.selection.labels is None:
         raise MissingLabelsError(
-            f"curriculum.sequence={config.curriculum.sequence} needs labels on the selection split, which has none; "
+            f"curriculum.sequence={config.curriculum.sequence} needs labels on {_selection(data)}, which has none; "
             "use given"
+        )
+
+
+def _selection(data: Splits) -> str:
+    """Name what decides: a user who gave no selection split does not know of one."""
+    return "the part of train that is set aside to decide" if data.selection_seen else "the selection split"
+
+
+def _require_batches(data: Splits, config: TransferConfig) -> None:
+    """Raise ConfigError if batch norm in train mode would be given a single sample."""
+    if config.optim.train_statistics and min(config.optim.batch_size, len(data.train)) < 2:
+        raise ConfigError(
+            "optim.train_statistics=true normalises by each batch, which needs two samples or more; "
+            f"there are {len(data.train)} in train, and optim.batch_size is {config.optim.batch_size}"
         )
 
 
@@ -163,7 +183,7 @@ def _require_labels_for_the_gate(data: Splits, config: TransferConfig) -> None:
         asked.append(f"gate.class_max_loss={config.gate.class_max_loss:g}")
     if asked and data.selection.labels is None:
         raise MissingLabelsError(
-            f"{' and '.join(asked)} must count right answers by class, and the selection split has no labels; "
+            f"{' and '.join(asked)} must count right answers by class, and {_selection(data)} has no labels; "
             "give labels, or drop it: the verdict is then 'unverified', with the evidence that needs none"
         )
 
