@@ -1,4 +1,4 @@
-"""(c) The full method on a pair with known complementary knowledge, against the controls.
+"""The full method against the controls, on a pair of models that is known to have something to teach.
 
     python recipes/against_controls.py [--student SPEC --teacher SPEC --data SPEC --out DIR]
 

@@ -1,4 +1,4 @@
-"""(a) Plain distillation between two pretrained models of different architecture, and what it forgets.
+"""Plain distillation between two pretrained models of different architecture, and what it forgets.
 
     python recipes/forgetting.py [--student SPEC --teacher SPEC --data SPEC --out DIR]
 
