@@ -3,8 +3,8 @@
     python recipes/who_teaches.py [--data SPEC] [MODEL ...]
 
 For every ordered pair, on views of the transfer set, it prints: the share of samples given to the teacher, how often
-the teacher is right there, how often the frozen student would have been, and the accuracy of all targets. It does so for
-three partitions: by the right class (supervised), by confidence (unsupervised), and at random with the share of the
+the teacher is right there, how often the frozen student would have been, and the accuracy of all targets. It does so
+for three partitions: by the right class (supervised), by confidence (unsupervised), and at random with the share of the
 second.
 
 Expected (the demo's four models, 2026-11-23): yes. Where the unsupervised rule gives the resnet's samples to the
