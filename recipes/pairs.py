@@ -3,7 +3,7 @@
     python recipes/pairs.py demo:mlp demo:mixer demo:resnet demo:convnet --data glyphs --out runs/pairs
 
 Each run keeps its folder, so an interrupted study goes on where it stopped. For more than a few models take `crossteach
-sweep`; docs/study.md holds the result for twelve. Deltas are in points on the test split; intervals are a two-way
+sweep`; docs/study.md has the result for twelve. Deltas are in points on the test split. Intervals come from a two-way
 bootstrap over students and teachers.
 """
 

@@ -4,8 +4,8 @@
     python recipes/tables.py runs/study/study.parquet         # the tables of what has been run so far
 
 Each part is a plan for `crossteach sweep` in a folder of its own: what is whole is not run again.
-After each part all rows are gathered in OUT/study.parquet. The parts that were run, and what they say, stand in
-docs/study.md; their rows in benchmarks/.
+After each part all rows are gathered in OUT/study.parquet. docs/study.md tells in ten minutes what was found,
+docs/study/record.md in full. The rows of 2026-11-24 are in benchmarks/.
 """
 
 import argparse
