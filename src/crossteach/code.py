@@ -111,7 +111,7 @@ def _run(path: Path, text: str) -> ModuleType:
     name = "crossteach_user_" + hashlib.blake2b(f"{place}\0{text}".encode(), digest_size=8).hexdigest()
     if name not in sys.modules:
         module = ModuleType(name)
-        module.__file__ = str(place)
+        module.__file__, module.__package__ = str(place), ""
         setattr(module, TEXT, text)
         sys.modules[name] = module  # dataclasses and pickles of the user's module look it up there
         try:
