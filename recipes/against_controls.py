@@ -24,7 +24,7 @@ parser.add_argument("--set", action="append", default=[], dest="settings", metav
 arguments = parser.parse_args()
 
 data = crossteach.load_data(arguments.data)
-student, teacher = crossteach.load_model(arguments.student), crossteach.load_model(arguments.teacher)
+student, teacher = (crossteach.load_model(spec, like=data) for spec in (arguments.student, arguments.teacher))
 known = crossteach.flips(crossteach.predict(student, data.test), crossteach.predict(teacher, data.test))
 print(f"{known.complementary_knowledge:.2f}% of the test samples: {teacher.name} right, {student.name} wrong\n")
 print("| method | before | after | Δ returned | verdict | Δ ungated | 95% | gain | loss | transfer rate |")

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     arguments = parser.parse_args()
     data = crossteach.load_data(arguments.data)
-    models = [crossteach.load_model(spec) for spec in arguments.models]
+    models = [crossteach.load_model(spec, like=data) for spec in arguments.models]
     found = crossteach.scout(models, data, controls=True, ensembles=False)
     pictures = crossteach.scout(models, data, embeddings=mean_images(data), ensembles=False)
     table = list(rows(found, pictures))

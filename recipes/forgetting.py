@@ -20,7 +20,7 @@ parser.add_argument("--set", action="append", default=[], dest="settings", metav
 arguments = parser.parse_args()
 
 data = crossteach.load_data(arguments.data)
-student, teacher = crossteach.load_model(arguments.student), crossteach.load_model(arguments.teacher)
+student, teacher = (crossteach.load_model(spec, like=data) for spec in (arguments.student, arguments.teacher))
 config = crossteach.with_settings(crossteach.TransferConfig(), ["method=kl", *arguments.settings])
 summary = crossteach.transfer(student, [teacher], data, arguments.out, config).summary
 

@@ -59,9 +59,10 @@ def run(job: Job) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     config = crossteach.with_settings(crossteach.TransferConfig(), [f"method={job.method}", *job.settings])
-    student = crossteach.load_model(job.student)
-    teachers = [crossteach.load_model(job.teacher)] if job.teacher else []
-    result = crossteach.transfer(student, teachers, crossteach.load_data(job.data), job.out, config)
+    data = crossteach.load_data(job.data)
+    student = crossteach.load_model(job.student, like=data)
+    teachers = [crossteach.load_model(job.teacher, like=data)] if job.teacher else []
+    result = crossteach.transfer(student, teachers, data, job.out, config)
     return {**result.summary, "student": job.student, "teacher": job.teacher}
 
 

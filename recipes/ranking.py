@@ -34,7 +34,7 @@ def read(path: Path, part: str) -> list[dict[str, Any]]:
 def candidates(specs: list[str], data: str) -> dict[tuple[str, str], dict[str, float]]:
     """Return what each candidate says of every ordered pair: all from the selection split but the teacher's gap."""
     splits = crossteach.load_data(data)
-    models = [crossteach.load_model(spec) for spec in specs]
+    models = [crossteach.load_model(spec, like=splits) for spec in specs]
     found = crossteach.scout(models, splits, embeddings="none", ensembles=False)
     held_out = dict(zip(specs, found.answers.selection, strict=True))
     names = dict(zip((d.model for d in found.answers.test), specs, strict=True))

@@ -23,6 +23,7 @@ import crossteach
 from crossteach.config import compatible
 from crossteach.data.cut import stratified_cut
 from crossteach.files import write_bytes
+from crossteach.specs import escape
 from crossteach.transferring.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 from crossteach.types import Split, Splits
 
@@ -192,7 +193,7 @@ def elsewhere(folder: Path, rows: list[dict[str, Any]], test: Split) -> None:
         spec = row["student"]
         if spec not in before:
             before[spec] = crossteach.predict(crossteach.load_model(spec), test).accuracy
-        after = crossteach.load_model(f"run:{folder / 'jobs' / row['job']}")
+        after = crossteach.load_model(f"run:{escape(folder / 'jobs' / row['job'])}")
         row["delta_elsewhere"] = crossteach.predict(after, test).accuracy - before[spec]
 
 

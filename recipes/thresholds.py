@@ -55,7 +55,7 @@ def main() -> None:
     specs = arguments.models or list((FASHION if fashion else GLYPHS).values())
     data = crossteach.load_data(FASHION_DATA if fashion else arguments.data)
     tune, gate = tune_and_gate(data.selection)
-    models = [crossteach.load_model(spec) for spec in specs]
+    models = [crossteach.load_model(spec, like=data) for spec in specs]
     tuned = [crossteach.predict(model, tune) for model in models]
     heat = [fit_temperature(p.logits, torch.from_numpy(tune.labels)) for p in tuned]
     answers = [crossteach.predict(model, gate).logits for model in models]

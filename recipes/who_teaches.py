@@ -30,7 +30,7 @@ parser.add_argument("--data", default="glyphs")
 arguments = parser.parse_args()
 
 data = crossteach.load_data(arguments.data)
-models = [crossteach.load_model(spec) for spec in arguments.models]
+models = [crossteach.load_model(spec, like=data) for spec in arguments.models]
 views = Views(seed=0, count=1, augmentation=augmentation(data.augmentation))
 batch = views.batch(data.train, torch.arange(len(data.train)).numpy(), torch.zeros(len(data.train), dtype=int).numpy())
 answers = fill_store(models, data.train, views, crossteach.Store()).logits(batch)

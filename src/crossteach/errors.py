@@ -6,6 +6,7 @@ CrossteachError
 ├── ModelError            a model that cannot be built or used
 │   ├── WeightsError      weights that are missing, unsafe, not finite or for another architecture
 │   └── LabelSpaceError   models and data that do not score the same classes
+├── TrustError            code that is not the user's own, and that the user has not vouched for
 ├── DataError             data that cannot be read or do not fit together
 │   └── MissingLabelsError    a step needs labels that the data do not have
 ├── ConfigError           a setting outside its range
@@ -39,6 +40,10 @@ class WeightsError(ModelError):
 
 class LabelSpaceError(ModelError):
     """Models and data that do not score the same classes."""
+
+
+class TrustError(CrossteachError):
+    """Code that is not the user's own, and that the user has not vouched for."""
 
 
 class DataError(CrossteachError):

@@ -2,12 +2,22 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .errors import WriteError
+
+
+def default_folder() -> Path:
+    """Return `$CROSSTEACH_STORE`, or the folder for caches of this system."""
+    if given := os.environ.get("CROSSTEACH_STORE"):
+        return Path(given)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "crossteach"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossteach"
 
 
 @contextmanager

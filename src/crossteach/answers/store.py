@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -17,18 +16,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ..errors import StoreError
+from ..files import default_folder as default_folder
 from ..files import make_folder, write_json, writing
 
 FORMAT = 1
-
-
-def default_folder() -> Path:
-    """Return `$CROSSTEACH_STORE`, or the folder for caches of this system."""
-    if given := os.environ.get("CROSSTEACH_STORE"):
-        return Path(given)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "crossteach"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossteach"
 
 
 class LogitTable:

@@ -2,10 +2,8 @@
 
 import copy
 import hashlib
-import inspect
 import json
 import math
-import re
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +14,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..data.pixels import prepare
-from ..errors import ModelError, first_line
-from ..files import make_folder, write_bytes, write_json
+from ..errors import ModelError
 from ..types import Family, Preprocess
+from . import saving
+from .extra_state import extra_bytes
 from .layers import family_of
-from .weights import write_weights
-
-ARCHITECTURE = "architecture.py"
-"""The copy of a factory's source that is saved with its weights, so that the original may move or change."""
-
-RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.", re.MULTILINE)
-"""What makes a source file unfit for a copy."""
+from .weights import tensors
 
 FIXED_INPUTS = 8
 """How many fixed inputs a fingerprint answers."""
@@ -42,11 +35,13 @@ class TorchClassifier:
     preprocess: Preprocess
     n_classes: int
     architecture: dict[str, Any]
-    """What `run:` needs to build the module again: source, factory, arguments."""
+    """What `run:` needs to build the module again: source, factory, arguments; empty for a caller's own module."""
     classes: tuple[str, ...] | None = None
     source: str = ""
     """The code that builds the module, where it is a file of the user's."""
     notes: tuple[str, ...] = ()
+    shape: tuple[int, int, int] | None = None
+    """Channels, height and width of an image that the module is known to answer, whatever data it is opened for."""
 
     def __post_init__(self) -> None:
         self.module.eval()
@@ -79,13 +74,13 @@ class TorchClassifier:
     def fingerprint(self) -> str:
         """Hash of weights, preprocessing, code and the answers on eight fixed inputs."""
         hashed = hashlib.blake2b(digest_size=16)
-        for name, value in sorted(self.module.state_dict().items()):
+        for name, value in sorted(tensors(self.module.state_dict()).items()):
             hashed.update(f"{name}{value.dtype}{list(value.shape)}".encode())
             hashed.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         built = {key: value for key, value in self.architecture.items() if key != "where"}  # its source is hashed
         described = {"preprocess": asdict(self.preprocess), "architecture": built}
         hashed.update(json.dumps(described, sort_keys=True, default=str).encode())
-        hashed.update(self.source.encode())
+        hashed.update(self.source.encode() + extra_bytes(self.module))
         hashed.update(self._answers.encode())
         return hashed.hexdigest()
 
@@ -93,8 +88,8 @@ class TorchClassifier:
     @torch.no_grad()
     def _answers(self) -> str:
         """Classes and spreads on fixed inputs, coarse enough to be the same on every machine."""
-        height, width = self.preprocess.size or (32, 32)
-        channels = self.preprocess.channels or len(self.preprocess.mean)
+        known = self.shape or (len(self.preprocess.mean), 32, 32)
+        channels, (height, width) = self.preprocess.channels or known[0], self.preprocess.size or known[1:]
         inputs = torch.rand(FIXED_INPUTS, channels, height, width, generator=torch.Generator().manual_seed(0))
         was_training = [m for m in self.module.modules() if m.training]
         self.module.eval()
@@ -116,59 +111,8 @@ class TorchClassifier:
 
     def save(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `model.json`, so that `run:FOLDER` opens them again."""
-        target = make_folder(Path(folder))
-        write_weights(self.module, target / "model.safetensors")
-        description = {
-            "name": self.name,
-            "n_classes": self.n_classes,
-            "classes": self.classes,
-            "preprocess": asdict(self.preprocess),
-            "architecture": self.architecture,
-        }
-        write_json(target / "model.json", description)
-        if self.source and not RELATIVE_IMPORT.search(self.source):
-            write_bytes(target / ARCHITECTURE, self.source.encode())
+        saving.save(self, Path(folder))
 
     def loading_code(self) -> str:
         """Return Python that loads the saved weights without crossteach."""
-        built = self.architecture
-        arguments = ", ".join(f"{key}={value!r}" for key, value in built["arguments"].items())
-        if built["source"] == "timm":
-            lines = ["import timm", f"module = timm.create_model({built['name']!r}, {arguments})".replace(", )", ")")]
-        else:
-            copied = self.source and not RELATIVE_IMPORT.search(self.source)
-            where = Path(ARCHITECTURE if copied else built["where"]).stem
-            lines = [f"from {where} import {built['factory']}", f"module = {built['factory']}({arguments})"]
-        load = 'module.load_state_dict(safetensors.torch.load_file("model.safetensors"))'
-        return "\n".join(["import safetensors.torch", *lines, load])
-
-
-def count_classes(module: nn.Module, preprocess: Preprocess, channels: int, spec: str) -> int:
-    """Ask a module how many classes it scores, by showing it one image.
-
-    Raises:
-        ModelError: If it does not accept the image or does not answer [N, C].
-    """
-    height, width = preprocess.size or (32, 32)
-    blank = torch.zeros(1, preprocess.channels or channels, height, width)
-    module.eval()
-    try:
-        with torch.no_grad():
-            scores = module(prepare(blank, preprocess))
-    except Exception as error:  # the user's code may raise anything
-        raise ModelError(
-            f"{spec!r} does not accept an image of {list(blank.shape[1:])} ({first_line(error)}); "
-            "give ?channels= and ?size= as the model wants them"
-        ) from error
-    if not isinstance(scores, Tensor) or scores.ndim != 2:
-        shape = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ModelError(f"{spec!r} must answer logits [N, C] but answers {shape}")
-    return int(scores.shape[1])
-
-
-def source_of(builder: Any) -> str:
-    """Return the source of a factory's module: changed code is another model."""
-    try:
-        return inspect.getsource(inspect.getmodule(builder) or builder)
-    except (OSError, TypeError):
-        return ""
+        return saving.loading_code(self)

@@ -97,7 +97,8 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
         teaching = {
             (j.config.contrast, j.config.views): None for j in jobs if spec in j.teachers and _reads_features(j, data)
         }
-        found = _open(spec, list(lessons), list(teaching), asked.get(spec, []), data, store, device)
+        model = load_model(spec, plan.trust, data).to(device)
+        found = _open(model, list(lessons), list(teaching), asked.get(spec, []), data, store)
         require_distinct((m.spec, m.fingerprint) for m in (*models.values(), found))
         models[spec] = found
         progress("models opened", done + 1, len(plan.models))
@@ -126,15 +127,13 @@ def _reads_features(job: Job, data: Splits) -> bool:
 
 
 def _open(
-    spec: str,
+    model: TorchClassifier,
     lessons: Sequence[tuple[TransferConfig, int]],
     teaching: Sequence[tuple[ContrastConfig, ViewsConfig]],
     asked: Sequence[ViewsConfig],
     data: Splits,
     store: Store,
-    device: str,
 ) -> ModelFacts:
-    model = load_model(spec).to(device)
     require_label_space(model, data)
     require_channels(model, data)
     for config, teachers in lessons:
@@ -149,7 +148,7 @@ def _open(
     first = lessons[0][0] if lessons else None
     timed = _timings(model, first, asked[0] if asked else ViewsConfig(), data, store)
     return ModelFacts(
-        spec=spec,
+        spec=model.spec,
         name=model.name,
         fingerprint=model.fingerprint,
         family=model.family,

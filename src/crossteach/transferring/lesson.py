@@ -14,7 +14,7 @@ from ..data.assemble import split_fingerprint
 from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
 from ..functional.partition import RuleInputs
-from ..models import load_model
+from ..models import load_student
 from ..runs import RunFolder
 from ..types import Classifier, Split, TrainableClassifier
 from .measured import TransferPredictions
@@ -105,9 +105,8 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
 
 def read_result(student: TrainableClassifier, run: RunFolder) -> TransferResult:
     """Return what a whole run has come to; its student bears the name and the spec of the one it was."""
-    copy, summary = student.clone(), run.summary()
-    copy.module.load_state_dict(load_model(f"run:{run.path}").module.state_dict())
-    return TransferResult(copy, summary, run.path, tuple(summary["notes"]))
+    summary = run.summary()
+    return TransferResult(load_student(run.path, student), summary, run.path, tuple(summary["notes"]))
 
 
 def _plan_training(setup: TransferSetup, tune: Split, kept: dict[str, Any] | None) -> tuple[TrainingPlan, Notes]:
