@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data.assemble import split_fingerprint
 from ..data.views import ViewBatch, Views
-from ..models.scoring import CHUNK, provenance, score
+from ..models.scoring import CHUNK, provenance, score, set_batch
 from ..types import Classifier, Progress, Split, no_progress
 from .store import LogitTable, Store
 
@@ -92,7 +92,7 @@ def fill_store(
         [store.table(key, len(split), c.n_classes, "float16") for key in _keys(c, split, views)] for c in classifiers
     ]
     missing = [[table.missing() for table in row] for row in tables]
-    clamped = 0
+    clamped, batches = 0, [set_batch(c) for c in classifiers]
     total = sum(len(rows) for row in missing for rows in row)
     done = 0
     for number in range(views.count):
@@ -105,6 +105,8 @@ def fill_store(
             for k in asked:
                 classifier, table = classifiers[k], tables[k][number]
                 values = to_half(score(classifier, batch.images(classifier.preprocess)))
+                if set_batch(classifier) != batches[k]:  # memory ran out: the smaller batch has tables of its own
+                    return fill_store(classifiers, split, views, store, progress)
                 clamped += int((values <= FLOOR).sum())
                 table.write(rows, values.numpy())
                 done += len(rows)

@@ -9,6 +9,7 @@ from ..errors import SpecError
 from ..specs import Spec, parse_spec
 from ..types import Classifier
 from . import py, timm
+from .asking import set_mode
 from .py import load_demo, load_py
 from .run import load_run
 from .timm import load_timm
@@ -43,6 +44,7 @@ def load_model(spec: str) -> TorchClassifier:
         torch.manual_seed(0)
         classifier = SOURCES[parsed.scheme](parsed)
     require_finite(classifier.module.state_dict(), repr(spec))
+    set_mode(classifier.module, training=False)
     return classifier
 
 
@@ -64,4 +66,5 @@ def random_copy(classifier: Classifier) -> TorchClassifier | None:
         name=f"random {classifier.architecture.get('factory') or classifier.architecture['name']}",
         module=module,
     )
+    set_mode(module, training=False)
     return copy.to(classifier.device)

@@ -19,6 +19,7 @@ from ..data.views import ViewBatch, Views
 from ..functional.averaging import SlowWeights, State, interpolate, snapshot
 from ..functional.losses import mixed
 from ..functional.partition import RuleInputs
+from ..models.asking import prepare_for, set_mode
 from ..models.features import FeaturePair, Seen, features_of, reading
 from ..types import Progress, Split, TrainableClassifier, no_progress
 from .adapting import adapted, folded, learning
@@ -157,8 +158,11 @@ def train(
                 return _train(weights, *arguments)
         with adapted(student.module, rank) as weights:
             ended = _train(weights, *arguments)
-            plain = folded(student.module, ended.weights)
-            slow = None if ended.slow is None else folded(student.module, ended.slow)
+            few = np.arange(min(2, len(plan.split)))
+            images = plan.views.batch(plan.split, few, 0 * few).images(student.preprocess)
+            inputs = prepare_for(images, student.preprocess, student.device)
+            plain = folded(student.module, ended.weights, inputs)
+            slow = None if ended.slow is None else folded(student.module, ended.slow, inputs)
     student.module.load_state_dict(plain)
     return replace(ended, weights=plain, slow=slow)
 
@@ -201,7 +205,7 @@ def _train(
                 break
             for group in optimiser.param_groups:
                 group["lr"] = plan.rate(step)
-            student.module.train(optim.train_statistics)
+            set_mode(student.module, optim.train_statistics)
             with (
                 _reading_features(student, plan) as seen,
                 torch.autocast(device.type, precision, enabled=precision != torch.float32),
@@ -227,7 +231,7 @@ def _train(
                 progress("training", step + 1, plan.steps)
                 if not total.isfinite():
                     break
-        student.module.eval()
+        set_mode(student.module, training=False)
         position.epoch = epoch + 1
         position.taught = [a + b for a, b in zip(position.taught, taught.tolist(), strict=True)]
         if not total.isfinite() or not _finite(student.module):
