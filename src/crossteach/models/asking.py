@@ -133,7 +133,9 @@ def read_logits(returned: Any, n_classes: int | None = None) -> Float[Tensor, "N
     if isinstance(found, Tensor) and (found is returned or _scores(found, n_classes)):
         return found
     wanted = "[N, C]" if n_classes is None else f"[N, {n_classes}]"
-    raise ModelError(f"a model must answer logits {wanted}, or hold them as `logits`; this one answers {kind(returned)}")
+    raise ModelError(
+        f"a model must answer logits {wanted}, or hold them as `logits`; this one answers {kind(returned)}"
+    )
 
 
 def _scores(value: object, n_classes: int | None) -> bool:

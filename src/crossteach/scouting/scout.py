@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..answers.check import require_channels, require_label_space, require_test_labels
+from ..answers.check import require_channels, require_label_space, require_steady, require_test_labels
 from ..answers.compact import CompactPredictions, compact, require_same_samples
 from ..answers.prediction import images_per_second, predict, stored_blocks
 from ..answers.store import Store
@@ -133,6 +133,7 @@ def require_comparable(models: Sequence[Classifier], data: Splits) -> None:
     for model in models:
         require_label_space(model, data)
         require_channels(model, data)
+        require_steady(model, data)
         fingerprint = model.fingerprint
         if fingerprint in seen:
             raise ConfigError(f"{model.spec!r} is the same model as {seen[fingerprint]!r}; name it once")

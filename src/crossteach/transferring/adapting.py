@@ -141,7 +141,7 @@ def _end_of(block: nn.Module, heads: list[nn.Module], most: float) -> list[nn.Mo
             f"optim.trains=last: the last block before the head is one {type(block).__name__} with {size:,} weights, "
             f"more than {MOST_OF_LAST:.0%} of the model; use head, lora or all"
         )
-    chosen = []
+    chosen: list[nn.Module] = []
     for part in reversed(inside):
         if not _is_norm(part):
             return [*chosen, *_end_of(part, heads, most)]

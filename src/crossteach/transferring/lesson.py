@@ -82,6 +82,9 @@ def transfer(
     after = with_weights(copy, choice.returned, data.test, before)
     copy.module.load_state_dict(choice.returned)
 
+    late = (note for model in (copy, student, *setup.teachers) for note in getattr(model, "notes", ()))
+    setup.notes.extend(note for note in dict.fromkeys(late) if note not in setup.notes)  # memory may have run out
+
     summary = summarise(
         before=before,
         after=after,
