@@ -7,7 +7,8 @@ from torch import nn
 
 from crossteach import load_data, load_model
 from crossteach.errors import ModelError
-from crossteach.models.inputs import find_inputs, unchanged
+from crossteach.models.asking import evaluation_mode
+from crossteach.models.inputs import find_inputs
 from crossteach.models.scoring import score
 from crossteach.types import Preprocess
 
@@ -199,6 +200,6 @@ def test_looking_for_inputs_leaves_modes_and_buffers_as_they_were():
 
 def test_modes_come_back_after_an_error():
     module = nn.Dropout().train()
-    with pytest.raises(ZeroDivisionError), unchanged(module):
+    with pytest.raises(ZeroDivisionError), evaluation_mode(module):
         print(module.training / 0)
     assert module.training

@@ -207,7 +207,7 @@ def test_a_student_that_learns_much_is_not_taken_for_ruined(task, tmp_path):
     save_file(student.module.state_dict(), tmp_path / "mistaken.safetensors")
     spec = f"py:{digits.SOURCE}:linear@{tmp_path / 'mistaken.safetensors'}?channels=1&size=8"
     data = load_data(task.unlabelled)
-    asked = ["method=kl", "optim.lr=0.5", "optim.epochs=8", "views.count=1", "optim.clip=100"]
+    asked = ["method=kl", "optim.lr=0.5", "optim.epochs=8", "views.count=1", "optim.clip=100", "force=true"]
     teachers = [load_model(task.student)]
     run_of = transfer(load_model(spec), teachers, data, tmp_path / "run", with_settings(TransferConfig(), asked))
     assert run_of.summary["gate"]["verdict"] == "unverified"

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..data.assemble import split_fingerprint
 from ..data.views import plain_images
-from ..models.scoring import CHUNK, evaluation_mode, provenance, score
+from ..models.asking import evaluation_mode
+from ..models.scoring import CHUNK, provenance, score, set_batch
 from ..types import Classifier, Predictions, Progress, Split, no_progress
 from .arguments import require_classifier, require_split
 from .store import LogitTable, Store
@@ -50,9 +51,12 @@ def predict(
     logits = torch.empty(count, classifier.n_classes)
     missing = table.missing() if table is not None else np.arange(count)
     pending: list[np.ndarray] = []
+    batch = set_batch(classifier)
     for start in range(0, len(missing), CHUNK):
         rows = missing[start : start + CHUNK]
         scored = score(classifier, plain_images(split, rows, classifier.preprocess))
+        if set_batch(classifier) != batch:  # memory ran out: the smaller batch has a table of its own
+            return predict(classifier, split, store, progress)
         logits[torch.from_numpy(rows)] = scored
         if table is not None:
             table.write(rows, scored.numpy())

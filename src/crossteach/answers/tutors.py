@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data.assemble import split_fingerprint
 from ..data.views import ViewBatch, Views
-from ..models.scoring import CHUNK, provenance, score
+from ..models.scoring import CHUNK, provenance, score, set_batch
 from ..types import Classifier, Progress, Split, no_progress
 from .store import LogitTable, Store
 
@@ -101,6 +101,7 @@ def fill_store(
         for c, own in zip(classifiers, keys, strict=True)
     ]
     missing = [{number: table.missing() for number, table in row.items()} for row in tables]
+    batches = [set_batch(c) for c in classifiers]
     total = sum(len(rows) for row in missing for rows in row.values())
     done = 0
     for number in numbers:
@@ -113,6 +114,8 @@ def fill_store(
             for k in asked:
                 classifier, table = classifiers[k], tables[k][number]
                 values = to_half(score(classifier, batch.images(classifier.preprocess)))
+                if set_batch(classifier) != batches[k]:  # memory ran out: the smaller batch has tables of its own
+                    return fill_store(classifiers, split, views, store, progress, shown)
                 table.write(rows, values.numpy())
                 done += len(rows)
                 progress("tutors answer", min(done, total), total)

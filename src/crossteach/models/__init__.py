@@ -11,6 +11,7 @@ from ..errors import SpecError
 from ..specs import Spec, parse_spec
 from ..types import Classifier, Preprocess, Splits
 from . import py, timm
+from .asking import set_mode
 from .module import wrap_module
 from .py import load_demo, load_py
 from .run import load_run
@@ -54,6 +55,7 @@ def load_model(spec: str, trust: bool = False, like: Splits | None = None) -> To
         classifier = SOURCES[parsed.scheme](parsed, like, trust)
     classifier.module.eval()
     require_finite(classifier.module.state_dict(), repr(spec))
+    set_mode(classifier.module, training=False)
     return classifier
 
 
@@ -105,6 +107,7 @@ def random_copy(classifier: Classifier) -> TorchClassifier | None:
         name=f"random {classifier.architecture.get('factory') or classifier.architecture['name']}",
         module=module,
     )
+    set_mode(module, training=False)
     return copy.to(classifier.device)
 
 

@@ -1,17 +1,16 @@
 """What images a module takes and how many classes it scores, found out with blank images before it meets data."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..data.pixels import prepare
 from ..errors import ModelError, first_line
 from ..types import Preprocess, Size, Splits
+from .asking import evaluation_mode, kind, prepare_for, read_logits
 
 SIZES = (32, 28, 224, 64, 8, 16, 96, 128, 48, 256, 299, 384)
 """Sides of squares that a model is tried with when it names no size, the likeliest first."""
@@ -54,7 +53,7 @@ def find_inputs(
         ModelError: If it takes none of them, or does not answer [N, C].
     """
     sizes, depths = _candidates(module, preprocess, spec, like)
-    with unchanged(module):
+    with evaluation_mode(module):
         shape, n_classes = _first(module, preprocess, sizes, depths, spec, hint)
         taken = shape[0] if len(depths) == 1 else _only(module, preprocess, shape)
         data = _data_shape(preprocess, taken, like)
@@ -145,34 +144,11 @@ def _what_it_takes(module: nn.Module) -> str:
 def _ask(module: nn.Module, preprocess: Preprocess, shape: tuple[int, int, int]) -> int:
     """Return how many classes are scored on one blank image."""
     try:
-        scores = module(prepare(torch.zeros(1, *shape), preprocess))
+        returned = module(prepare_for(torch.zeros(1, *shape), preprocess, torch.device("cpu")))
     except Exception as error:  # the user's code may raise anything
         raise _RefusedError(first_line(error), answered=False) from error
-    if not isinstance(scores, Tensor) or scores.ndim != 2:
-        kind = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise _RefusedError(str(kind), answered=True)
-    return int(scores.shape[1])
-
-
-@contextmanager
-def unchanged(module: nn.Module) -> Iterator[None]:
-    """Put every part into evaluation mode; afterwards modes and buffers are as before."""
-    parts = list(module.modules())
-    training = [part for part in parts if part.training]
-    buffers = [
-        (part, name, value, value.clone())
-        for part in parts
-        for name, value in part._buffers.items()
-        if value is not None and not is_lazy(value)
-    ]
-    for part in training:
-        part.training = False
     try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
-        with torch.no_grad():
-            for part, name, value, kept in buffers:
-                value.copy_(kept)
-                part._buffers[name] = value
+        scores = read_logits(returned)
+    except ModelError:
+        raise _RefusedError(kind(returned), answered=True) from None
+    return int(scores.shape[1])

@@ -8,8 +8,9 @@ from torch import nn
 from ..code import source_of
 from ..errors import ModelError
 from ..types import Preprocess, Splits
+from .asking import evaluation_mode
 from .extra_state import extra_state
-from .inputs import find_inputs, unchanged
+from .inputs import find_inputs
 from .torch_classifier import TorchClassifier
 from .weights import needs_cast, tensors
 
@@ -31,7 +32,7 @@ def wrap_module(
     taken = find_inputs(
         module, preprocess, name, like, "give preprocess=Preprocess(size=…, channels=…) as it wants them"
     )
-    with unchanged(module):
+    with evaluation_mode(module):
         return TorchClassifier(
             spec=f"module {name}",
             name=name,

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..answers.arguments import require_classifier, require_distinct, require_splits
-from ..answers.check import require_channels, require_label_space, require_test_labels
+from ..answers.check import require_channels, require_label_space, require_steady, require_test_labels
 from ..answers.compact import CompactPredictions, compact, require_same_samples
 from ..answers.prediction import images_per_second, predict, stored_blocks
 from ..answers.store import Store
@@ -135,6 +135,7 @@ def require_comparable(models: Sequence[Classifier], data: Splits) -> None:
         require_classifier(model, f"model {number}")
         require_label_space(model, data)
         require_channels(model, data)
+        require_steady(model, data)
     require_distinct((model.spec, model.fingerprint) for model in models)
 
 

@@ -140,7 +140,7 @@ def _open(
         others = [_another(model, number) for number in range(teachers)]  # the real ones meet the checks on their turn
         layer = config.contrast.student_layer  # the stand-ins are built like the student
         config = replace(config, force=True, contrast=replace(config.contrast, teacher_layer=layer))
-        open_setup(model, others, data, config, store, no_progress)
+        open_setup(model, others, data, config, store, no_progress, ask=False)
     for contrast, shown in teaching:
         find_side("teacher", model, contrast, try_views(views_of(shown, data), data, model))
     if lessons and not all(config.force for config, _ in lessons):

@@ -80,7 +80,8 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
     after = with_weights(copy, choice.returned, data.test, before)
     copy.module.load_state_dict(choice.returned)
     found = TransferPredictions(before, after, ungated, teachers)
-    notes = (*setup.notes, *_clamped(plan.tutors), *found_notes, *monitor_notes, *choice.notes)
+    late = _late_notes((copy, student, *setup.teachers), setup.notes)
+    notes = (*setup.notes, *_clamped(plan.tutors), *found_notes, *monitor_notes, *late, *choice.notes)
     taught = [] if trained.taught is None else trained.taught.tolist()
     summary = summarise(
         found,
@@ -153,6 +154,12 @@ def _clamped(tutors: Tutors | None) -> Notes:
     """Say how many of the tutors' logits float16 could not hold: it belongs to the answers, whoever computed them."""
     count = getattr(tutors, "clamped", 0)
     return (f"{count} logits of tutors lay below what float16 holds and were clamped",) if count else ()
+
+
+def _late_notes(models: Sequence[Classifier], known: Notes) -> Notes:
+    """Return what models have noted since they were opened: memory may have run out."""
+    found = (note for model in models for note in getattr(model, "notes", ()))
+    return tuple(note for note in dict.fromkeys(found) if note not in known)
 
 
 def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[float, Notes]:

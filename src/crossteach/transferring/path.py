@@ -10,15 +10,15 @@ from torch.optim.swa_utils import update_bn
 
 from ..answers.prediction import predict, score_split
 from ..data.cut import stratified_sample
-from ..data.pixels import prepare
 from ..functional.averaging import State, interpolate, snapshot
+from ..models.asking import prepare_for, set_mode
 from ..types import Predictions, Split, TrainableClassifier
 from .evidence import Evidence, measure_evidence
 from .gate import GateResult, Held, decide
 from .plan import TrainingPlan, batch_starts
 from .setup import TransferSetup
 from .state import TrainingState
-from .training import Monitor, seeded, set_mode
+from .training import Monitor, seeded
 
 STATISTICS_SAMPLES, STATISTICS_BATCH = 2048, 128
 """How many views estimate batch-norm statistics anew."""
@@ -150,7 +150,8 @@ def with_own_statistics(setup: TransferSetup, copy: TrainableClassifier, state: 
     parts = np.split(rows, batch_starts(len(rows), STATISTICS_BATCH, train_statistics=True)[1:])
     views = (plan.views.batch(plan.split, part, np.zeros(len(part), np.int64)) for part in parts)
     with torch.no_grad(), seeded(setup.config.seed, copy.device):
-        update_bn((prepare(view.images(copy.preprocess), copy.preprocess) for view in views), copy.module, copy.device)
+        images = (prepare_for(view.images(copy.preprocess), copy.preprocess, copy.device) for view in views)
+        update_bn(images, copy.module, copy.device)
     set_mode(copy.module, training=False)
     return snapshot(copy.module)
 

@@ -9,17 +9,23 @@ import numpy as np
 import torch
 
 from ..answers.arguments import require_classifier, require_distinct, require_splits
-from ..answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
-from ..answers.prediction import predict
+from ..answers.check import (
+    check_answers,
+    require_channels,
+    require_label_space,
+    require_test_labels,
+    train_mode_notes,
+)
 from ..answers.store import Store
 from ..config import PROCEDURE, ContrastConfig, TransferConfig
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
+from ..models.scoring import ask_in_batches
 from ..scouting.scout import unique_names
 from ..types import Classifier, Progress, Splits, TrainableClassifier
-from .adapting import adaptable_layers, learning_weights
+from .adapting import adaptable_layers, describe_part, learning_weights
 from .methods import Method, choose_method
 
 
@@ -68,14 +74,24 @@ def open_setup(
     config: TransferConfig,
     store: Store,
     progress: Progress,
+    ask: bool = True,
 ) -> TransferSetup:
     """Check that models, data and method fit together, before anything is trained or written.
+
+    Args:
+        student: The model that learns.
+        teachers: The models that it learns from.
+        data: What it learns on.
+        config: Settings.
+        store: Where answers are kept.
+        progress: Told what is being done.
+        ask: Whether the models' answers are checked too; not so for stand-ins.
 
     Raises:
         LabelSpaceError: If models and data do not share their classes.
         MissingLabelsError: If the method reads labels that the data do not have.
         ConfigError: If the method is unknown, needs a teacher and has none, or is given the student as a teacher.
-        ModelError: If the student answers like chance.
+        ModelError: If the student answers like chance, or a model's answers are not what they should be.
     """
     started = time.perf_counter()
     require_splits(data)
@@ -84,6 +100,7 @@ def open_setup(
         raise ConfigError(f"teachers must be a list of classifiers, as in [teacher], not {type(teachers).__name__}")
     for number, teacher in enumerate(teachers, 1):
         require_classifier(teacher, f"teacher {number}")
+    ask_in_batches((student, *teachers), config.scoring.batch)
     name, method = choose_method(config.method, data.train.labels is not None)
     if method.teachers and not teachers:
         raise ConfigError(
@@ -105,18 +122,24 @@ def open_setup(
     _require_others(student, teachers)
     _require_order(data, config, len(teachers))
     teachers = [_with_random_weights(t) for t in teachers] if method.random_teachers else teachers
-    notes = (*data.notes, *(note for c in (student, *teachers) for note in getattr(c, "notes", ())))
-    if not config.force:
-        require_better_than_chance(predict(student, data.selection, store, progress), student.spec)
+    notes = list(data.notes)
+    if ask:
+        asked = () if method.random_teachers else teachers
+        notes += check_answers(student, asked, data, store, progress, config.force)
     if not any(p.requires_grad for p in student.module.parameters()):
         raise ModelError(f"{student.spec!r} has no parameter that may be trained (requires_grad); thaw some")
     _require_part(student, method, config)
+    part, rank = config.optim.part
+    notes += describe_part(student.module, part, student.n_classes, rank)
     views = views_of(config.views, data)
     view = try_views(views, data, student)
+    if config.optim.train_statistics:
+        notes += train_mode_notes(student, view.images(student.preprocess))
+    notes += [note for c in (student, *teachers) for note in getattr(c, "notes", ())]
     found = [_find_features(student, t, view, config.contrast) for t in teachers if method.features is not None]
     features = found[0] if found else None  # several teachers teach one after the other, each in a setup of its own
     return TransferSetup(
-        student, tuple(teachers), data, views, config, name, method, store, progress, features, notes, started
+        student, tuple(teachers), data, views, config, name, method, store, progress, features, tuple(notes), started
     )
 
 

@@ -6,12 +6,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..data.prefetch import prefetch
 from ..functional.averaging import State, interpolate, snapshot
+from ..models.asking import prepare_for, set_mode
 from ..models.features import Seen, features_of, reading
 from ..types import Progress, TrainableClassifier, no_progress
 from .adapting import adapted, folded, learning
@@ -66,10 +68,18 @@ def train(
                 return _train(student, plan, weights, state, save, monitor, progress)
         with adapted(student.module, rank) as weights:
             ended = _train(student, plan, weights, state, save, monitor, progress)
-            plain = folded(student.module, ended.weights)
-            slow = None if ended.slow is None else folded(student.module, ended.slow)
+            inputs = _two_views(student, plan)
+            plain = folded(student.module, ended.weights, inputs)
+            slow = None if ended.slow is None else folded(student.module, ended.slow, inputs)
     student.module.load_state_dict(plain)
     return replace(ended, weights=plain, slow=slow)
+
+
+def _two_views(student: TrainableClassifier, plan: TrainingPlan) -> Float[Tensor, "n C H W"]:
+    """Return what the student's module is shown of two samples: folded weights must answer as the adapters did."""
+    rows = np.arange(min(2, len(plan.split)))
+    images = plan.views.batch(plan.split, rows, np.zeros(len(rows), np.int64)).images(student.preprocess)
+    return prepare_for(images, student.preprocess, student.device)
 
 
 @contextmanager
@@ -129,12 +139,6 @@ def _train(
 def _prepared(stream: Iterator[Batch], plan: TrainingPlan, device: torch.device) -> Iterator[Batch]:
     """Let a thread prepare batches where that is worth it: images are decoded, or a GPU would wait."""
     return prefetch(stream) if plan.split.inputs.size is None or device.type != "cpu" else stream
-
-
-def set_mode(module: nn.Module, training: bool) -> None:
-    """Put every part of a module into train or evaluation mode, also one whose own `train` or `eval` does otherwise."""
-    for part in module.modules():
-        part.training = training
 
 
 def _loss(
