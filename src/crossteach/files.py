@@ -7,16 +7,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .errors import FolderInUseError, WriteError
 
-try:
-    import fcntl
-except ImportError:  # a system without POSIX locks
-    fcntl = None  # type: ignore[assignment]
-
+fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
+"""Locks of the operating system, where it has POSIX ones."""
 LOCK = ".lock"
 """Held by the process that fills a folder. It names that process, and is removed when the work ends."""
 PID_FILE = ".lock-pid"
