@@ -311,6 +311,7 @@ def _complain(message: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0 done, 1 the user's input or data, 2 usage, 130 interrupted."""
+    terminal.escape_unknown_characters()
     signal.signal(signal.SIGTERM, _terminate)
     app(args=list(arguments) if arguments is not None else None, prog_name="crossteach")
 

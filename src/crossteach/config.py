@@ -298,7 +298,10 @@ def _differing(settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix:
 
 
 PROCEDURE = 4
-"""Raised when defaults or rules change what a run of the same settings computes: sweeps then do their jobs anew."""
+"""Raised when defaults or rules change what a run of the same settings computes.
+
+It is kept in every run folder, and a run of another procedure is refused there. Sweeps do their jobs anew.
+"""
 
 COMPAT: dict[str, tuple[str, ...]] = {
     "paper": (

@@ -11,7 +11,8 @@ CrossteachError
 │   └── MissingLabelsError    a step needs labels that the data do not have
 ├── ConfigError           a setting outside its range
 ├── StoreError            stored predictions that cannot be written or read
-├── RunFolderError        an output folder that is in use, incomplete or not a run
+├── RunFolderError        an output folder that is incomplete, of another configuration or not a run
+│   └── FolderInUseError      an output folder that another process fills
 ├── SweepError            a sweep that cannot run, or jobs of it that failed
 ├── ExecutorError         nothing is left that could run a task
 ├── WriteError            a file that cannot be written: a full disk, a folder without permission
@@ -63,7 +64,11 @@ class StoreError(CrossteachError):
 
 
 class RunFolderError(CrossteachError):
-    """An output folder that is in use, incomplete or not a run."""
+    """An output folder that is incomplete, of another configuration or not a run."""
+
+
+class FolderInUseError(RunFolderError):
+    """An output folder that another process fills."""
 
 
 class SweepError(CrossteachError):

@@ -10,6 +10,8 @@ import torch
 import crossteach
 from crossteach import Store, TransferConfig, load_data, load_model, transfer, with_settings
 from crossteach.answers import tutors
+from crossteach.errors import FolderInUseError
+from crossteach.files import holding
 from crossteach.transferring import lesson
 
 QUICK = ["optim.epochs=2", "optim.lr=0.01", "optim.batch_size=64", "views.count=4"]
@@ -76,6 +78,15 @@ def test_notes_survive_a_resume(task, tmp_path, monkeypatch):
     resumed = run(task, tmp_path / "cut", *settings, store=Store(tmp_path / "b"), data=data, teachers=[])
     assert {**resumed.summary, "seconds": 0} == {**whole.summary, "seconds": 0}
     assert resumed.notes == whole.notes
+
+
+def test_a_second_transfer_into_a_folder_in_use_is_one_line(task, tmp_path):
+    out = tmp_path / "run"
+    with holding(out), pytest.raises(FolderInUseError, match=r"run is in use by process \d+ on .*; wait for its end"):
+        run(task, out, store=Store(tmp_path / "store"))
+    first = run(task, out, store=Store(tmp_path / "store"))
+    with holding(out):  # a whole folder is only read
+        assert run(task, out, store=Store(tmp_path / "store")).summary == first.summary
 
 
 def test_clamped_logits_are_noted_by_every_run_that_reads_them(task, tmp_path):

@@ -10,7 +10,7 @@ from ..answers.tutors import fill_store
 from ..config import TransferConfig, ViewsConfig
 from ..data import load_data
 from ..data.views import views_of
-from ..errors import RunFolderError
+from ..errors import FolderInUseError, RunFolderError
 from ..models import TorchClassifier, load_model
 from ..transferring.curriculum import transfer
 from ..types import Splits
@@ -66,6 +66,8 @@ def run_transfer(job: TransferJob) -> None:
     data, store = _data(job.place.data), Store(job.place.store)
     try:
         transfer(student, teachers, data, job.out, job.config, store)
+    except FolderInUseError:
+        raise
     except RunFolderError:  # half done on another device, or with a damaged checkpoint
         transfer(student, teachers, data, job.out, job.config, store, overwrite=True)
 

@@ -63,7 +63,7 @@ def sweep(
             stack.callback(executor.close)
         SweepFolder(Path(out)).require_free()
         prepared = _prepare(plan, out, store, seed, device, progress, trust)
-        stack.enter_context(prepared.folder.locked())
+        stack.enter_context(prepared.folder.working())
         todo = prepared.todo(retry_failed, overwrite)
         prepared.require_room(todo)
         if executor is None:

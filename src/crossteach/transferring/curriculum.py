@@ -66,17 +66,18 @@ def transfer(
         MissingLabelsError: If the method, or the order of teachers, reads labels that the data do not have.
         ConfigError: If the settings do not fit together.
         RunFolderError: If another configuration has used the folder.
+        FolderInUseError: If another process fills the folder.
     """
     setup = open_setup(student, teachers, data, config or TransferConfig(), store or Store(), progress)
-    run = open_run(Path(out), describe(setup), overwrite)
     order = setup.config.curriculum.order
-    if run.is_whole:
-        return read_result(student, run)
-    if order == "parallel" or len(teachers) < 2:  # one teacher needs no order
-        return teach(setup, run)
-    tune, gate = tune_and_gate(data.selection)
-    in_order = {"sequential": _one_after_the_other, "soup": _one_by_one}[order]
-    return _finish(setup, run, in_order(setup, setup.teachers, run, tune, gate))
+    with open_run(Path(out), describe(setup), overwrite).working() as run:
+        if run.is_whole:
+            return read_result(student, run)
+        if order == "parallel" or len(teachers) < 2:  # one teacher needs no order
+            return teach(setup, run)
+        tune, gate = tune_and_gate(data.selection)
+        in_order = {"sequential": _one_after_the_other, "soup": _one_by_one}[order]
+        return _finish(setup, run, in_order(setup, setup.teachers, run, tune, gate))
 
 
 @dataclass(frozen=True)

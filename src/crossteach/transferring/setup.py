@@ -17,7 +17,7 @@ from ..answers.check import (
     train_mode_notes,
 )
 from ..answers.store import Store
-from ..config import PROCEDURE, ContrastConfig, TransferConfig
+from ..config import ContrastConfig, TransferConfig
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
 from ..models import random_copy
@@ -302,7 +302,6 @@ def describe(setup: TransferSetup) -> dict[str, Any]:
     """Everything that the result depends on."""
     return {
         "command": "transfer",
-        "procedure": PROCEDURE,
         "student": {"spec": setup.student.spec, "fingerprint": setup.student.fingerprint},
         "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint} for t in setup.teachers],
         "data": {"spec": setup.data.spec, "fingerprint": setup.data.fingerprint},
