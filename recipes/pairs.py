@@ -3,8 +3,8 @@
     python recipes/pairs.py demo:mlp demo:mixer demo:resnet demo:convnet --data glyphs --out runs/pairs
 
 Each run keeps its folder, so an interrupted study goes on where it stopped. For more than a few models take `crossteach
-sweep`; docs/study.md has the result for twelve. Deltas are in points on the test split. Intervals come from a two-way
-bootstrap over students and teachers.
+sweep`; docs/study.md has the result for twelve. Deltas are in points on the test split. Intervals are over students and
+teachers, not over test samples.
 """
 
 import argparse
@@ -92,7 +92,8 @@ def study(
 
 def table(results: Sequence[dict[str, Any]], models: Sequence[str], gated: bool) -> list[str]:
     """Write one row of Markdown for each method."""
-    from crossteach.functional.statistics import holm, summarise_study, two_way_bootstrap
+    from crossteach.functional.statistics import holm
+    from crossteach.functional.study import study_interval, summarise_study
 
     rows = [
         "| method | runs | mean Δ | median Δ | worst Δ | success, mean student | success, worst student | harm | "
@@ -112,8 +113,9 @@ def table(results: Sequence[dict[str, Any]], models: Sequence[str], gated: bool)
         control = best_control(deltas, method)
         claim = "·"
         if control is not None:
-            difference = two_way_bootstrap(values - deltas[control])
-            claim = f"{difference.estimate:+.2f} ({difference.low:+.2f} to {difference.high:+.2f}) to {control}"
+            found = study_interval(values - deltas[control], models, models)
+            bounds = "no interval" if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}"
+            claim = f"{found.estimate:+.2f} ({bounds}) to {control}"
         small = holm([p["p_value"] for p in part]) < 0.05
         up = sum(bool(sure) and p["transfer_delta"] > 0 for sure, p in zip(small, part, strict=True))
         accepted = f"{s.coverage:.0f}%" if gated else "·"

@@ -3,7 +3,8 @@
     python recipes/tables.py benchmarks/STUDY_CPU_2026-11-24.parquet [--parts core family ...]
 
 The rows are those that recipes/study.py gathers, or the results.parquet of any sweep. Deltas are in points on the test
-split. Intervals come from a two-way bootstrap over students and teachers.
+split. Intervals are over students, teachers and test samples, or, where the table keeps no answers of samples, over
+students and teachers alone.
 """
 
 import argparse
@@ -15,8 +16,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
-from crossteach.functional.statistics import Interval, two_way_bootstrap
-from crossteach.sweeping.study import AREAS, describe_methods
+from crossteach.functional.study import StudyInterval, study_interval
+from crossteach.sweeping.study import AREAS, compare, describe_methods
 from crossteach.transferring.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 
 Row = dict[str, Any]
@@ -55,7 +56,7 @@ def by_method(rows: list[Row]) -> list[str]:
             if s is None:
                 continue
             claim = s["claim"]
-            found = Interval(claim["estimate"], claim["low"], claim["high"]) if claim else None
+            found = StudyInterval(*(claim[key] for key in ("estimate", "low", "high", "over"))) if claim else None
             told = f"{bounded(found, '+.2f')} to `{claim['control']}`" if found else "·"
             lines.append(
                 [
@@ -84,7 +85,7 @@ MEASURES: dict[str, tuple[str, Callable[[float], float], str]] = {
 
 
 def with_intervals(rows: list[Row]) -> list[str]:
-    """Write what was measured of each method, each with a two-way bootstrap over students and teachers."""
+    """Write what was measured of each method, each with an interval over students and teachers."""
     lines = []
     students, teachers = models_of(rows)
     for method, mine in grouped(rows, "method"):
@@ -94,14 +95,16 @@ def with_intervals(rows: list[Row]) -> list[str]:
                 values = matrix(mine, method, students, teachers, prefix + column)
                 known = np.isfinite(values)
                 values[known] = [change(value) for value in values[known]]
-                found = two_way_bootstrap(values) if known.any() else None
+                found = study_interval(values, students, teachers) if known.any() else None
                 cells.append("·" if found is None else bounded(found, form))
             lines.append([f"`{method}`", kind, *cells])
     return table(["method", "", *MEASURES], lines)
 
 
-def bounded(found: Interval, form: str) -> str:
+def bounded(found: StudyInterval, form: str) -> str:
     """Write an estimate and its bounds in a form of their own."""
+    if found.low is None:
+        return f"{found.estimate:{form}} (no interval)"
     return f"{found.estimate:{form}} ({found.low:{form}} to {found.high:{form}})"
 
 
@@ -237,12 +240,12 @@ def without_labels(rows: list[Row]) -> list[str]:
 def against(rows: list[Row], method: str, others: Sequence[str]) -> list[str]:
     """Write the paired difference of one method to others, over the pairs they share, ungated."""
     students, teachers = models_of(rows)
-    values = matrix(rows, method, students, teachers)
+    of = dict(grouped(rows, "method"))
     lines = []
     for other in others:
-        difference = values - matrix(rows, other, students, teachers)
-        if np.isfinite(difference).any():
-            found = two_way_bootstrap(difference)
+        common = matrix(rows, method, students, teachers) - matrix(rows, other, students, teachers)
+        if np.isfinite(common).any():
+            found = compare(of[method], of[other], "ungated_", students, teachers)
             lines.append(f"- `{method}` − `{other}`: {bounded(found, '+.2f')}")
     return lines
 

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from .sweeping import sweep as sweep
     from .sweeping import sweep_status as sweep_status
     from .transferring.curriculum import transfer as transfer
+    from .transferring.gate import GateResult as GateResult
+    from .transferring.gate import decide as decide
     from .transferring.lesson import TransferResult as TransferResult
     from .transferring.loss import TransferLoss as TransferLoss
     from .transferring.methods import METHODS as METHODS
@@ -76,6 +78,8 @@ _HOME = {
     "sweep_status": "sweeping",
     "plan_cost": "sweeping",
     "sweep": "sweeping",
+    "GateResult": "transferring.gate",
+    "decide": "transferring.gate",
     "TransferResult": "transferring.lesson",
     "TransferLoss": "transferring.loss",
     "transfer": "transferring.curriculum",

@@ -185,6 +185,10 @@ class GateConfig:
     """What may not fall: accuracy, or balanced accuracy (balanced), in which every class counts the same."""
     class_max_loss: float | None = None
     """Points that no single class may be shown to lose; None asks nothing of single classes."""
+    unseen_group: float = 4.0
+    """Where samples have groups: points by which a group that is not on the gate part may differ from those that are.
+
+    The fewer groups decide, the more a gain must be: 1.5 points of 5 groups, 0.1 of 20."""
     ask: bool = True
     """Whether the gate is asked; if not, the end of training is returned, unverified."""
 
@@ -196,6 +200,7 @@ class GateConfig:
             self.class_max_loss,
         )
         _require(0 <= self.max_loss <= 100, "gate.max_loss must lie in [0, 100] points", self.max_loss)
+        _require(0 <= self.unseen_group <= 100, "gate.unseen_group must lie in [0, 100] points", self.unseen_group)
         _require(0.5 < self.level < 1, "gate.level must lie in (0.5, 1)", self.level)
         inside = len(self.alphas) > 0 and all(0 < alpha <= 1 for alpha in self.alphas)
         _require(

@@ -8,7 +8,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -211,12 +211,17 @@ def show_methods(found: dict[str, Any]) -> None:
             *(f"{gated[f'{key}_delta']:+.2f}" for key in ("mean", "median", "worst")),
             *(f"{gated[key]:.0f}%" for key in ("success_mean", "harm", "coverage")),
             f"{ungated['mean_delta']:+.2f}" if ungated else ABSENT,
-            f"{claim['estimate']:+.2f} ({claim['low']:+.2f} to {claim['high']:+.2f}) to {claim['control']}"
-            if claim
-            else ABSENT,
+            _against(claim) if claim else ABSENT,
         )
     say(table)
     show_notes(found["notes"])
+
+
+def _against(claim: Mapping[str, Any]) -> str:
+    """Write a claim with its bounds; one pair of models has none."""
+    known = claim["low"] is not None
+    bounds = f"{claim['low']:+.2f} to {claim['high']:+.2f}" if known else "no interval"
+    return f"{claim['estimate']:+.2f} ({bounds}) to {claim['control']}"
 
 
 def show_notes(notes: Sequence[str]) -> None:

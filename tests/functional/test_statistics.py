@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +11,7 @@ from crossteach.functional.statistics import (
     holm,
     mcnemar,
     paired_delta,
-    summarise_study,
-    two_way_bootstrap,
+    sign_flip_test,
 )
 
 
@@ -55,7 +56,7 @@ def test_interval_over_groups_covers_the_truth_where_samples_do_not():
         after = np.where(kind == 2, before, kind == 0)
         truth = 100 * 0.8 * (0.12 - 0.08)
         for k, given_group in enumerate((None, group)):
-            interval = paired_delta(before, after, given_group, resamples=400)
+            interval = paired_delta(before, after, given_group)
             covered[k] += interval.low <= truth <= interval.high
     ungrouped, grouped = covered / 400
     assert grouped >= 0.90 and grouped > ungrouped + 0.3
@@ -70,6 +71,7 @@ def test_estimate_is_the_difference_of_accuracies_and_the_level_widens():
     assert grouped == paired_delta(before, after, np.arange(400) % 20)
     assert grouped.estimate == narrow.estimate
     assert paired_delta(before, after, np.zeros(400, int)) == wide  # one group says nothing of groups
+    assert paired_delta(before, after, np.zeros(400, int), unseen=4.0).low < wide.low - 10
 
 
 def test_interval_by_hand():
@@ -81,29 +83,85 @@ def test_interval_by_hand():
     assert (interval.low, interval.high) == pytest.approx((100 * (centre - reach), 100 * (centre + reach)), abs=1e-4)
 
 
+def test_interval_over_groups_by_hand():
+    """Three groups of four: two gained, one gained, none."""
+    before, group = np.zeros(12, bool), np.repeat([7, 1, 3], 4)
+    after = np.array([1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], bool)
+    without = 100 * np.array([1 / 8, 2 / 8, 3 / 8])
+    error = np.sqrt(2 / 3 * ((without - without.mean()) ** 2).sum())
+    found = paired_delta(before, after, group)
+    assert found.estimate == 25.0
+    assert (found.low, found.high) == pytest.approx((25 - 4.302653 * error, 25 + 4.302653 * error))
+    room = np.hypot(error, 8.0 / 4)
+    assert paired_delta(before, after, group, unseen=8.0).high == pytest.approx(25 + 4.302653 * room)
+
+
+def test_groups_that_change_alike_do_not_make_an_interval_without_width():
+    before, after = np.zeros(200, bool), np.arange(200) % 20 == 0
+    alone = paired_delta(before, after)
+    assert paired_delta(before, after, np.arange(200) // 100) == alone and alone.high - alone.low > 3
+
+
+@pytest.mark.parametrize(("groups", "uneven"), [(4, False), (6, True), (30, False), (30, True)])
+def test_interval_over_few_or_uneven_groups_covers(groups, uneven):
+    rng, covered, times = np.random.default_rng(groups), 0, 300
+    for _ in range(times):
+        share = rng.dirichlet(np.ones(groups)) if uneven else np.full(groups, 1 / groups)
+        group = np.repeat(np.arange(groups), np.maximum(5, (groups * 100 * share).astype(int)))
+        delta = np.clip(rng.normal(0, 0.03, groups), -0.2, 0.2)[group]
+        chance, churn = rng.random(len(group)), np.maximum(0.04, np.abs(delta))
+        gained, lost = chance < (churn + delta) / 2, chance > 1 - (churn - delta) / 2
+        before = np.where(gained, False, np.where(lost, True, rng.random(len(group)) < 0.8))
+        found = paired_delta(before, np.where(gained, True, np.where(lost, False, before)), group)
+        covered += found.low <= 0 <= found.high
+    assert covered / times >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / times)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=9))
+def test_the_sign_flip_test_counts_all_flips(groups):
+    """Against a loop over every assignment of signs."""
+    before = np.concatenate([np.repeat([False, True], pair) for pair in groups])
+    group = np.repeat(np.arange(len(groups)), [sum(pair) for pair in groups])
+    nets = [gained - lost for gained, lost in groups]
+    totals = [sum(s * n for s, n in zip(signs, nets, strict=True)) for signs in product((1, -1), repeat=len(nets))]
+    expected = np.mean([abs(total) >= abs(sum(nets)) for total in totals])
+    assert sign_flip_test(before, ~before, group) == pytest.approx(expected)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_samples_that_are_groups_of_their_own_make_mcnemars_test(gained, lost):
+    before = np.repeat([False, True], (gained, lost))
+    own = np.arange(len(before))
+    assert sign_flip_test(before, ~before) == mcnemar(gained, lost)
+    assert sign_flip_test(before, ~before, own) == pytest.approx(mcnemar(gained, lost))
+
+
+def test_the_sign_flip_test_holds_its_level_where_mcnemars_does_not():
+    """40 groups of 160 that differ by 2 points, and no change on average."""
+    rng, times, found = np.random.default_rng(0), 300, np.zeros(2)
+    group = np.repeat(np.arange(40), 160)
+    for _ in range(times):
+        delta = np.clip(rng.normal(0, 0.02, 40), -0.1, 0.1)[group]
+        chance, churn = rng.random(len(group)), np.maximum(0.04, np.abs(delta))
+        gained, lost = chance < (churn + delta) / 2, chance > 1 - (churn - delta) / 2
+        before = np.where(gained, False, np.where(lost, True, rng.random(len(group)) < 0.8))
+        after = np.where(gained, True, np.where(lost, False, before))
+        found += mcnemar(int(gained.sum()), int(lost.sum())) < 0.05, sign_flip_test(before, after, group) < 0.05
+    alone, grouped = found / times
+    assert alone > 0.15 and grouped <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / times)
+
+
+def test_a_real_change_in_most_groups_is_found():
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(40), 160)
+    before = rng.random(len(group)) < 0.8
+    after = np.where(rng.random(len(group)) < 0.02, True, before)
+    assert sign_flip_test(before, after, group) < 1e-4
+
+
 def test_no_samples_decide_nothing():
     interval = paired_delta(np.zeros(0, bool), np.zeros(0, bool))
     assert interval.estimate == 0.0 and interval.low < 0 < interval.high
-
-
-def test_two_way_bootstrap_is_as_wide_as_models_differ():
-    rng, covered = np.random.default_rng(0), 0
-    for seed in range(200):
-        table = 1.5 + rng.normal(0, 1, (12, 1)) + rng.normal(0, 1, (1, 12)) + rng.normal(0, 0.2, (12, 12))
-        np.fill_diagonal(table, np.nan)
-        interval = two_way_bootstrap(table, resamples=300, seed=seed)
-        assert interval.estimate == pytest.approx(np.nanmean(table))
-        covered += interval.low <= 1.5 <= interval.high
-    assert covered / 200 >= 0.88
-    independent = 1.96 * np.nanstd(table) / np.sqrt(132)
-    assert interval.high - interval.low > 2 * 2 * independent
-
-
-def test_two_way_bootstrap_of_a_constant_is_the_constant():
-    table = np.full((3, 4), 2.0)
-    table[1, 1] = np.nan
-    interval = two_way_bootstrap(table, resamples=200)
-    assert (interval.estimate, interval.low, interval.high) == pytest.approx((2.0, 2.0, 2.0))
 
 
 def test_holm_by_hand():
@@ -117,31 +175,6 @@ def test_holm_agrees_with_a_loop(p_values):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
         expected[i] = highest
     assert holm(p_values).tolist() == pytest.approx([expected[i] for i in range(len(p_values))])
-
-
-def test_a_study_by_hand():
-    runs = [  # student, delta, upper bound, taken
-        ("a", 1.0, 2.0, True),
-        ("a", 0.0, 0.0, False),
-        ("a", 0.5, 0.9, True),
-        ("a", 0.2, 0.7, True),
-        ("b", -0.1, 0.2, True),  # not below the threshold of harm
-        ("b", -0.11, 0.2, True),
-        ("b", -3.0, -2.0, True),
-        ("b", 0.1, 0.3, True),
-        ("c", 0.4, 0.5, True),
-        ("c", -0.05, -0.01, True),  # significant, but below no threshold
-    ]
-    students, deltas, uppers, taken = (list(column) for column in zip(*runs, strict=True))
-    found = summarise_study(students, deltas, uppers, taken)
-    assert found.runs == 10
-    assert found.mean_delta == pytest.approx(sum(deltas) / 10) and found.worst_delta == -3.0
-    assert found.median_delta == pytest.approx((0.0 + 0.1) / 2)
-    assert found.success_mean == pytest.approx((75 + 25 + 50) / 3)
-    assert (found.success_median, found.success_worst) == (50.0, 25.0)
-    assert found.harm == pytest.approx(20.0) and found.significant_harm == pytest.approx(20.0)
-    assert found.coverage == pytest.approx(90.0)
-    assert summarise_study(students, deltas, uppers).coverage == 100.0
 
 
 def test_equal_weights_change_nothing():

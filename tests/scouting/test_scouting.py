@@ -11,6 +11,7 @@ import torch
 import crossteach
 from crossteach.answers.prediction import images_per_second, predict, stored_blocks
 from crossteach.cli import main
+from crossteach.data.cut import tune_and_gate
 from crossteach.errors import ConfigError, DataError, LabelSpaceError, RunFolderError
 from crossteach.models import random_copy
 from crossteach.scouting import folder as scout_folder
@@ -115,6 +116,21 @@ def test_teachers_are_ranked_on_selection_alone(found, models, data, store):
         assert gains == sorted(gains, reverse=True) and len(gains) == 2
     predicted = {(r["student"], t["teacher"]): t["predicted_gain"] for r in found["ranking"] for t in r["teachers"]}
     assert predicted == {(p["student"], p["teacher"]): p["predicted_gain"] for p in found["pairs"]}
+
+
+def test_what_only_the_gate_reads_ranks_no_teacher(models, data, store):
+    """A transfer's gate tests the student of a chosen teacher: on samples that did not choose it."""
+    selection = replace(data.selection, group=np.arange(len(data.selection)) // 9)
+    _, gate = tune_and_gate(selection)
+    labels = selection.labels.copy()
+    held = np.isin(selection.ids, gate.ids)
+    labels[held] = (labels[held] + 1) % 10
+    ranked = [
+        crossteach.scout(models, replace(data, selection=part), store, embeddings="none", ensembles=False).summary
+        for part in (selection, replace(selection, labels=labels))
+    ]
+    assert ranked[0]["ranking"] == ranked[1]["ranking"]
+    assert [m["temperature"] for m in ranked[0]["models"]] == [m["temperature"] for m in ranked[1]["models"]]
 
 
 def test_controls_know_what_chance_knows(found, models):

@@ -1,37 +1,59 @@
 """Cut a split: a seeded share of it, its tune and gate parts, a stratified sample."""
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from ..errors import DataError
 from ..types import Split
+
+TRIES, NEAR_ENOUGH = 200, 0.005
+"""Draws of groups from which the one nearest to the wanted share of samples is taken; how near ends the search."""
 
 
 def stratified_cut(
     split: Split, share: float, seed: int = 0
 ) -> tuple[Int[np.ndarray, " cut"], Int[np.ndarray, " kept"]]:
-    """Choose a seeded share of a split: whole groups where it has groups, else the same share of each class."""
+    """Choose a seeded share of a split: whole groups where it has several, else the same share of each class.
+
+    Of groups, the part that is cut off has its share of their number and, as nearly as their sizes allow, of samples.
+
+    Raises:
+        DataError: If there are too few samples or groups for two parts.
+    """
     generator = np.random.default_rng(seed)
-    count = len(split)
-    if split.group is not None and len(np.unique(split.group)) > 1:
-        sizes = np.bincount(split.group)
-        order = generator.permutation(len(sizes))
-        before = np.cumsum(sizes[order]) - sizes[order]
-        chosen = np.isin(split.group, order[before < share * count])
-    else:
-        labels = split.labels if split.labels is not None else np.zeros(count, np.int64)
-        order = np.lexsort((generator.random(count), labels))
-        first = np.searchsorted(labels[order], labels[order])
-        rank = np.arange(count) - first  # position of a sample within its class
-        chosen = np.zeros(count, bool)
-        offset = generator.random(int(labels.max()) + 1)[labels[order]]
-        chosen[order] = np.floor((rank + 1) * share + offset) > np.floor(rank * share + offset)
+    groups = 1 if split.group is None else len(np.unique(split.group))
+    chosen = _choose_groups(split, share, generator) if groups > 1 else _choose_samples(split, share, generator)
     if not chosen.any() or chosen.all():
-        raise DataError(
-            f"the {split.name} split has too few samples ({count}) or groups to cut {share:.0%} off it; "
-            "give a selection split"
-        )
+        raise DataError(f"{len(split)} samples of the {split.name} split are too few to cut {share:.0%} off them")
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
+
+
+def _choose_groups(split: Split, share: float, generator: np.random.Generator) -> Bool[np.ndarray, " N"]:
+    assert split.group is not None
+    _, code = np.unique(split.group, return_inverse=True)
+    sizes = np.bincount(code)
+    wanted = min(max(round(share * len(sizes)), 1), len(sizes) - 1)
+    best, nearest = np.arange(0), np.inf
+    for _ in range(TRIES):
+        drawn = generator.permutation(len(sizes))[:wanted]
+        distance = abs(sizes[drawn].sum() / len(split) - share)
+        if distance < nearest:
+            best, nearest = drawn, distance
+        if nearest <= NEAR_ENOUGH:
+            break
+    return np.isin(code, best)
+
+
+def _choose_samples(split: Split, share: float, generator: np.random.Generator) -> Bool[np.ndarray, " N"]:
+    count = len(split)
+    labels = split.labels if split.labels is not None else np.zeros(count, np.int64)
+    order = np.lexsort((generator.random(count), labels))
+    first = np.searchsorted(labels[order], labels[order])
+    rank = np.arange(count) - first  # position of a sample within its class
+    offset = generator.random(int(labels.max()) + 1)[labels[order]]
+    chosen = np.zeros(count, bool)
+    chosen[order] = np.floor((rank + 1) * share + offset) > np.floor(rank * share + offset)
+    return chosen
 
 
 TUNE_SHARE = 0.25
@@ -39,9 +61,19 @@ TUNE_SHARE = 0.25
 
 
 def tune_and_gate(selection: Split) -> tuple[Split, Split]:
-    """Cut the selection split into the part that tunes (rate, temperatures) and the part that only the gate reads."""
-    tune, gate = (selection.take(rows) for rows in stratified_cut(selection, TUNE_SHARE))
-    return tune, gate
+    """Cut the selection split into the part that tunes (rate, temperatures) and the part that only the gate reads.
+
+    Raises:
+        DataError: If it has too few samples for both.
+    """
+    try:
+        tuned, held = stratified_cut(selection, TUNE_SHARE)
+    except DataError as error:
+        raise DataError(
+            f"{len(selection)} held-out samples are too few: a quarter of the samples that decide tunes the training, "
+            "the rest tests its result; give more of them in a val split, or more in train to cut them from"
+        ) from error
+    return selection.take(tuned), selection.take(held)
 
 
 def stratified_sample(split: Split, wanted: int, seed: int = 0) -> Int[np.ndarray, " n"]:

@@ -1,6 +1,6 @@
 """A sweep's page: what each method did to its students, against the controls, and where it depends on the pair."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,8 @@ def checked(run: Run) -> tuple[dict[str, Any], list[Method]]:
         for side in filter(None, (entry["gated"], entry["ungated"])):
             require(side, path, runs=int, **dict.fromkeys((*SUMMARISED, *MORE), (int, float)), claim=(dict, type(None)))
             if side["claim"]:
-                require(side["claim"], path, control=str, **dict.fromkeys(("estimate", "low", "high"), (int, float)))
+                bounds = dict.fromkeys(("low", "high"), (int, float, type(None)))
+                require(side["claim"], path, control=str, estimate=(int, float), **bounds)
         name = clean(entry["method"])
         own = slug(name, [method.slug for method in methods])
         methods.append(Method(name, entry["base_method"], own, entry["control"], entry["gated"], entry["ungated"]))
@@ -118,14 +119,21 @@ def sentence(summary: dict[str, Any], method: Method | None, verified: bool) -> 
         f"The gate accepted {percent(found['coverage'])}." if verified else "No label could confirm a run.",
     ]
     if claim:
-        sure = "" if claim["low"] > 0 or claim["high"] < 0 else ", which chance could give as well"
         parts += [
             f"Against {clean(claim['control'])}, the best control that sees no more labels, that is "
-            f"{points(claim['estimate'])} points ({points(claim['low'])} to {points(claim['high'])}){sure}."
+            f"{points(claim['estimate'])} points{bounds(claim)}."
         ]
     elif not method.is_control:
         parts += ["There is no control that sees no more labels, so how much of it is transfer is not known."]
     return " ".join([*parts, text])
+
+
+def bounds(claim: Mapping[str, Any]) -> str:
+    """Write the interval of a claim, and whether chance could give as much; one pair of models has none."""
+    if claim["low"] is None:
+        return ", from one pair of models: no interval"
+    sure = "" if claim["low"] > 0 or claim["high"] < 0 else ", which chance could give as well"
+    return f" ({points(claim['low'])} to {points(claim['high'])}){sure}"
 
 
 def counted(count: int, what: str) -> str:

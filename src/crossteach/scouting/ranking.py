@@ -17,7 +17,7 @@ class RankedTeacher:
 
     teacher: str
     predicted_gain: float
-    """Accuracy of the partition's targets − accuracy of the student on the selection split, in points.
+    """Accuracy of the partition's targets − accuracy of the student on the tune part of the selection split, in points.
 
     What the student heads for if it learns every target, so a bound and not a forecast: docs/scout.md says how much of
     it students reached, and how well the order agreed with the truth.
@@ -46,8 +46,8 @@ def rank_teachers(student: CompactPredictions, teachers: Sequence[CompactPredict
     adds most would put a teacher with many flips and many loud errors before a modest one that is worth more.)
 
     Args:
-        student: On the labelled selection split.
-        teachers: Digests on the same split.
+        student: On the labelled tune part of the selection split.
+        teachers: On the same samples.
     """
     gains = {id(teacher): predicted_gain(student, teacher) for teacher in teachers}
     known = student.correct.clone()

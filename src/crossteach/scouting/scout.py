@@ -20,7 +20,7 @@ from ..answers.check import require_channels, require_label_space, require_stead
 from ..answers.compact import CompactPredictions, compact, require_same_samples
 from ..answers.prediction import images_per_second, predict, stored_blocks
 from ..answers.store import Store
-from ..data.cut import stratified_sample
+from ..data.cut import stratified_sample, tune_and_gate
 from ..errors import ConfigError
 from ..functional.calibration import calibration_error, fit_temperature
 from ..functional.ensembles import EnsembleAccuracies, ensemble_accuracies
@@ -35,7 +35,7 @@ from .ranking import predicted_gain, rank_teachers
 MOST_TRANSFER_SAMPLES = 10_000
 """Samples of the transfer set on which partitions are tried; a larger one is drawn from, class by class."""
 MOST_FIT_SAMPLES = 2_500
-"""Samples of the selection split that fit a temperature; one number needs no more."""
+"""Samples of the tune part that fit a temperature; one number needs no more."""
 TOP_5_FROM = 11
 """Classes from which top-5 accuracy is reported."""
 
@@ -46,10 +46,11 @@ class Answers:
 
     test: tuple[CompactPredictions, ...]
     selection: tuple[CompactPredictions, ...]
+    """On the tune part of the selection split."""
     transfer: tuple[CompactPredictions, ...]
     """On (a draw of) the transfer set."""
     temperatures: tuple[float | None, ...]
-    """Fitted on the selection split; None where it has no labels."""
+    """Fitted on the tune part; None where it has no labels."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def scout(
 
     Args:
         models: At least two, over the data's classes.
-        data: The test split is reported; selection fits temperatures and ranks teachers; on the transfer set
-            partitions are tried.
+        data: The test split is reported; the tune part of selection fits temperatures and ranks teachers; on
+            the transfer set partitions are tried.
         store: Where answers are kept; None takes the user's cache folder.
         progress: Told what is being done.
         embeddings: How close class names are: `auto` (MiniLM where it is installed), `none`, FILE.npy,
@@ -149,19 +150,18 @@ def _ask(models: Sequence[Classifier], names: Sequence[str], data: Splits, store
     transfer = data.train
     if len(transfer) > MOST_TRANSFER_SAMPLES:
         transfer = transfer.take(stratified_sample(transfer, MOST_TRANSFER_SAMPLES))
+    tune, _ = tune_and_gate(data.selection)  # the other part is the gate's: it decides on a teacher not chosen there
+    few = torch.from_numpy(stratified_sample(tune, min(len(tune), MOST_FIT_SAMPLES)))
     test: list[CompactPredictions] = []
     on_selection: list[CompactPredictions] = []
     on_transfer: list[CompactPredictions] = []
     temperatures: list[float | None] = []
     for model, name in zip(models, names, strict=True):
-        selection = replace(predict(model, data.selection, store, progress), model=name)
-        temperature = None
-        if selection.labels is not None:
-            few = torch.from_numpy(stratified_sample(data.selection, min(len(data.selection), MOST_FIT_SAMPLES)))
-            temperature = fit_temperature(selection.logits[few], selection.labels[few])
+        tuning = replace(predict(model, tune, store, progress), model=name)
+        temperature = None if tuning.labels is None else fit_temperature(tuning.logits[few], tuning.labels[few])
         temperatures.append(temperature)
-        on_selection.append(compact(selection))
-        del selection  # hundreds of megabytes where there are 1000 classes
+        on_selection.append(compact(tuning))
+        del tuning  # hundreds of megabytes where there are 1000 classes
         for kept, split in ((test, data.test), (on_transfer, transfer)):
             answered = replace(predict(model, split, store, progress), model=name)
             kept.append(compact(answered, temperature or 1.0))

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ..errors import RunFolderError, first_line
 from ..files import holding, is_held, make_folder, require_free, write_bytes, write_json, writing
 
@@ -77,6 +81,16 @@ class SweepFolder:
         """Read what a whole job found."""
         found: dict[str, Any] = _read(self.job(name) / "summary.json")
         return found
+
+    def samples(self, name: str) -> dict[str, np.ndarray]:
+        """Read what a whole job gave each test sample."""
+        path = self.job(name) / "samples.parquet"
+        try:
+            with path.open("rb") as file:
+                table = pq.read_table(file)
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(path, error) from error
+        return {column: table[column].to_numpy() for column in table.column_names}
 
     def others(self, names: Sequence[str]) -> int:
         """Count the job folders that are not of these."""
@@ -167,6 +181,8 @@ def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunFolderError(
-            f"{path} cannot be read ({first_line(error)}); delete {path.parent} and run the sweep again"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(f"{path} cannot be read ({first_line(error)}); delete {path.parent} and run the sweep again")

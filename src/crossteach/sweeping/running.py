@@ -232,7 +232,7 @@ class _Running:
         folder, jobs = self.prepared.folder, self.prepared.jobs
         for name in set(jobs) - set(todo):
             if folder.is_whole(name):
-                self.rows[name] = read_row(self.prepared.listed[name], folder.summary(name))
+                self.rows[name] = read_row(self.prepared.listed[name], folder.summary(name), folder.samples(name))
         if not todo:
             return
         folder.reopen()
@@ -271,7 +271,7 @@ class _Running:
                 folder.record_failure(name, ended.reason, ended.trace, ended.seconds)
                 continue
             folder.clear_failure(name)
-            self.rows[name] = read_row(self.prepared.listed[name], folder.summary(name))
+            self.rows[name] = read_row(self.prepared.listed[name], folder.summary(name), folder.samples(name))
             if time.monotonic() - self.table_at > TABLE_SECONDS:
                 self.write_table()
 

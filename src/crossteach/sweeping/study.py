@@ -10,9 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from ..functional.statistics import holm, summarise_study, two_way_bootstrap
+from ..functional.statistics import holm
+from ..functional.study import StudyInterval, study_interval, summarise_study
 
 Row = dict[str, Any]
+Samples = Mapping[str, np.ndarray]
+"""Columns of `samples.parquet`."""
+
+MOST_GROUPS = 256
+"""Groups of test samples that a row keeps; more are put together, and samples without groups make so many."""
 
 AREAS = ("2", "5", "20", "50")
 """Areas of expertise whose transfer rates stand in the table: % of the positive flips that they hold at least."""
@@ -41,6 +47,7 @@ SCHEMA = pa.schema(
                 *("p_value", "interval_low", "interval_high"),
             )
         ),
+        *((name, pa.list_(pa.int32())) for name in ("group_sizes", "group_net", "ungated_group_net")),
         ("verdict", pa.string()),
         ("alpha", pa.float64()),
         *((name, pa.float64()) for name in ("selection_delta", "ungated_selection_delta", "lr")),
@@ -51,12 +58,19 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of `results.parquet`. Of several teachers: names joined by " + ", parameters added, accuracy and flips of the
-best. `label_free`: whether the criterion without labels speaks for the end of training. Everything is in % or points,
-as in summary.json; null where it does not apply."""
+best. `group_sizes`: test samples of each group; `group_net`: how many of them were gained − lost, for intervals over
+many transfers. `label_free`: whether the criterion without labels speaks for the end of training. Everything else is in
+% or points, as in summary.json; null where it does not apply."""
 
 
-def read_row(job: Mapping[str, Any], summary: Mapping[str, Any]) -> Row:
-    """Put one whole job into a row: what was planned (`jobs.json`), and what came out (`summary.json`)."""
+def read_row(job: Mapping[str, Any], summary: Mapping[str, Any], samples: Samples) -> Row:
+    """Put one whole job into a row.
+
+    Args:
+        job: What was planned (`jobs.json`).
+        summary: What came out (`summary.json`).
+        samples: What each test sample was given (`samples.parquet`).
+    """
     gate, training, path = summary["gate"], summary["training"], summary["gate"]["path"]
     teachers = job["teachers"]
     row = {
@@ -74,6 +88,7 @@ def read_row(job: Mapping[str, Any], summary: Mapping[str, Any]) -> Row:
         "epochs": training["epochs"],
         "diverged": bool(training["diverged"]),
         "label_free": gate["label_free"] and gate["label_free"]["speaks_for"],
+        **net_by_group(samples),
     }
     gated_by_lesson = "lessons" in summary  # several lessons have no end of training in common
     for prefix, found in (("", summary), *((("ungated_", summary["ungated"]),) if not gated_by_lesson else ())):
@@ -83,6 +98,17 @@ def read_row(job: Mapping[str, Any], summary: Mapping[str, Any]) -> Row:
             row[f"{prefix}transfer_rate_{area}"] = found["transfer_rate_by_area"].get(area)
         row[f"{prefix}interval_low"], row[f"{prefix}interval_high"] = found["interval"]
     return row
+
+
+def net_by_group(samples: Samples) -> dict[str, list[int]]:
+    """Count for each group of test samples how many were gained − lost: the variation that all transfers share."""
+    label, before = samples["label"], samples["pred_before"]
+    group = np.argsort(np.argsort(samples["id"])) if "group" not in samples else samples["group"]
+    code = np.unique(group, return_inverse=True)[1] % MOST_GROUPS
+    found = {"group_sizes": np.bincount(code)}
+    for name, after in (("group_net", samples["pred_after"]), ("ungated_group_net", samples["pred_ungated"])):
+        found[name] = np.bincount(code, weights=(after == label) * 1 - (before == label) * 1)
+    return {name: counts.astype(int).tolist() for name, counts in found.items()}
 
 
 def _best(value: float | list[float] | None) -> float | None:
@@ -100,11 +126,12 @@ def describe_methods(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Summarise each method, gated (what is returned) and ungated (the end of training).
 
     A method's `claim` is its mean difference to the best control that sees no more labels than it does, pair by pair,
-    with a two-way bootstrap over students and teachers; docs/method.md says why. None for a control, or without one.
+    with an interval over students, teachers and test samples; docs/method.md says why. None for a control, or without
+    one.
     There is no `ungated` where several lessons were gated one by one.
     """
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    students = sorted({row["student"] for row in rows})  # sorted: another order would draw another bootstrap
+    students = sorted({row["student"] for row in rows})
     teachers = sorted({row["teacher"] for row in rows if row["teacher"] is not None})
     described = []
     for method in methods:
@@ -163,20 +190,62 @@ def _claim(
     if not controls:
         return None
     best = max(controls, key=lambda name: float(controls[name][common[name]].mean()))
-    found = two_way_bootstrap(values - controls[best])
-    return {"control": best, **asdict(found)}
+    found = compare(mine, [r for r in allowed if r["method"] == best], prefix, students, teachers)
+    return {"control": best, **asdict(found), "over": list(found.over)}
+
+
+def compare(
+    mine: Sequence[Row], others: Sequence[Row], prefix: str, students: Sequence[str], teachers: Sequence[str]
+) -> StudyInterval:
+    """Return the mean difference of two methods over the pairs that both have taught, with its interval.
+
+    Args:
+        mine: Rows of the method.
+        others: Rows of what it stands against; none for the method's own mean.
+        prefix: `` for what is returned, `ungated_` for the end of training.
+        students: Names of all students.
+        teachers: Names of all teachers.
+
+    Raises:
+        ValueError: If no pair is common to both.
+    """
+    values, counts = _matrix(mine, prefix, students, teachers), _counts(mine, students, teachers)
+    common = np.isfinite(values)
+    if others:
+        control, counts_of_others = _matrix(others, prefix, students, teachers), _counts(others, students, teachers)
+        values, common = values - control, common & np.isfinite(control)
+    sizes, parts = [r.get("group_sizes") for r in (*mine, *others)], []
+    for rows, sign, count in ((mine, 1.0, counts), *(((others, -1.0, counts_of_others),) if others else ())):
+        share = np.where(common, 1.0 / np.maximum(count, 1), 0.0) / max(common.sum(), 1)
+        parts += [(sign * share[_place(row, students, teachers)].sum(), row.get(f"{prefix}group_net")) for row in rows]
+    if any(size is None or size != sizes[0] for size in sizes) or any(net is None for _, net in parts):
+        return study_interval(values, students, teachers)  # rows of an earlier version, or of several test sets
+    by_group = 100.0 * sum(weight * np.array(net) for weight, net in parts) / np.array(sizes[0])
+    return study_interval(values, students, teachers, by_group, np.array(sizes[0]))
+
+
+def _place(row: Row, students: Sequence[str], teachers: Sequence[str]) -> tuple[int, list[int]]:
+    """Return the cells of a row in a student x teacher table; a control fills its student's row."""
+    columns = [teachers.index(row["teacher"])] if row["teacher"] is not None else list(range(len(teachers)))
+    return students.index(row["student"]), columns
+
+
+def _counts(rows: Sequence[Row], students: Sequence[str], teachers: Sequence[str]) -> Float[np.ndarray, "S T"]:
+    """Count rows (seeds) of each pair."""
+    counts = np.zeros((len(students), len(teachers)))
+    for row in rows:
+        counts[_place(row, students, teachers)] += 1
+    return counts
 
 
 def _matrix(
     rows: Sequence[Row], prefix: str, students: Sequence[str], teachers: Sequence[str]
 ) -> Float[np.ndarray, "S T"]:
-    """Put deltas, the mean over seeds, into a student x teacher table; a control fills its student's row."""
-    sums, counts = np.zeros((2, len(students), len(teachers)))
+    """Put deltas, the mean over seeds, into a student x teacher table; NaN where there is none."""
+    sums = np.zeros((len(students), len(teachers)))
     for row in rows:
-        columns = [teachers.index(row["teacher"])] if row["teacher"] is not None else list(range(len(teachers)))
-        place = students.index(row["student"]), columns
-        sums[place] += row[f"{prefix}transfer_delta"]
-        counts[place] += 1
+        sums[_place(row, students, teachers)] += row[f"{prefix}transfer_delta"]
+    counts = _counts(rows, students, teachers)
     counts[counts == 0] = np.nan
     means: np.ndarray = sums / counts
     return means

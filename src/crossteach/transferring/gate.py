@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,7 +10,9 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from ..config import GateConfig
+from ..errors import ConfigError, MissingLabelsError
 from ..functional.statistics import Interval, balanced_weights, paired_delta
+from ..types import Predictions
 from .evidence import Evidence
 
 Verdict = Literal["accepted", "kept_original", "unverified", "diverged"]
@@ -55,14 +57,52 @@ class GateResult:
     """What was found without labels, before and after: all there is where the verdict is `unverified`."""
     classes: str = ""
     """What the gate found in single classes, where it was asked to look."""
+    groups: int | None = None
+    """How many groups of samples decided; None where samples have none."""
 
 
-def decide(held: Held, config: GateConfig) -> GateResult:
+def decide(before: Predictions, after: Predictions, config: GateConfig | None = None) -> GateResult:
+    """Ask the gate whether new weights are better than old ones: for training loops of one's own.
+
+    Args:
+        before: What the old weights answer on labelled samples that have trained and tuned nothing.
+        after: What the new weights answer on the same samples.
+        config: The measure, the bounds and their level; None takes the defaults. Its alphas are not used: there are
+            the new weights (1) and the old (0).
+
+    Returns:
+        `accepted` with alpha 1, or `kept_original` with alpha 0; what it rests on stands in `path` and `groups`.
+
+    Raises:
+        MissingLabelsError: If there are no labels.
+        ConfigError: If the two are not answers to the same samples.
+
+    Example:
+        ```python
+        before = crossteach.predict(student, data.selection)
+        train(student.module)
+        verdict = crossteach.decide(before, crossteach.predict(student, data.selection)).verdict
+        ```
+    """
+    if before.labels is None or after.labels is None:
+        raise MissingLabelsError("decide compares right answers and needs labels; give predictions of a labelled split")
+    if not np.array_equal(before.ids, after.ids):
+        raise ConfigError(
+            f"decide needs answers of both models to the same samples; there are {len(before.ids)} and "
+            f"{len(after.ids)} samples, or their ids differ"
+        )
+    held = Held(before.correct.numpy(), [after.correct.numpy()], before.group, before.labels.numpy())
+    return choose_alpha(held, replace(config or GateConfig(), alphas=(1.0,)))
+
+
+def choose_alpha(held: Held, config: GateConfig) -> GateResult:
     """Take the alpha with the highest accuracy among those that pass.
 
     An alpha passes if its delta is positive, its one-sided lower bound exceeds −max_loss, and (where the config asks)
     no class is shown to lose more than class_max_loss. Any of k points may be taken, so each bound has the level
-    1 − (1 − level) / k (Bonferroni): weights that lose max_loss are taken no more often than the level says.
+    1 − (1 − level) / k (Bonferroni): weights that lose max_loss are taken no more often than the level says. Where
+    samples have groups, the error has room for a group that is not among them and differs by `unseen_group` points:
+    few groups say little about others (`benchmarks/gate_level.py`).
 
     Args:
         held: Has trained and tuned nothing.
@@ -71,9 +111,10 @@ def decide(held: Held, config: GateConfig) -> GateResult:
     level = 1 - 2 * (1 - config.level) / len(config.alphas)  # two-sided: its lower end is the one-sided bound
     weights = _weights(held, config)
     steps = tuple(
-        Step(alpha, paired_delta(held.before, after, held.group, level, weights))
+        Step(alpha, paired_delta(held.before, after, held.group, level, weights, config.unseen_group))
         for alpha, after in zip(config.alphas, held.along, strict=True)
     )
+    groups = None if held.group is None else len(np.unique(held.group))
     looked_at = [_look_at_classes(held, after, config) for after in held.along]
     passing = [
         place
@@ -82,9 +123,17 @@ def decide(held: Held, config: GateConfig) -> GateResult:
     ]
     if not passing:
         finding = next((finding for harmed, finding in looked_at if harmed), looked_at[-1][1])
-        return GateResult("kept_original", 0.0, 0.0, steps, classes=finding)
+        return GateResult("kept_original", 0.0, 0.0, steps, classes=finding, groups=groups)
     best = max(passing, key=lambda place: (steps[place].delta.estimate, steps[place].alpha))
-    return GateResult("accepted", steps[best].alpha, steps[best].delta.estimate, steps, classes=looked_at[best][1])
+    chosen, finding = steps[best], looked_at[best][1]
+    return GateResult("accepted", chosen.alpha, chosen.delta.estimate, steps, classes=finding, groups=groups)
+
+
+def least_gain(groups: int, config: GateConfig) -> float:
+    """Return the gain, in points, below which so many groups accept nothing, were they of one size and one mind."""
+    level = 1 - 2 * (1 - config.level) / len(config.alphas)
+    error = config.unseen_group / (groups + 1)
+    return max(0.0, float(stats.t.ppf(0.5 + level / 2, max(groups - 1, 1))) * error - config.max_loss)
 
 
 def _weights(held: Held, config: GateConfig) -> Float[np.ndarray, " N"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..functional.flips import change, positive_flips, transfer_rate, transfer_rate_by_area
-from ..functional.statistics import Interval, mcnemar, paired_delta
+from ..functional.statistics import Interval, paired_delta, sign_flip_test
 from ..types import Predictions
 
 
@@ -42,10 +42,9 @@ def measure(found: TransferPredictions, after: Predictions) -> dict[str, Any]:
     labels = before.labels
     changed = change(before.logits, after.logits, labels)
     unchanged = torch.equal(before.logits, after.logits)  # the original came back: nothing about it is uncertain
-    compared = paired_delta(before.correct.numpy(), after.correct.numpy(), before.group)
+    right, right_after = before.correct.numpy(), after.correct.numpy()
+    compared = paired_delta(right, right_after, before.group)
     interval = Interval(0.0, 0.0, 0.0) if unchanged else compared
-    gained = int((~before.correct & after.correct).sum())
-    lost = int((before.correct & ~after.correct).sum())
     flips = found.positive_flips
     return {
         "accuracy": changed.accuracy_after,
@@ -57,7 +56,7 @@ def measure(found: TransferPredictions, after: Predictions) -> dict[str, Any]:
         "transfer_rate_by_area": {
             f"{share:g}": rate for share, rate in transfer_rate_by_area(flips, after.logits, labels).items()
         },
-        "p_value": mcnemar(gained, lost),
+        "p_value": sign_flip_test(right, right_after, before.group),
         "interval": [interval.low, interval.high],
     }
 

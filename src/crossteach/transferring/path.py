@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from ..answers.prediction import predict, score_split
+from ..config import GateConfig
 from ..data.cut import stratified_sample
 from ..functional.averaging import State, interpolate, snapshot
 from ..models.asking import prepare_for, set_mode
 from ..types import Predictions, Split, TrainableClassifier
 from .evidence import Evidence, measure_evidence
-from .gate import GateResult, Held, decide
+from .gate import GateResult, Held, choose_alpha, least_gain
 from .plan import TrainingPlan, batch_starts
 from .setup import TransferSetup
 from .state import TrainingState
@@ -22,6 +23,8 @@ from .training import Monitor, seeded
 
 STATISTICS_SAMPLES, STATISTICS_BATCH = 2048, 128
 """How many views estimate batch-norm statistics anew."""
+NOTED_GAIN = 0.3
+"""Points; where the gate demands a larger gain for want of groups, a note says so."""
 MONITOR_SAMPLES = 50
 """A share that falls below half of 50 samples has fallen beyond chance; that of a few samples may fall by chance."""
 
@@ -60,12 +63,24 @@ def choose_weights(
     if gate.labels is None:
         return Choice(GateResult("unverified", 1.0, None, label_free=found), ended, ended)
     weights = {alpha: _point(setup, copy, old, ended, alpha, plan) for alpha in setup.config.gate.alphas}
-    verdict = decide(_held(setup, copy, weights, gate), setup.config.gate)
+    verdict = choose_alpha(_held(setup, copy, weights, gate), setup.config.gate)
     if not setup.config.gate.ask:
         at_the_end = verdict.path[-1].delta.estimate if verdict.path[-1].alpha == 1.0 else None
         verdict = replace(verdict, verdict="unverified", alpha=1.0, selection_delta=at_the_end)
         return Choice(replace(verdict, label_free=found), ended, ended)
-    return Choice(replace(verdict, label_free=found), weights.get(verdict.alpha, old), ended)
+    notes = _note_on_groups(verdict, setup.config.gate)
+    return Choice(replace(verdict, label_free=found), weights.get(verdict.alpha, old), ended, notes)
+
+
+def _note_on_groups(verdict: GateResult, config: GateConfig) -> tuple[str, ...]:
+    """Say where few groups make the gate demand more than a small gain."""
+    if verdict.groups is None or (least := least_gain(verdict.groups, config)) < NOTED_GAIN:
+        return ()
+    decide = "1 group decides" if verdict.groups == 1 else f"{verdict.groups} groups decide"
+    return (
+        f"{decide} on the gate part of the selection split: with so few, a gain below {least:.1f} points is not taken "
+        "(gate.unseen_group); held-out samples of more groups would show smaller gains",
+    )
 
 
 def _held(setup: TransferSetup, copy: TrainableClassifier, weights: dict[float, State], split: Split) -> Held:

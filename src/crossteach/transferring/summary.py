@@ -62,6 +62,7 @@ def summarise(
             "verdict": verdict.verdict,
             "alpha": verdict.alpha,
             "selection_delta": verdict.selection_delta,
+            "groups": verdict.groups,
             "selection_seen": data.selection_seen,
             "evidence": in_words(*verdict.label_free) if verdict.label_free else "",
             "label_free": _label_free(verdict),
