@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 """The path from old to new weights, on a small real student."""
 
 import digits
@@ -57,6 +59,16 @@ def test_a_point_that_passes_is_between_old_and_new(task, tmp_path):
     assert choice.verdict.verdict == "accepted" and choice.verdict.alpha > 0
     expected = interpolate(snapshot(spoilt.module), good, choice.verdict.alpha)
     assert all(torch.equal(value, expected[name]) for name, value in choice.returned.items())
+
+
+@pytest.mark.parametrize(("groups", "told"), [(None, None), (1, "1 group decides"), (5, "5 groups decide"), (60, None)])
+def test_few_groups_are_counted_and_said(task, tmp_path, groups, told):
+    setup, plan, (_, gate) = opened(task, tmp_path)
+    gate = replace(gate, group=None if groups is None else np.arange(len(gate)) % groups)
+    old = snapshot(setup.student.module)
+    choice = choose_weights(setup, setup.student.clone(), TrainingState(weights=old), plan, gate)
+    assert choice.verdict.groups == groups
+    assert [told in note and "gate.unseen_group" in note for note in choice.notes] == [True] * (told is not None)
 
 
 def test_a_training_that_diverged_keeps_the_original_and_notes_why(task, tmp_path):

@@ -108,7 +108,8 @@ def _one_after_the_other(
     verdict, old, returned = _verdict(lessons), snapshot(setup.student.module), snapshot(student.module)
     gained = None if gate.labels is None else _points(setup, returned, gate)
     found = gather_evidence(setup, setup.student.clone(), old, returned, gate) if verdict in TAKEN else None
-    reached = GateResult(verdict, float(verdict in TAKEN), gained, label_free=found)
+    groups = None if gate.group is None else len(np.unique(gate.group))
+    reached = GateResult(verdict, float(verdict in TAKEN), gained, label_free=found, groups=groups)
     return CurriculumOutcome(tuple(lessons), reached, returned, returned)
 
 
