@@ -7,8 +7,8 @@ loss and who taught each sample. Everything else stays as it is in your loop. Af
 gate whether the new weights are shown to be better.
 
 Expected (the demo's resnet taught by its mixer, 100 steps of 128 without augmentation, 9 seconds on 2 CPU cores): for
-each of the three loops "loss 0.212048 to 0.194162, gate: kept_original". 100 steps at a constant rate show no gain; with
-views, a schedule and a rate that is looked for, `crossteach transfer` reaches one.
+each of the three loops "loss 0.212048 to 0.194162, gate: kept_original". 100 steps at a constant rate show no gain;
+with views, a schedule and a rate that is looked for, `crossteach transfer` reaches one.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-from dataclasses import replace
-
 """The path from old to new weights, on a small real student."""
+
+from dataclasses import replace
 
 import digits
 import numpy as np
