@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import signal, stats
 
 Rows = Int[np.ndarray, " N"]
 
@@ -26,7 +26,7 @@ def sign_flip_test(before: Bool[np.ndarray, " N"], after: Bool[np.ndarray, " N"]
     Args:
         before: Which samples were right.
         after: Which samples are right now.
-        group: What samples have in common. The work grows with groups that changed × samples that changed.
+        group: What samples have in common.
 
     Example:
         >>> sign_flip_test(np.zeros(6, bool), np.ones(6, bool), np.array([0, 0, 1, 1, 2, 2]))
@@ -38,13 +38,12 @@ def sign_flip_test(before: Bool[np.ndarray, " N"], after: Bool[np.ndarray, " N"]
     net = np.abs(np.bincount(np.unique(group, return_inverse=True)[1], weights=change).astype(np.int64))
     total, reach = abs(int(change.sum())), int(net.sum())
     chances = np.ones(1)  # of each total from −reach to reach, in steps of 2
-    for size in net[net > 0]:
-        flipped = np.zeros(len(chances) + size)
-        flipped[:-size] += chances / 2
-        flipped[size:] += chances / 2
-        chances = flipped
+    for size, count in zip(*np.unique(net[net > 0], return_counts=True), strict=True):
+        kept = np.zeros(count * size + 1)
+        kept[::size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)  # so many groups of this size keep their sign
+        chances = signal.convolve(chances, kept)
     totals = np.arange(-reach, reach + 1, 2)
-    return min(1.0, float(chances[np.abs(totals) >= total].sum()))
+    return float(np.clip(chances[np.abs(totals) >= total].sum(), 0.0, 1.0))
 
 
 @dataclass(frozen=True)
