@@ -35,6 +35,7 @@ def load_run(spec: Spec) -> TorchClassifier:
             std=tuple(given["std"]),
             interpolation=given["interpolation"],
             crop=given["crop"],
+            crop_mode=given.get("crop_mode", "center"),
         )
         name, n_classes, from_python = saved["name"], saved["n_classes"], architecture["source"] == "py"
         names = tuple(classes) if classes else None
