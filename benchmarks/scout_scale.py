@@ -29,7 +29,7 @@ FEW = 5_000
 
 @dataclass(frozen=True)
 class Nothing:
-    """Images that nobody reads, since all answers are stored."""
+    """Images that are never read, since all answers are stored."""
 
     count: int
     fingerprint: str

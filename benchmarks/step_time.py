@@ -21,7 +21,8 @@ from crossteach.answers.tutors import LiveTutors, fill_store
 from crossteach.data.views import Views, augmentation
 from crossteach.models.scoring import score
 from crossteach.transferring.methods import METHODS
-from crossteach.transferring.training import TrainingPlan, train
+from crossteach.transferring.plan import TrainingPlan
+from crossteach.transferring.training import train
 
 STEPS = 20
 

@@ -1,11 +1,11 @@
-"""(c) The full method on a pair with known complementary knowledge, against the controls.
+"""The full method against the controls, on a pair of models that is known to have something to teach.
 
     python recipes/against_controls.py [--student SPEC --teacher SPEC --data SPEC --out DIR]
 
 Expected (the demo's mixer, 91.70%, from its convnet, which has 4.15% of the test samples right that the mixer has
-wrong; 2 CPU cores, 2026-11-23; points, ungated): `self` -0.12, `xe` -0.02, `self+labels` -0.02, `kl` +0.11, `kl+dp`
-+0.40 (+0.16 to +0.63), `kl+dp-unsupervised` +0.40 (+0.09 to +0.70), `xe+dp` +0.24 (+0.03 to +0.46). The gate accepts
-`kl+dp` (at 0.23) and `xe+dp` (0.24) and keeps the original for the rest.
+wrong; 2 CPU cores, 2026-11-26; points, at the end of training): the controls `self` +0.00, `xe` +0.26, `self+labels`
++0.17; plain distillation `kl` +0.11; `kl+dp` +0.47 (+0.04 to +0.90), `kl+dp-unsupervised` +0.46 (+0.06 to +0.86),
+`xe+dp` +0.47 (+0.03 to +0.91).
 """
 
 import argparse
@@ -24,7 +24,7 @@ parser.add_argument("--set", action="append", default=[], dest="settings", metav
 arguments = parser.parse_args()
 
 data = crossteach.load_data(arguments.data)
-student, teacher = crossteach.load_model(arguments.student), crossteach.load_model(arguments.teacher)
+student, teacher = (crossteach.load_model(spec, like=data) for spec in (arguments.student, arguments.teacher))
 known = crossteach.flips(crossteach.predict(student, data.test), crossteach.predict(teacher, data.test))
 print(f"{known.complementary_knowledge:.2f}% of the test samples: {teacher.name} right, {student.name} wrong\n")
 print("| method | before | after | Δ returned | verdict | Δ ungated | 95% | gain | loss | transfer rate |")

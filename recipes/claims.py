@@ -2,13 +2,15 @@
 
     python recipes/claims.py demo:mlp demo:mixer demo:resnet demo:convnet --data glyphs
 
-1. Every pair has positive flips, also where the teacher is weaker, and a random teacher has hardly any.
+A positive flip is a sample that the teacher has right and the student wrong. The claims:
+
+1. Every pair has positive flips, also where the teacher is weaker. A random teacher has hardly any.
 2. They concentrate in few classes. Few flips look concentrated by chance alone, and so does anything that is drawn
-   from a student's errors, so each entropy stands beside two others of the same number of samples: drawn at random from
-   all samples, and from the student's errors.
+   from a student's errors. So each entropy is compared with two others of the same number of samples: drawn at random
+   from all samples, and from the student's errors.
 3. The classes of an area of expertise are close to each other: by their names, and by their mean training images.
 
-The results for the demo's models and for Fashion-MNIST stand in docs/scout.md.
+The results for the demo's models and for Fashion-MNIST are in docs/scout.md.
 """
 
 import argparse
@@ -81,7 +83,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     arguments = parser.parse_args()
     data = crossteach.load_data(arguments.data)
-    models = [crossteach.load_model(spec) for spec in arguments.models]
+    models = [crossteach.load_model(spec, like=data) for spec in arguments.models]
     found = crossteach.scout(models, data, controls=True, ensembles=False)
     pictures = crossteach.scout(models, data, embeddings=mean_images(data), ensembles=False)
     table = list(rows(found, pictures))

@@ -3,7 +3,7 @@
     python recipes/pairs.py demo:mlp demo:mixer demo:resnet demo:convnet --data glyphs --out runs/pairs
 
 Each run keeps its folder, so an interrupted study goes on where it stopped. For more than a few models take `crossteach
-sweep`; docs/study.md holds the result for twelve. Deltas are in points on the test split; intervals are a two-way
+sweep`; docs/study.md has the result for twelve. Deltas are in points on the test split. Intervals come from a two-way
 bootstrap over students and teachers.
 """
 
@@ -59,9 +59,10 @@ def run(job: Job) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     config = crossteach.with_settings(crossteach.TransferConfig(), [f"method={job.method}", *job.settings])
-    student = crossteach.load_model(job.student)
-    teachers = [crossteach.load_model(job.teacher)] if job.teacher else []
-    result = crossteach.transfer(student, teachers, crossteach.load_data(job.data), job.out, config)
+    data = crossteach.load_data(job.data)
+    student = crossteach.load_model(job.student, like=data)
+    teachers = [crossteach.load_model(job.teacher, like=data)] if job.teacher else []
+    result = crossteach.transfer(student, teachers, data, job.out, config)
     return {**result.summary, "student": job.student, "teacher": job.teacher}
 
 

@@ -3,10 +3,11 @@
     python recipes/pairs.py demo:mlp demo:mixer demo:resnet demo:convnet --data glyphs --out runs/pairs
     python recipes/ranking.py runs/pairs/results.json --data glyphs --methods kl+dp kl+dp-unsupervised
 
-For each method: Spearman's correlation of a predictor (from the selection split) with the ungated transfer delta (on
-test) over the teachers of one student, averaged over students; and the regret, in points, of taking the first teacher
-instead of the best, beside that of taking any. The predictor that ranks is `targets`; the others were candidates.
-The results for two zoos stand in docs/scout.md.
+For each method it prints Spearman's correlation of a predictor with what students learnt, over the teachers of one
+student, averaged over students. The predictor comes from the selection split; what students learnt is the delta of the
+end of training, on test. It also prints the regret, in points, of taking the first teacher instead of the best, beside
+that of taking any. The predictor that ranks is `targets`; the others were candidates. The results for two sets of
+models are in docs/scout.md.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def read(path: Path, part: str) -> list[dict[str, Any]]:
 def candidates(specs: list[str], data: str) -> dict[tuple[str, str], dict[str, float]]:
     """Return what each candidate says of every ordered pair: all from the selection split but the teacher's gap."""
     splits = crossteach.load_data(data)
-    models = [crossteach.load_model(spec) for spec in specs]
+    models = [crossteach.load_model(spec, like=splits) for spec in specs]
     found = crossteach.scout(models, splits, embeddings="none", ensembles=False)
     held_out = dict(zip(specs, found.answers.selection, strict=True))
     names = dict(zip((d.model for d in found.answers.test), specs, strict=True))

@@ -4,8 +4,8 @@
     python recipes/tables.py runs/study/study.parquet         # the tables of what has been run so far
 
 Each part is a plan for `crossteach sweep` in a folder of its own: what is whole is not run again.
-After each part all rows are gathered in OUT/study.parquet. The parts that were run, and what they say, stand in
-docs/study.md; their rows in benchmarks/.
+After each part all rows are gathered in OUT/study.parquet. docs/study.md tells in ten minutes what was found,
+docs/study/record.md in full. The rows of 2026-11-24 are in benchmarks/.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import crossteach
 from crossteach.config import compatible
 from crossteach.data.cut import stratified_cut
 from crossteach.files import write_bytes
+from crossteach.specs import escape
 from crossteach.transferring.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 from crossteach.types import Split, Splits
 
@@ -192,7 +193,7 @@ def elsewhere(folder: Path, rows: list[dict[str, Any]], test: Split) -> None:
         spec = row["student"]
         if spec not in before:
             before[spec] = crossteach.predict(crossteach.load_model(spec), test).accuracy
-        after = crossteach.load_model(f"run:{folder / 'jobs' / row['job']}")
+        after = crossteach.load_model(f"run:{escape(folder / 'jobs' / row['job'])}")
         row["delta_elsewhere"] = crossteach.predict(after, test).accuracy - before[spec]
 
 

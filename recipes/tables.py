@@ -3,7 +3,7 @@
     python recipes/tables.py benchmarks/STUDY_CPU_2026-11-24.parquet [--parts core family ...]
 
 The rows are those that recipes/study.py gathers, or the results.parquet of any sweep. Deltas are in points on the test
-split; intervals are a two-way bootstrap over students and teachers.
+split. Intervals come from a two-way bootstrap over students and teachers.
 """
 
 import argparse

@@ -3,10 +3,11 @@
     python recipes/thresholds.py                                     # the glyph models of recipes/study.py
     python recipes/thresholds.py --data fashion                      # its Fashion-MNIST models
 
-For every ordered pair, on the gate part of the selection split (temperatures are fitted on the tune part): how much
-better the targets of a partition are than the student's own answers, by accuracy in points and by log-probability of
-the right class in nats, when the teacher must be ahead by a margin. Given are mean and worst over the pairs, and the
-mean share of samples that teachers teach. The results stand in docs/study.md.
+The heuristic: the more confident of teacher and frozen student teaches. A margin says by how much the teacher must be
+ahead. For every ordered pair the recipe measures how much better the targets of a partition are than the student's own
+answers: by accuracy in points, and by log-probability of the right class in nats. It reads the gate part of the
+selection split; temperatures are fitted on the tune part. Printed are mean and worst over the pairs, and the mean share
+of samples that teachers teach. The results are in docs/study/record.md.
 """
 
 import argparse
@@ -54,7 +55,7 @@ def main() -> None:
     specs = arguments.models or list((FASHION if fashion else GLYPHS).values())
     data = crossteach.load_data(FASHION_DATA if fashion else arguments.data)
     tune, gate = tune_and_gate(data.selection)
-    models = [crossteach.load_model(spec) for spec in specs]
+    models = [crossteach.load_model(spec, like=data) for spec in specs]
     tuned = [crossteach.predict(model, tune) for model in models]
     heat = [fit_temperature(p.logits, torch.from_numpy(tune.labels)) for p in tuned]
     answers = [crossteach.predict(model, gate).logits for model in models]

@@ -3,8 +3,8 @@
     python -m crossteach.demo.train_checkpoints --zoo recipes/zoo.py --out recipes/zoo [NAME ...]
     python -m crossteach.demo.train_checkpoints --zoo recipes/zoo.py --out recipes/zoo --tail [NAME ...]
 
-Their weights stand in recipes/zoo/ (together under 1 MB), trained by the first command until validation stalls, and
-then by the second, so that no weights were picked on the split that selects. A spec reads
+Their weights are in recipes/zoo/ (together under 1 MB). The first command trained them until validation stalled, the
+second for a fixed length after that, so that no weights were picked on the selection split. A spec reads
 `py:recipes/zoo.py:vit@recipes/zoo/vit.safetensors`. They read 32x32 grey images in [0, 1].
 """
 

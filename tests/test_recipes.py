@@ -100,6 +100,22 @@ def test_tables_and_ranking(task, tmp_path):
     assert len([line for line in ranked.splitlines() if line.startswith("| `kl+dp` |")]) == 5
 
 
+def test_pictures_show_the_means_that_the_page_of_the_study_gives(tmp_path):
+    shown = run("recipes/pictures.py", ROOT / "benchmarks" / "STUDY_CPU_2026-11-24.parquet", "--out", tmp_path)
+    assert [Path(line).name for line in shown.splitlines()] == ["gap.svg", "conditions.svg"]
+    assert (tmp_path / "gap.svg").read_text().count(" from ") == 2 * 132
+    found = re.findall(
+        r"<title>(.*?), (.*?): mean (.*?), worst (.*?)</title>", (tmp_path / "conditions.svg").read_text()
+    )
+    means = {(name, method): float(mean) for name, method, mean, _ in found}
+    assert len(means) == 6 * 3
+    page = (ROOT / "docs" / "study.md").read_text().replace("−", "-")
+    for name, start in (("five teachers at once", "| six students"), ("Fashion-MNIST", "| Fashion-MNIST")):
+        row = next(line for line in page.splitlines() if line.startswith(start))
+        told = [float(mean) for mean in re.findall(r" ([+-]\d\.\d\d) \(", row)]
+        assert told == [means[name, method] for method in ("xe", "xe+dp", "kl+dp-unsupervised")]
+
+
 def test_every_part_of_the_study_is_a_plan(tmp_path, monkeypatch):
     """The plans are read and their jobs counted; the models and files that they name exist."""
     monkeypatch.syspath_prepend(str(ROOT / "recipes"))

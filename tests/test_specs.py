@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossteach.errors import SpecError
-from crossteach.specs import Spec, literal, parse_spec
+from crossteach.specs import Spec, escape, literal, parse_spec
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,14 @@ from crossteach.specs import Spec, literal, parse_spec
         ("npz:x?a=b=c&d=", "npz", "x", None, {"a": "b=c", "d": ""}),
         ("npz:x?&a=1&", "npz", "x", None, {"a": "1"}),
         ("", "", "", None, {}),
+        ("timm:resnet18@runs/a@b.safetensors", "timm", "resnet18", "runs/a@b.safetensors", {}),
+        ("py:zoo.py:small@runs/a@b.pt?width=3", "py", "zoo.py:small", "runs/a@b.pt", {"width": "3"}),
+        ("py:me@home/zoo.py:small?pretrained=false", "py", "me@home/zoo.py:small", None, {"pretrained": "false"}),
+        ("py:pack.age:small@C:/w.pt", "py", "pack.age:small", "C:/w.pt", {}),
+        ("py:a:b c.py:small@w.pt", "py", "a:b c.py:small", "w.pt", {}),
+        ("py:odd%40x:y@w.pt", "py", "odd@x:y", "w.pt", {}),
+        ("npz:what%3F now%3f.npz?class_names=a%26b,c%3Dd", "npz", "what? now?.npz", None, {"class_names": "a&b,c=d"}),
+        ("npz:100%/50%25.npz", "npz", "100%/50%.npz", None, {}),
     ],
 )
 def test_a_spec_is_taken_apart(text, scheme, rest, weights, options):
@@ -28,6 +36,26 @@ def test_a_spec_is_taken_apart(text, scheme, rest, weights, options):
 def test_an_option_without_a_value_is_refused():
     with pytest.raises(SpecError, match=r"'size' of 'timm:x.size' must read KEY=VALUE"):
         parse_spec("timm:x?size")
+
+
+@given(st.text(min_size=1))
+def test_an_escaped_path_is_read_as_it_is(path):
+    for text in (f"run:{escape(path)}", f"npz:{escape(path)}?selection_from=test"):
+        assert str(parse_spec(text).rest) == path
+    assert parse_spec(f"timm:resnet18@{escape(path)}?size=3").weights == path
+    assert parse_spec(f"py:{escape(path)}.py:net@{escape(path)}").rest == f"{path}.py:net"
+    assert parse_spec(f"py:zoo.py:net@{escape(path)}").weights == path
+
+
+def test_a_path_of_data_may_hold_an_at():
+    assert str(parse_spec("npz:me@home/a@b.npz").path) == "me@home/a@b.npz"
+
+
+def test_what_is_said_twice_or_of_nothing_is_refused():
+    with pytest.raises(SpecError, match="gives the option 'size' twice"):
+        parse_spec("timm:x?size=3&size=4")
+    with pytest.raises(SpecError, match=r"'=3' of .* must read KEY=VALUE .*%3F"):
+        parse_spec("timm:x?=3")
 
 
 def test_unknown_options_are_refused_with_the_known_ones():

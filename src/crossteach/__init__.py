@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .functional.flips import Change as Change
     from .functional.flips import Flips as Flips
     from .functional.flips import flips as flips
+    from .models import from_module as from_module
     from .models import load_model as load_model
     from .report import write_report as write_report
     from .scouting.scout import Scouting as Scouting
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .sweeping import sweep_status as sweep_status
     from .transferring.curriculum import transfer as transfer
     from .transferring.lesson import TransferResult as TransferResult
+    from .transferring.loss import TransferLoss as TransferLoss
     from .transferring.methods import METHODS as METHODS
     from .types import Classifier as Classifier
     from .types import Predictions as Predictions
@@ -64,6 +66,7 @@ _HOME = {
     "Flips": "functional.flips",
     "flips": "functional.flips",
     "METHODS": "transferring.methods",
+    "from_module": "models",
     "load_model": "models",
     "predict": "answers.prediction",
     "write_report": "report",
@@ -74,6 +77,7 @@ _HOME = {
     "plan_cost": "sweeping",
     "sweep": "sweeping",
     "TransferResult": "transferring.lesson",
+    "TransferLoss": "transferring.loss",
     "transfer": "transferring.curriculum",
     "Classifier": "types",
     "Predictions": "types",

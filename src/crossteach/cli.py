@@ -12,6 +12,7 @@ import typer
 
 from . import terminal
 from .errors import ConfigError, CrossteachError
+from .specs import escape
 
 if TYPE_CHECKING:
     from .models import TorchClassifier
@@ -34,6 +35,7 @@ Seed = Annotated[int, typer.Option(help="Of the order of samples.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run of another configuration.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Run the code of saved students (run:) that others made.")]
 
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -103,6 +105,7 @@ def scout(
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    trust: Trust = False,
     controls: Annotated[
         bool, typer.Option("--controls", help="Add a randomly initialised copy of each architecture.")
     ] = False,
@@ -117,10 +120,9 @@ def scout(
     from .scouting.folder import open_scout
 
     with terminal.progress(quiet) as report:
-        opened = [_load_model(spec, device) for spec in models]
-        found = open_scout(
-            opened, _load_data(data), out, _store(store), overwrite, report, embeddings, ensembles, controls
-        )
+        splits = _load_data(data)
+        opened = [_load_model(spec, device, splits, trust) for spec in models]
+        found = open_scout(opened, splits, out, _store(store), overwrite, report, embeddings, ensembles, controls)
     if as_json:
         terminal.print_json(found)
         return
@@ -159,6 +161,7 @@ def transfer(
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    trust: Trust = False,
 ) -> None:
     """Teach a student what its teachers know and it does not; keep it as it was where that does not help.
 
@@ -181,10 +184,11 @@ def transfer(
     given += ["force=true"] if force else []
     config = with_settings(TransferConfig(), given)
     with terminal.progress(quiet) as report:
+        splits = _load_data(data)
         result = run_transfer(
-            _load_model(student, device),
-            [_load_model(spec, device) for spec in teacher or []],
-            _load_data(data),
+            _load_model(student, device, splits, trust),
+            [_load_model(spec, device, splits, trust) for spec in teacher or []],
+            splits,
             out,
             config,
             _store(store),
@@ -197,7 +201,7 @@ def transfer(
     terminal.show_transfers([result.summary])
     terminal.show_evidence(result.summary["gate"])
     terminal.show_notes(result.notes)
-    terminal.say(f"\nThe student is in {out / 'student'}; crossteach opens it as run:{out}")
+    terminal.say(f"\nThe student is in {out / 'student'}; crossteach opens it as run:{escape(str(out))}")
 
 
 @app.command(epilog="Example:  crossteach sweep plan.yaml --out my-sweep --dry-run")
@@ -214,6 +218,9 @@ def sweep(
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove first what an earlier sweep wrote.")] = False,
     quiet: Quiet = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the code that the plan names outside py: models.")
+    ] = False,
 ) -> None:
     """Run many transfers from one plan: students, teachers, methods and seeds; what is whole is never done again."""
     if status:
@@ -228,7 +235,7 @@ def sweep(
 
     with terminal.progress(quiet, period=3600) as report:
         asked = (plan, out, _store(store), seed, _device(device), retry_failed, overwrite, report)
-        found = plan_cost(*asked) if dry_run else run_sweep(*asked)
+        found = plan_cost(*asked, trust=trust) if dry_run else run_sweep(*asked, trust=trust)
     if as_json:
         terminal.print_json(found)
     elif dry_run:
@@ -276,10 +283,10 @@ def _device(name: str) -> str:
     return name
 
 
-def _load_model(spec: str, device: str) -> "TorchClassifier":
+def _load_model(spec: str, device: str, data: "Splits", trust: bool) -> "TorchClassifier":
     from .models import load_model
 
-    return load_model(spec).to(_device(device))
+    return load_model(spec, trust, data).to(_device(device))
 
 
 def _load_data(spec: str) -> "Splits":
@@ -304,6 +311,7 @@ def _complain(message: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0 done, 1 the user's input or data, 2 usage, 130 interrupted."""
+    terminal.escape_unknown_characters()
     signal.signal(signal.SIGTERM, _terminate)
     app(args=list(arguments) if arguments is not None else None, prog_name="crossteach")
 

@@ -224,6 +224,20 @@ class CurriculumConfig:
 
 
 @dataclass(frozen=True)
+class ScoringConfig:
+    """How models are asked for their answers."""
+
+    batch: int | None = None
+    """Images at once: 1, 2, 4, 8, 16, 32, 64 or 128; None takes as many as a model's cost allows on a CPU, else 128.
+    The last batch is padded, so that a sample's answer does not depend on what stands beside it."""
+
+    def __post_init__(self) -> None:
+        sizes = [1 << power for power in range(8)]
+        fits = self.batch is None or self.batch in sizes
+        _require(fits, f"scoring.batch must be one of {', '.join(map(str, sizes))}, or none", self.batch)
+
+
+@dataclass(frozen=True)
 class TransferConfig:
     """Everything that decides what a transfer computes."""
 
@@ -240,6 +254,7 @@ class TransferConfig:
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
 
     def __post_init__(self) -> None:
@@ -282,8 +297,11 @@ def _differing(settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix:
     return found
 
 
-PROCEDURE = 3
-"""Raised when defaults or rules change what a run of the same settings computes: sweeps then do their jobs anew."""
+PROCEDURE = 4
+"""Raised when defaults or rules change what a run of the same settings computes.
+
+It is kept in every run folder, and a run of another procedure is refused there. Sweeps do their jobs anew.
+"""
 
 COMPAT: dict[str, tuple[str, ...]] = {
     "paper": (

@@ -6,11 +6,13 @@ CrossteachError
 ├── ModelError            a model that cannot be built or used
 │   ├── WeightsError      weights that are missing, unsafe, not finite or for another architecture
 │   └── LabelSpaceError   models and data that do not score the same classes
+├── TrustError            code that is not the user's own, and that the user has not vouched for
 ├── DataError             data that cannot be read or do not fit together
 │   └── MissingLabelsError    a step needs labels that the data do not have
 ├── ConfigError           a setting outside its range
 ├── StoreError            stored predictions that cannot be written or read
-├── RunFolderError        an output folder that is in use, incomplete or not a run
+├── RunFolderError        an output folder that is incomplete, of another configuration or not a run
+│   └── FolderInUseError      an output folder that another process fills
 ├── SweepError            a sweep that cannot run, or jobs of it that failed
 ├── ExecutorError         nothing is left that could run a task
 ├── WriteError            a file that cannot be written: a full disk, a folder without permission
@@ -41,6 +43,10 @@ class LabelSpaceError(ModelError):
     """Models and data that do not score the same classes."""
 
 
+class TrustError(CrossteachError):
+    """Code that is not the user's own, and that the user has not vouched for."""
+
+
 class DataError(CrossteachError):
     """Data that cannot be read or do not fit together."""
 
@@ -58,7 +64,11 @@ class StoreError(CrossteachError):
 
 
 class RunFolderError(CrossteachError):
-    """An output folder that is in use, incomplete or not a run."""
+    """An output folder that is incomplete, of another configuration or not a run."""
+
+
+class FolderInUseError(RunFolderError):
+    """An output folder that another process fills."""
 
 
 class SweepError(CrossteachError):

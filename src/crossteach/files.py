@@ -1,13 +1,38 @@
-"""Files that are whole or not there: written under a temporary name, then renamed."""
+"""Files that are whole or not there, and folders that one process at a time may fill."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .errors import WriteError
+from .errors import FolderInUseError, WriteError
+
+fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
+"""Locks of the operating system, where it has POSIX ones."""
+LOCK = ".lock"
+"""Held by the process that fills a folder. It names that process, and is removed when the work ends."""
+PID_FILE = ".lock-pid"
+"""Takes the place of the lock on file systems that have no locks."""
+ADVICE = "wait for its end, or choose another --out"
+PATIENCE = 1.0
+"""Seconds that a process waits for a lock: a question whether it is held takes it for an instant."""
+
+
+def default_folder() -> Path:
+    """Return `$CROSSTEACH_STORE`, or the folder for caches of this system."""
+    if given := os.environ.get("CROSSTEACH_STORE"):
+        return Path(given)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "crossteach"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossteach"
 
 
 @contextmanager
@@ -44,6 +69,18 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
 
 
+def to_utf8(text: str) -> bytes:
+    r"""Encode text as UTF-8. Bytes of a file name that are not UTF-8 are escaped.
+
+    In JSON the escape is one that JSON knows: a program that reads it gets the file name back.
+
+    Example:
+        >>> to_utf8("caf\udce9")
+        b'caf\\udce9'
+    """
+    return text.encode("utf-8", "backslashreplace")
+
+
 def to_json(content: Any) -> str:
     """Return the one JSON text of some content."""
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -51,4 +88,135 @@ def to_json(content: Any) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all."""
-    write_bytes(path, to_json(content).encode())
+    write_bytes(path, to_utf8(to_json(content)))
+
+
+@contextmanager
+def holding(folder: Path, advice: str = ADVICE) -> Iterator[None]:
+    """Keep all others from filling a folder while the block runs.
+
+    The lock is the operating system's: it also ends when the process is killed.
+
+    Args:
+        folder: Created where it is missing.
+        advice: What the user can do when another process holds the folder.
+
+    Raises:
+        FolderInUseError: If another process holds it; the message names that process.
+    """
+    make_folder(folder)
+    until = time.monotonic() + PATIENCE
+    while (release := _take(folder)) is None:
+        if time.monotonic() > until:
+            raise _in_use(folder, advice)
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        release()
+
+
+def require_free(folder: Path, advice: str = ADVICE) -> None:
+    """Raise FolderInUseError if a process fills a folder, before work is done in vain."""
+    if is_held(folder):
+        raise _in_use(folder, advice)
+
+
+def _in_use(folder: Path, advice: str) -> FolderInUseError:
+    return FolderInUseError(f"{folder} is in use by {_holder(folder)}; {advice}")
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a process fills a folder; the folder is left as it is."""
+    lock = folder / LOCK
+    if fcntl is not None and lock.is_file() and os.access(lock, os.R_OK):
+        with lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            except OSError:  # a file system without locks
+                pass
+    return (folder / PID_FILE).is_file() and not _has_ended(folder / PID_FILE)
+
+
+def _take(folder: Path) -> Callable[[], None] | None:
+    """Take a folder's lock and return what releases it; None where another process holds it."""
+    if fcntl is None:
+        return _take_pid_file(folder)
+    path = folder / LOCK
+    with writing(folder):
+        file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except (BlockingIOError, FileNotFoundError):  # held, or removed by the one that held it until now
+        file.close()
+        return None
+    except OSError:  # a file system without locks
+        file.close()
+        path.unlink(missing_ok=True)
+        return _take_pid_file(folder)
+    if not ours:
+        file.close()
+        return None
+    with writing(folder):
+        file.truncate(0)
+        file.write(_this_process())
+        file.flush()
+
+    def release() -> None:
+        with contextlib.suppress(OSError):  # the folder may be gone
+            path.unlink()
+        file.close()
+
+    return release
+
+
+def _take_pid_file(folder: Path) -> Callable[[], None] | None:
+    """Hold a folder by a file that is there; one of a process that has ended is removed."""
+    path = folder / PID_FILE
+    if path.is_file() and _has_ended(path):
+        path.unlink(missing_ok=True)
+    try:
+        with writing(folder), path.open("x") as file:
+            file.write(_this_process())
+    except WriteError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            return None
+        raise
+    return lambda: path.unlink(missing_ok=True)
+
+
+def _this_process() -> str:
+    return json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+
+
+def _read_holder(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # just taken or just released
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _holder(folder: Path) -> str:
+    """Name the process that holds a folder."""
+    by_file = (folder / PID_FILE).is_file()
+    found = _read_holder(folder / (PID_FILE if by_file else LOCK))
+    name = f"process {found['pid']} on {found['host']}" if {"pid", "host"} <= found.keys() else "another process"
+    return f"{name} (if that has ended, delete {folder / PID_FILE})" if by_file else name
+
+
+def _has_ended(path: Path) -> bool:
+    """Return whether the process that a file names has surely ended: it ran on this machine and is gone."""
+    found = _read_holder(path)
+    if found.get("host") != socket.gethostname() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(found["pid"]), 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return True
+    except (OSError, KeyError, ValueError, TypeError):
+        return False
+    return False

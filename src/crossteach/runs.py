@@ -1,15 +1,16 @@
 """A run folder: what was asked, what happened, what came out.
 
 `config.json`, `metrics.jsonl`, `summary.json`, `samples.parquet`, `classes.parquet`, `pictures.json` with `pictures/`,
-`student/`, and while it runs `checkpoint.pt`; a report adds `report.html`, `figures/` and `tables/`. A folder is whole
-once `summary.json` (of a scout: `scout.json`) stands in it; it is written last.
+`student/`, and while it runs `checkpoint.pt`. A report adds `report.html`, `figures/` and `tables/`. A folder is whole
+once `summary.json` (of a scout: `scout.json`) is in it; that file is written last.
 """
 
 import io
 import json
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from .config import PROCEDURE
 from .errors import RunFolderError, first_line
-from .files import make_folder, write_bytes, write_json, writing
+from .files import holding, to_utf8, write_bytes, write_json, writing
 
 OURS = {
     *("config.json", "metrics.jsonl", "summary.json", "samples.parquet", "student", "checkpoint.pt", "scout.json"),
@@ -30,8 +32,37 @@ OURS = {
 class RunFolder:
     """Where one run writes, resumes and is read."""
 
-    def __init__(self, path: Path, done: str = "summary.json") -> None:
-        self.path, self._done = path, done
+    def __init__(self, path: Path, done: str = "summary.json", config: Mapping[str, Any] | None = None) -> None:
+        """Take the folder, the file whose presence makes it whole, and the configuration it must hold."""
+        self.path, self._done, self._config = path, done, config
+
+    @contextmanager
+    def working(self) -> Iterator["RunFolder"]:
+        """Keep other processes from filling the folder while the block runs.
+
+        A whole folder is only read, so nothing is locked then. Another process may finish the run before the lock is
+        free: ask `is_whole` inside the block.
+
+        Raises:
+            FolderInUseError: If another process fills the folder.
+            RunFolderError: If another process has emptied it for another configuration.
+
+        Example:
+            ```python
+            with open_run(path, config).working() as run:
+                if not run.is_whole:
+                    run.finish(compute())
+                return run.summary()
+            ```
+        """
+        if self.is_whole:
+            yield self
+            return
+        with holding(self.path):
+            kept = self.path / "config.json"
+            if self._config is not None and (not kept.is_file() or _read_json(kept) != self._config):
+                raise RunFolderError(f"another command has just begun another run in {self.path}; choose another --out")
+            yield self
 
     @property
     def is_whole(self) -> bool:
@@ -60,7 +91,9 @@ class RunFolder:
     def write_table(self, name: str, columns: Mapping[str, np.ndarray]) -> None:
         """Write columns of equal length as a parquet file."""
         buffer = io.BytesIO()
-        pq.write_table(pa.table(dict(columns)), buffer, compression="zstd")
+        pq.write_table(
+            pa.table({key: _encodable(values) for key, values in columns.items()}), buffer, compression="zstd"
+        )
         write_bytes(self.path / name, buffer.getvalue())
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
@@ -90,39 +123,60 @@ def open_run(path: Path, config: Mapping[str, Any], overwrite: bool = False, don
 
     Args:
         path: The folder.
-        config: Everything the result depends on; it is kept and compared.
+        config: Everything the result depends on. It is kept and compared, with the number of the procedure: results
+            of another version of crossteach are not served as those of this one.
         overwrite: Whether to empty a folder that another configuration has used.
         done: The file whose presence makes the folder whole.
 
     Raises:
         RunFolderError: If another configuration, or something else than a run, is in the folder.
+        FolderInUseError: If another process fills the folder, and it would have to be emptied.
     """
-    wanted = json.loads(json.dumps(config))
+    wanted = json.loads(json.dumps({"procedure": PROCEDURE, **config}))
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"{path} is a file; --out needs a folder")
-    folder, known = RunFolder(path, done), path / "config.json"
+    folder = RunFolder(path, done, wanted)
+    if not _can_go_on(folder, wanted, overwrite):
+        with holding(path):
+            if not _can_go_on(folder, wanted, overwrite):  # another process may have begun the same run meanwhile
+                _empty(path, done)
+                write_json(path / "config.json", wanted)
+    return folder
+
+
+def _can_go_on(folder: RunFolder, wanted: Mapping[str, Any], overwrite: bool) -> bool:
+    """Return whether the folder holds this run already; False where it is to be emptied and begun.
+
+    Raises:
+        RunFolderError: If it holds something else that may not be removed.
+    """
+    path, known = folder.path, folder.path / "config.json"
     if known.is_file():
         kept = _read_json(known)
         if kept == wanted and (folder.is_whole or not overwrite):
-            return folder
+            return True
         if not overwrite:
-            changed = first_difference(kept, wanted)
             raise RunFolderError(
-                f"{path} holds a run of another configuration ({changed}); choose another --out, or pass --overwrite"
+                f"{path} holds a run of {_other_configuration(kept, wanted)}; choose another --out, or pass --overwrite"
             )
-        _empty(path)
     elif path.is_dir():
         foreign = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
         if foreign:
             raise RunFolderError(f"{path} holds other files ({foreign[0]}); choose a new or empty folder for --out")
-    make_folder(path)
-    write_json(known, wanted)
-    return folder
+    return False
 
 
-def _empty(path: Path) -> None:
-    """Remove what a run has written, and nothing else."""
+def _other_configuration(kept: Any, wanted: Mapping[str, Any]) -> str:
+    if isinstance(kept, dict) and kept.get("procedure") != wanted["procedure"]:
+        before = _short(kept.get("procedure"))
+        return f"another version of crossteach (its procedure was {before}, is {wanted['procedure']})"
+    return f"another configuration ({first_difference(kept, wanted)})"
+
+
+def _empty(path: Path, done: str) -> None:
+    """Remove what a run has written, and nothing else; a folder that is half empty is not whole."""
     with writing(path):
+        (path / done).unlink(missing_ok=True)
         for inside in [*(path / name for name in OURS), *path.glob("lesson-*")]:
             if inside.is_dir():
                 shutil.rmtree(inside)
@@ -144,6 +198,14 @@ def first_difference(kept: Any, wanted: Any, where: str = "") -> str:
             if kept.get(key) != wanted.get(key):
                 return first_difference(kept.get(key), wanted.get(key), f"{where}.{key}".lstrip("."))
     return f"{where or 'config'} was {_short(kept)}, is {_short(wanted)}"
+
+
+def _encodable(values: np.ndarray) -> np.ndarray:
+    """Escape what is no UTF-8 in a column of texts: names may come from file names."""
+    if values.dtype.kind not in "OU":
+        return values
+    texts = [to_utf8(v).decode() if isinstance(v, str) else v for v in values]
+    return values if texts == values.tolist() else np.array(texts, dtype=object)
 
 
 def _short(value: Any) -> str:

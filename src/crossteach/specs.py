@@ -1,9 +1,21 @@
-"""Specs: the strings by which users name models and data, `SCHEME:REST@WEIGHTS?KEY=VALUE&KEY=VALUE`."""
+"""Specs: the strings by which users name models and data, `SCHEME:REST@WEIGHTS?KEY=VALUE&KEY=VALUE`.
 
+A sign that a spec would read as its own is written as in a URL: `%3F` for ?, `%40` for @, `%26` for &, `%3D` for =,
+`%3A` for :, and `%25` for a % that stands before one of these codes. Every other % is itself. Spaces are plain.
+"""
+
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import SpecError
+
+HINT = "a path with ? or @ in it is written with %3F or %40, an & in an option with %26"
+"""For messages about specs that may have been cut at the wrong place."""
+
+CODE = "25|26|3A|3D|3F|40"
+PYTHON = re.compile(r"((?:.+?\.py|[\w.]+):\w+)(?:@(.*))?", re.DOTALL)
+"""`FILE.py:FACTORY` or `MODULE:FACTORY`, and the weights behind it: an @ in the file's own path separates nothing."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,7 @@ class Spec:
         if unknown:
             raise SpecError(
                 f"{self.text!r} has the option {unknown[0]!r}, which {self.scheme}: does not know; "
-                f"it takes {', '.join(sorted(known)) or 'none'}"
+                f"it takes {', '.join(sorted(known)) or 'none'} ({HINT})"
             )
 
     def number(self, key: str, default: float) -> float:
@@ -60,20 +72,55 @@ def parse_spec(text: str) -> Spec:
     Example:
         >>> parse_spec("timm:resnet18@w.safetensors?num_classes=10").options
         {'num_classes': '10'}
+        >>> parse_spec("npz:what%3F.npz").rest
+        'what?.npz'
 
     Raises:
-        SpecError: If an option is not KEY=VALUE.
+        SpecError: If an option is not KEY=VALUE, or is given twice.
     """
     body, _, query = text.partition("?")
     scheme, colon, rest = body.partition(":")
-    rest, at, weights = rest.rpartition("@") if "@" in rest else (rest, "", "")
-    options = {}
+    rest, weights = split_weights(scheme, rest)
+    options: dict[str, str] = {}
     for part in filter(None, query.split("&")):
         key, equals, value = part.partition("=")
-        if not equals:
-            raise SpecError(f"option {part!r} of {text!r} must read KEY=VALUE")
-        options[key] = value
-    return Spec(text, scheme if colon else body, rest, weights if at else None, options)
+        if not equals or not key:
+            raise SpecError(f"option {part!r} of {text!r} must read KEY=VALUE ({HINT})")
+        if key in options:
+            raise SpecError(f"{text!r} gives the option {key!r} twice; give it once")
+        options[key] = unescape(value)
+    whole = unescape(weights) if weights is not None else None
+    return Spec(text, scheme if colon else body, unescape(rest), whole, options)
+
+
+def split_weights(scheme: str, rest: str) -> tuple[str, str | None]:
+    """Part what names a model, which has no @ of its own, from the file of its weights.
+
+    Example:
+        >>> split_weights("py", "me@home/zoo.py:small@runs/a@b.pt"), split_weights("timm", "resnet18")
+        (('me@home/zoo.py:small', 'runs/a@b.pt'), ('resnet18', None))
+    """
+    if scheme == "py":
+        found = PYTHON.fullmatch(rest)
+        if found:
+            return found[1], found[2]
+    name, at, weights = rest.partition("@")
+    return name, weights if at else None
+
+
+def escape(path: str | Path) -> str:
+    """Write a path so that a spec reads it back as it is.
+
+    Example:
+        >>> escape("runs/what? a@b.npz")
+        'runs/what%3F a%40b.npz'
+    """
+    return re.sub(rf"[?@]|%(?={CODE})", lambda sign: f"%{ord(sign[0]):02X}", str(path), flags=re.IGNORECASE)
+
+
+def unescape(text: str) -> str:
+    """Replace the codes of signs by the signs."""
+    return re.sub(f"%({CODE})", lambda code: chr(int(code[1], 16)), text, flags=re.IGNORECASE)
 
 
 def literal(value: str) -> int | float | bool | str | None:

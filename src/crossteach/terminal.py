@@ -1,26 +1,55 @@
-"""What people see of a command: tables, progress, one JSON document. The only room that knows rich."""
+r"""What people see of a command: tables, progress, one JSON document. No other module imports rich.
+
+A console may not know every character of a name. Such a character is shown escaped, as in `gr\xf6\xdfe`.
+"""
 
 import contextlib
+import io
 import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from .types import Progress
+
+ABSENT = "-"
+"""Stands in a cell that has no number."""
+
+
+def escape_unknown_characters() -> None:
+    """Let standard output and standard error escape what they cannot encode; else such a name ends the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(what: Any, highlight: bool = True, style: str | None = None) -> None:
     """Print a text or a table on standard output."""
     from rich.console import Console
 
+    what = _shown(what) if isinstance(what, str) else what
     Console(width=None if sys.stdout.isatty() else 132, markup=False).print(what, highlight=highlight, style=style)
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on standard output."""
+    """Print one JSON document on standard output, in UTF-8 whatever the console speaks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def _shown(text: str, stream: TextIO | None = None) -> str:
+    """Return a text as a console shows it: a table is then laid out by the characters that will stand in it."""
+    encoding = (stream or sys.stdout).encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _add_row(table: "Table", *cells: str) -> None:
+    table.add_row(*map(_shown, cells))
 
 
 @contextlib.contextmanager
@@ -55,7 +84,7 @@ def progress(quiet: bool, period: float = 30) -> Iterator["Progress"]:
 
         def report(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
+                tasks[what] = bars.add_task(_shown(what, sys.stderr), total=total)
             bars.update(tasks[what], completed=done, total=total, visible=done < total)
 
         yield report
@@ -70,12 +99,12 @@ def show_scout(summary: dict[str, Any]) -> None:
     for heading in ("student", "family", "parameters", "accuracy"):
         table.add_column(heading, justify="left" if heading in ("student", "family") else "right")
     for model in models:
-        table.add_column(model["name"], justify="right")
+        table.add_column(_shown(model["name"]), justify="right")
     for row, model in enumerate(models):
         cells = [
-            f"{flips:.2f}" if row != column else "·" for column, flips in enumerate(summary["positive_flips"][row])
+            f"{flips:.2f}" if row != column else ABSENT for column, flips in enumerate(summary["positive_flips"][row])
         ]
-        table.add_row(model["name"], model["family"], f"{model['params']:,}", f"{model['accuracy']:.2f}%", *cells)
+        _add_row(table, model["name"], model["family"], f"{model['params']:,}", f"{model['accuracy']:.2f}%", *cells)
     say(table)
     top = {name: "not measured" if value is None else f"{value:.2f}%" for name, value in summary["ceilings"].items()}
     say(
@@ -111,7 +140,8 @@ def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
         low, high = s["interval"]
         rate, gate = s["transfer_rate"], s["gate"]
         verdict = gate["verdict"].replace("_", " ") + (f", {gate['alpha']:g}" if gate["verdict"] == "accepted" else "")
-        table.add_row(
+        _add_row(
+            table,
             s["student"],
             ", ".join(s["teachers"]) or "none",
             s["method"],
@@ -121,7 +151,7 @@ def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
             f"{low:+.2f} to {high:+.2f}",
             f"{s['knowledge_gain']:.2f}",
             f"{s['knowledge_loss']:.2f}",
-            "·" if rate is None else f"{rate:.1f}",
+            ABSENT if rate is None else f"{rate:.1f}",
             verdict,
             f"{s['ungated_transfer_delta']:+.2f}",
         )
@@ -174,15 +204,16 @@ def show_methods(found: dict[str, Any]) -> None:
     for method in found["methods"]:
         gated, ungated = method["gated"], method["ungated"]
         claim = ungated and ungated["claim"]
-        table.add_row(
+        _add_row(
+            table,
             method["method"],
             str(gated["runs"]),
             *(f"{gated[f'{key}_delta']:+.2f}" for key in ("mean", "median", "worst")),
             *(f"{gated[key]:.0f}%" for key in ("success_mean", "harm", "coverage")),
-            f"{ungated['mean_delta']:+.2f}" if ungated else "·",
+            f"{ungated['mean_delta']:+.2f}" if ungated else ABSENT,
             f"{claim['estimate']:+.2f} ({claim['low']:+.2f} to {claim['high']:+.2f}) to {claim['control']}"
             if claim
-            else "·",
+            else ABSENT,
         )
     say(table)
     show_notes(found["notes"])

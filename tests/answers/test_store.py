@@ -46,8 +46,31 @@ def test_rows_survive_and_what_was_not_flushed_is_missing(tmp_path):
     copied = again.read(np.array([40]))
     again.write(np.array([40]), logits([0]))
     assert copied.tolist() == logits([40]).tolist()
-    with pytest.raises(AssertionError, match="read before"):
-        again.read(np.array([3, 5]))
+
+
+@pytest.mark.parametrize("read", [lambda t: t.read(np.array([3, 5, 40])), lambda t: t.read_range(3, 6)])
+def test_rows_that_were_never_written_are_an_error_of_one_line(tmp_path, read):
+    opened = table(Store(tmp_path))
+    keep(opened, [3, 40])
+    opened.write(np.array([5]), logits([5]))
+    with pytest.raises(
+        StoreError, match=r"of 3 rows in .* are read before they are written \(row [45] first\)"
+    ) as error:
+        read(opened)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_table_that_was_cut_while_it_is_open_is_an_error_of_one_line(tmp_path):
+    opened = table(Store(tmp_path))
+    keep(opened, range(ROWS))
+    (path,) = files(tmp_path, "logits.npy")
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 40)
+    with pytest.raises(StoreError, match="cut short"):
+        opened.read_range(0, ROWS)
+    path.unlink()
+    with pytest.raises(StoreError, match="cannot be read"):
+        opened.read_range(0, ROWS)
 
 
 def test_half_precision_is_kept_as_it_is(tmp_path):

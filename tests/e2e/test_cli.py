@@ -260,7 +260,7 @@ def test_an_interrupted_command_goes_on_where_it_stopped(task, tmp_path, capsys,
     if code == 130:
         assert err == "crossteach: interrupted; the same command goes on where it stopped\n"
     assert not (tmp_path / "run" / "summary.json").exists()
-    reached = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["position"]["epoch"]
+    reached = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["state"]["step"]
     assert reached >= 1
     assert call(capsys, *transfer(task, tmp_path / "run", *long))[0] == 0
     assert call(capsys, *transfer(task, tmp_path / "whole", *long))[0] == 0

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from crossteach.errors import ConfigError, CrossteachError
+from crossteach.errors import ConfigError, CrossteachError, TrustError
+from crossteach.specs import parse_spec
 from crossteach.sweeping.plan import Pair, Plan, expand, read_plan
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "sweep.md"
@@ -84,11 +85,57 @@ def test_patterns_become_files(tmp_path):
     assert expand(f"run:{tmp_path}/runs/*") == [f"run:{tmp_path}/runs/one"]
 
 
+def test_what_a_pattern_matches_is_read_as_it_is(tmp_path):
+    for name in ("a@b", "what?", "[1]"):
+        (tmp_path / "runs@home" / name).mkdir(parents=True)
+    found = expand(f"run:{tmp_path}/runs@home/*?size=8")
+    assert {parse_spec(spec).path for spec in found} == {tmp_path / "runs@home" / n for n in ("a@b", "what?", "[1]")}
+    assert all(parse_spec(spec).options == {"size": "8"} for spec in found)
+    assert expand(f"run:{tmp_path}/runs@home/[1]") == [f"run:{tmp_path}/runs@home/[1]"]
+    (tmp_path / "w@1.pt").write_bytes(b"")
+    (spec,) = expand(f"py:{tmp_path}/runs@home/zoo.py:net@{tmp_path}/w*.pt")
+    assert parse_spec(spec).weights == f"{tmp_path}/w@1.pt"
+
+
+MERGED = """
+data: glyphs
+models: [demo:a, demo:b]
+methods:
+- {method: kl, name: warm, settings: &warm {partition.temperature: 2, optim.epochs: 3}}
+- {method: xe, settings: {<<: *warm, optim.epochs: 1, optim.lr: 0.1}}
+- {method: kl, name: both, settings: {<<: [*warm, {optim.epochs: 9, optim.lr: 0.2}]}}
+"""
+
+
+def test_merge_keys_bring_in_what_the_mapping_does_not_say_itself(tmp_path):
+    jobs = read(tmp_path, MERGED.replace("method: xe", "name: own, method: kl")).jobs()
+    found = {j.method: (j.config.partition.temperature, j.config.optim.epochs, j.config.optim.lr) for j in jobs}
+    assert found == {"warm": (2, 3, None), "own": (2, 1, 0.1), "both": (2, 3, 0.2)}
+
+
+def test_a_plan_runs_a_file_that_a_setting_names_only_with_trust(tmp_path):
+    models = "models: [demo:a, py:zoo.py:net@w.pt]\nmethods: [kl]\n"
+    named = HEAD + models + "settings: {views: {augmentation: mine.py:f}}\n"
+    with pytest.raises(TrustError, match=r"augmentation=mine\.py:f runs a Python file.*--trust.*trust: true"):
+        read(tmp_path, named)
+    assert read(tmp_path, named + "trust: true\n").trust
+    path = tmp_path / "plan.yaml"
+    path.write_text(named)
+    assert read_plan(path, trust=True).trust
+    assert not read(tmp_path, HEAD + models).trust
+    own = HEAD + "models: [demo:a, demo:b]\nmethods: [{method: kl, settings: {views.augmentation: a.py:f}}]\n"
+    with pytest.raises(TrustError):
+        read(tmp_path, own)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("data: [", "is not YAML"),
         ("- 1", "must be a mapping"),
+        (HEAD + "models: [a:a, b:b]\nmethods: [kl]\ntrust: 1", "'trust' must be true or false, not 1"),
+        (HEAD + "models: [a:a, b:b]\nmethods: [{<<: 3, method: kl}]", "is not YAML: expected a mapping"),
+        (HEAD + "models: [a:a, b:b]\nmethods: [{<<: {name: x}, name: y, name: z, method: kl}]", "'name' stands twice"),
         ("data: a\ndata: b", "line 2 of the plan: the key 'data' stands twice"),
         (HEAD + "model: [demo:a]\nmethods: [kl]", "line 2 of the plan .*unknown key 'model'; expected one of data"),
         ("models: [demo:a, demo:b]\nmethods: [kl]", "'data' must be one spec"),

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -272,7 +273,7 @@ def test_a_killed_sweep_goes_on_where_it_stopped(task, tmp_path, capsys):
     assert status["now"]
     code, _, err = call(capsys, "sweep", plan, "--out", out)
     assert (code, err.count("\n")) == (1, 1)
-    assert "another sweep works on" in err
+    assert f"{out} is in use by process {process.pid} on {socket.gethostname()}; wait for its end" in err
 
     process.send_signal(signal.SIGKILL)
     process.wait(60)

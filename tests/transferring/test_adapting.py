@@ -10,7 +10,7 @@ from crossteach.transferring.adapting import (
     adaptable_layers,
     adapted,
     folded,
-    head_of,
+    heads_of,
     last_block,
     learning,
     learning_weights,
@@ -81,7 +81,7 @@ def test_a_head_inside_a_block_is_found():
             self.norm, self.linear = nn.LayerNorm(4), nn.Linear(4, 7)
 
     module = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), Tail())
-    assert head_of(module, 7) is module[2].linear
+    assert heads_of(module, 7) == [module[2].linear]
     assert last_block(module, 7) == [module[2].linear, module[2].norm, module[1][1]]
     alone = nn.Linear(3, 7)
     assert last_block(alone, 7) == [alone]
@@ -166,7 +166,7 @@ def test_adapters_fold_into_the_weights(module):
         for weight in weights:
             nn.init.normal_(weight)
         moved = module(images)
-        state = folded(module, module.state_dict())
+        state = folded(module, module.state_dict(), images)
     assert not torch.allclose(moved, plain)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert state.keys() == before.keys()

@@ -9,9 +9,9 @@ from crossteach.cli import main
 from crossteach.data.cut import tune_and_gate
 from crossteach.errors import ConfigError, MissingLabelsError, ModelError
 from crossteach.functional.averaging import average, interpolate, snapshot
-from crossteach.transferring import curriculum
-from crossteach.transferring import lesson as transferring
+from crossteach.transferring import curriculum, lesson
 from crossteach.transferring.curriculum import order_teachers
+from crossteach.transferring.setup import open_setup
 
 QUICK = ("optim.epochs=2", "optim.lr=0.02", "views.count=1", "gate.max_loss=100", "gate.alphas=0.5,1")
 
@@ -111,11 +111,11 @@ def test_a_soup_is_the_mean_of_single_students(models, data, store, tmp_path, ho
 def test_greedy_leaves_out_what_lowers_the_tune_half(models, data, store, tmp_path):
     student = models[0]
     tune, _ = tune_and_gate(data.selection)
-    task = transferring.open_setup(student, models[1:], data, config(), store, lambda *_: None)
+    setup = open_setup(student, models[1:], data, config(), store, lambda *_: None)
     good = snapshot(student.module)
     broken = {name: -value for name, value in good.items()}  # the mean of both is zero
-    assert curriculum._greedy(task, {"broken": broken, "good": good}, tune) == ["good"]
-    assert curriculum._greedy(task, {"a": good, "b": good}, tune) == ["a", "b"]
+    assert curriculum._greedy(setup, {"broken": broken, "good": good}, tune) == ["good"]
+    assert curriculum._greedy(setup, {"a": good, "b": good}, tune) == ["a", "b"]
 
 
 def test_an_average_is_a_mean_and_refuses_other_architectures(models):
@@ -152,21 +152,21 @@ def test_an_interrupted_curriculum_goes_on_where_it_stopped(models, data, store,
     asked = config(f"curriculum.order={order}", "optim.epochs=10")
     whole = crossteach.transfer(student, teachers, data, tmp_path / "whole", asked, store).summary
     assert whole["lessons"][0]["verdict"] == "accepted"  # so that lesson 2 teaches what lesson 1 has saved
-    do, calls = transferring.transfer, []
+    do, calls = lesson.teach, []
 
-    keep = transferring._checkpoint
+    keep = lesson._checkpoint
 
     def stop(*arguments):
         keep(*arguments)
         raise KeyboardInterrupt
 
-    def stop_in_the_second(*arguments, **more):
-        calls.append(arguments[3].name)
+    def stop_in_the_second(setup, run):
+        calls.append(run.path.name)
         if len(calls) == 2:
-            monkeypatch.setattr(transferring, "_checkpoint", stop)
-        return do(*arguments, **more)
+            monkeypatch.setattr(lesson, "_checkpoint", stop)
+        return do(setup, run)
 
-    monkeypatch.setattr(transferring, "transfer", stop_in_the_second)
+    monkeypatch.setattr(curriculum, "teach", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         crossteach.transfer(student, teachers, data, tmp_path / "parts", asked, store)
     first = (tmp_path / "parts" / "lesson-1" / "summary.json").stat().st_mtime_ns

@@ -11,6 +11,7 @@ from PIL import Image
 from crossteach import Predictions, TransferConfig, load_data, load_model, transfer, with_settings
 from crossteach.data.pictures import encode_picture, write_pictures
 from crossteach.transferring.exhibits import class_table, strongest
+from crossteach.transferring.measured import TransferPredictions
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,8 @@ def random_predictions(n: int = 200, classes: int = 7) -> list[Predictions]:
 def test_the_class_table_counts_what_a_loop_counts():
     before, after, ungated, *teachers = random_predictions()
     names = [f"c{i}" for i in range(7)]
-    table = class_table(names, before, after, ungated, teachers)
+    found = TransferPredictions(before, after, ungated, tuple(teachers))
+    table = class_table(names, found)
     expected = {key: [0] * 7 for key in table if key not in ("class", "name")}
     for i, label in enumerate(before.labels.tolist()):
         was, now, ended = (p.logits[i].argmax() == label for p in (before, after, ungated))

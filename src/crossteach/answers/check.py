@@ -1,12 +1,36 @@
 """Is this model what its user thinks it is? Checked before anything is trained."""
 
-from scipy import stats
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ..errors import DataError, LabelSpaceError, MissingLabelsError, ModelError
-from ..types import Classifier, Predictions, Splits
+import torch
+from jaxtyping import Float
+from scipy import stats
+from torch import Tensor, nn
+
+from ..errors import CrossteachError, DataError, LabelSpaceError, MissingLabelsError, ModelError, first_line
+from ..models.asking import digest_of_state, fixed_inputs
+from ..models.scoring import score
+from ..types import Classifier, Predictions, Progress, Splits, TrainableClassifier
+from .class_order import MOST_CLASSES, class_order_problem
+from .prediction import predict
+from .store import Store
 
 CHANCE_LEVEL = 1e-3
 """A model is better than chance when chance would do as well with less than this probability."""
+NEAR_CHANCE = 0.1
+"""Share of the way from chance to all right below which a model is near chance."""
+FAR_BELOW = 2 / 3
+"""Share of the best model's accuracy below which a model is far below it, from `FAR_POINTS` points on."""
+FAR_POINTS = 10.0
+COUNTED = 5
+"""Samples from which a class counts as one that a model knows or does not know."""
+FEW_CLASSES = 6
+"""Classes from which it is asked how many of them a model knows."""
+KNOWN_REFUSED, KNOWN_NAMED = 1 / 3, 1 / 2
+"""Share of the classes below which a student is refused, and below which any model is named."""
+STEADY = 1e-3
+"""By how much two answers to one image may differ, as a share of the spread of the logits."""
 
 
 def require_label_space(classifier: Classifier, data: Splits) -> None:
@@ -42,13 +66,188 @@ def require_test_labels(data: Splits) -> None:
 
 def require_better_than_chance(predictions: Predictions, spec: str) -> None:
     """Raise ModelError if a model that is about to learn answers like chance: its input is probably not its own."""
+    if problem := _chance_problem(predictions, spec):
+        raise ModelError(problem)
+
+
+def _chance_problem(predictions: Predictions, spec: str) -> str:
+    """Say that a model answers like chance, or knows few of the classes; empty if it does not."""
     if predictions.labels is None:
-        return
+        return ""
+    found = _standing(predictions)
     right, n = int(predictions.correct.sum()), len(predictions.labels)
-    share = float(predictions.labels.bincount().max()) / n
-    chance = max(share, 1 / predictions.logits.shape[1])
-    if stats.binom.sf(right - 1, n, chance) > CHANCE_LEVEL:
-        raise ModelError(
-            f"{spec!r} has {right} of {n} right, no more than always answering one class ({100 * chance:.1f}%); "
-            "check its mean, std, size and the order of classes, or go on with --force (in a sweep: force: true)"
+    check = "check its mean, std, size and the order of classes, or go on with --force (in a sweep: force: true)"
+    if stats.binom.sf(right - 1, n, found.chance) > CHANCE_LEVEL:
+        return (
+            f"{spec!r} has {right} of {n} right, no more than always answering one class ({100 * found.chance:.1f}%); "
+            f"{check}"
         )
+    if found.known_share < KNOWN_REFUSED:
+        return f"{spec!r} has {right} of {n} right, all of them in {found.known} of {found.counted} classes; {check}"
+    return ""
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """How a model stands against chance."""
+
+    chance: float
+    """What always answering one class, or guessing, has right."""
+    counted: int
+    """Classes with enough samples."""
+    known: int
+    """Those of them in which the model has any right."""
+
+    @property
+    def known_share(self) -> float:
+        """Share of the counted classes that are known; 1 where too few are counted to tell."""
+        return self.known / self.counted if self.counted >= FEW_CLASSES else 1.0
+
+
+def _standing(predictions: Predictions) -> _Standing:
+    assert predictions.labels is not None
+    classes = predictions.logits.shape[1]
+    sizes = predictions.labels.bincount(minlength=classes)
+    right = predictions.labels[predictions.correct].bincount(minlength=classes)
+    counted = sizes >= COUNTED
+    chance = max(float(sizes.max()) / len(predictions.labels), 1 / classes)
+    return _Standing(chance, int(counted.sum()), int((counted & (right > 0)).sum()))
+
+
+def check_answers(
+    student: TrainableClassifier,
+    teachers: Sequence[Classifier],
+    data: Splits,
+    store: Store,
+    progress: Progress,
+    force: bool,
+) -> list[str]:
+    """Ask every model of a transfer about the selection split, and see whether it is what its user thinks it is.
+
+    The student must be better than chance. Every model must give an image the same answer whenever it is asked, and
+    count the classes in the data's order. A model that is near chance, or far below another, is named.
+
+    Args:
+        student: The model that is about to learn.
+        teachers: The models that it learns from.
+        data: The selection split is read, and its labels if there are any.
+        store: Where the answers are kept.
+        progress: Told how many samples are done.
+        force: Whether to say what is wrong instead of refusing it.
+
+    Returns:
+        Notes, one sentence each.
+
+    Raises:
+        ModelError: If a model is not what it should be, and `force` is not given; or if it changes when it is asked.
+    """
+    models = [student, *teachers]
+    found = [problem for model in models if (problem := steadiness_problem(model, data))]
+    answered = [predict(model, data.selection, store, progress) for model in models]
+    labels = answered[0].labels
+    reference = answered[0].preds if labels is None else labels
+    what = "what the student says" if labels is None else "the labels"
+    for k, (model, said) in enumerate(zip(models, answered, strict=True)):
+        others = [other.accuracy / 100 for other in (*answered[:k], *answered[k + 1 :]) if labels is not None]
+        best = max(others, default=0.0)
+        found.append(class_order_problem(said, reference.numpy(), what, model.spec, data.classes, best))
+    found.append(_chance_problem(answered[0], student.spec))
+    if not force and any(found):
+        raise ModelError(next(problem for problem in found if problem))
+    notes = [f"--force: {problem.partition('; ')[0]}" for problem in found if problem]
+    if len(data.classes) > MOST_CLASSES:
+        notes.append(f"the order of classes is not checked where there are more than {MOST_CLASSES:,}")
+    roles = ["student", *(f"teacher {teacher.name}" for teacher in teachers)]
+    return [*notes, *name_weak(roles, answered)]
+
+
+def name_weak(roles: Sequence[str], answered: Sequence[Predictions]) -> list[str]:
+    """Name every model that is near chance, knows few of the classes, or is far below the best of them.
+
+    Args:
+        roles: What each model is called.
+        answered: Its answers on one split; without labels none is named.
+    """
+    if any(said.labels is None for said in answered):
+        return []
+    best = max(range(len(answered)), key=lambda k: answered[k].accuracy)
+    notes = []
+    for k, said in enumerate(answered):
+        found, top = _standing(said), answered[best].accuracy
+        reasons = []
+        if said.accuracy / 100 < found.chance + NEAR_CHANCE * (1 - found.chance):
+            reasons.append(f"near what always answering one class has right ({100 * found.chance:.1f}%)")
+        if found.known_share < KNOWN_NAMED:
+            reasons.append(f"all of them in {found.known} of {found.counted} classes")
+        if said.accuracy < FAR_BELOW * top and top - said.accuracy >= FAR_POINTS:
+            reasons.append(f"far below the {top:.1f}% of the {roles[best]}")
+        if reasons:
+            hint = "check its mean, std, size and the order of classes"
+            notes.append(
+                f"the {roles[k]} has {said.accuracy:.1f}% right on the selection split, {', '.join(reasons)}: {hint}"
+            )
+    return notes
+
+
+@torch.no_grad()
+def steadiness_problem(classifier: Classifier, data: Splits) -> str:
+    """Ask a model twice about fixed images, and say what differs; empty if nothing does.
+
+    The second time they stand in another order, so that an answer that depends on the images beside it differs too.
+
+    Raises:
+        ModelError: If the model's weights or buffers are not as before afterwards.
+    """
+    wanted, inputs = classifier.preprocess, data.test.inputs
+    images = fixed_inputs(wanted.size or inputs.size or (32, 32), wanted.channels or inputs.channels)
+    module = getattr(classifier, "module", None)
+    before = digest_of_state(module) if isinstance(module, nn.Module) else ""
+    first, second = score(classifier, images), score(classifier, images.flip(0)).flip(0)
+    apart = _apart(first, second)
+    again = _apart(first, score(classifier, images)) if apart > STEADY else 0.0
+    if isinstance(module, nn.Module) and digest_of_state(module) != before:
+        raise ModelError(
+            f"{classifier.spec!r} changes its own weights when it is asked, and they cannot be brought back; "
+            "give a module whose forward pass leaves them alone"
+        )
+    if apart <= STEADY:
+        return ""
+    how = "from pass to pass" if again > STEADY else "with the images that stand beside one"
+    return (
+        f"the answers of {classifier.spec!r} differ {how}, by {100 * max(apart, again):.2g}% of their spread "
+        "(dropout or batch statistics that evaluation mode does not switch off?); "
+        "switch it off, or go on with --force (in a sweep: force: true)"
+    )
+
+
+def require_steady(classifier: Classifier, data: Splits) -> None:
+    """Raise ModelError if a model's answers differ from pass to pass, or with the images that stand beside one."""
+    if problem := steadiness_problem(classifier, data):
+        raise ModelError(problem.replace(", or go on with --force (in a sweep: force: true)", ""))
+
+
+def _apart(first: Float[Tensor, "N C"], second: Float[Tensor, "N C"]) -> float:
+    """Return the largest difference of two answers, as a share of the spread of the first."""
+    spread = first.std(correction=0).item() or 1.0
+    return (first - second).abs().max().item() / spread
+
+
+def train_mode_notes(student: TrainableClassifier, images: Float[Tensor, "N c h w"]) -> list[str]:
+    """Ask a copy of a student in train mode, and return what it says of its answers: it may have auxiliary heads.
+
+    Raises:
+        ModelError: If it does not answer in train mode.
+    """
+    copy, device = student.clone(), student.device
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            copy.module.train()
+            copy.logits(torch.cat([images, images]))  # batch norm takes no single image
+    except CrossteachError:
+        raise
+    except Exception as error:  # the module is its user's and may raise anything
+        raise ModelError(
+            f"{student.spec!r} does not answer in train mode ({first_line(error)}); drop optim.train_statistics"
+        ) from error
+    known = getattr(student, "notes", ())
+    return [note for note in getattr(copy, "notes", ()) if note not in known]

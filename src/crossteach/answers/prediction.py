@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ..data.assemble import split_fingerprint
 from ..data.views import plain_images
-from ..models.scoring import CHUNK, evaluation_mode, provenance, score
+from ..models.asking import evaluation_mode
+from ..models.scoring import CHUNK, provenance, score, set_batch
 from ..types import Classifier, Predictions, Progress, Split, no_progress
+from .arguments import require_classifier, require_split
 from .store import LogitTable, Store
 
 FLUSH_EVERY = 32
@@ -41,15 +43,20 @@ def predict(
     Raises:
         ModelError: If the model answers NaN or infinity.
     """
+    require_classifier(classifier, "the model")
+    require_split(split)
     count, what = len(split), f"{classifier.name} on {split.name}"
     key = _key(classifier, split)
     table = None if store is None else store.table(key, count, classifier.n_classes, "float32")
     logits = torch.empty(count, classifier.n_classes)
     missing = table.missing() if table is not None else np.arange(count)
     pending: list[np.ndarray] = []
+    batch = set_batch(classifier)
     for start in range(0, len(missing), CHUNK):
         rows = missing[start : start + CHUNK]
         scored = score(classifier, plain_images(split, rows, classifier.preprocess))
+        if set_batch(classifier) != batch:  # memory ran out: the smaller batch has a table of its own
+            return predict(classifier, split, store, progress)
         logits[torch.from_numpy(rows)] = scored
         if table is not None:
             table.write(rows, scored.numpy())
@@ -76,6 +83,11 @@ def predict(
 def open_table(classifier: Classifier, split: Split, store: Store) -> LogitTable:
     """Open the table of a model's answers on a split."""
     return store.table(_key(classifier, split), len(split), classifier.n_classes, "float32")
+
+
+def discard_predictions(classifier: Classifier, split: Split, store: Store) -> None:
+    """Remove a model's answers on a split from the store, if they are there."""
+    store.remove(_key(classifier, split), len(split), classifier.n_classes, "float32")
 
 
 def _key(classifier: Classifier, split: Split) -> dict[str, str]:

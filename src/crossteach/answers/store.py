@@ -1,14 +1,13 @@
 """Logits on disk: computed once, read by every run that asks for the same.
 
 A table is a folder of three files: `logits.npy` (memory-mapped), `done.npy` (one byte a row) and `manifest.json`.
-Rows are marked done only after they are on disk, so a killed run leaves nothing half-written that is believed.
+Rows are marked done only after they are on disk. What a killed run has half written is therefore never read.
 """
 
 import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -16,19 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ..errors import StoreError
+from ..errors import StoreError, first_line
+from ..files import default_folder as default_folder
 from ..files import make_folder, write_json, writing
 
 FORMAT = 1
-
-
-def default_folder() -> Path:
-    """Return `$CROSSTEACH_STORE`, or the folder for caches of this system."""
-    if given := os.environ.get("CROSSTEACH_STORE"):
-        return Path(given)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "crossteach"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossteach"
 
 
 class LogitTable:
@@ -49,12 +40,12 @@ class LogitTable:
         return np.asarray(self._done, bool)
 
     def missing(self) -> Int[np.ndarray, " n"]:
-        """Return the rows that nobody has computed yet."""
+        """Return the rows that are not known yet."""
         return np.flatnonzero(self._done == 0)
 
     def write(self, rows: Int[np.ndarray, " n"], logits: Float[np.ndarray, "n C"]) -> None:
         """Keep logits; `flush` makes them known."""
-        if not self._writable:  # a whole table may lie in a folder that is only read
+        if not self._writable:  # the folder of a whole table may be read-only
             with writing(self._folder):
                 self._open("r+")
         self._logits[rows] = logits
@@ -67,17 +58,40 @@ class LogitTable:
             self._done.flush()  # type: ignore[attr-defined]
 
     def read(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C"]:
-        """Copy known rows into memory."""
-        assert self._done[rows].all(), "rows are read before they are written"
+        """Copy known rows into memory.
+
+        Raises:
+            StoreError: If some of them are not known.
+        """
+        self._require_known(self._done[rows], rows)
         return np.asarray(self._logits[rows])
 
     def read_range(self, start: int, stop: int) -> Float[np.ndarray, "n C"]:
-        """Copy known rows that stand next to each other, past the memory map: its pages would stay with the process."""
-        assert self._done[start:stop].all(), "rows are read before they are written"
+        """Copy known rows that stand next to each other, past the memory map: its pages would stay with the process.
+
+        Raises:
+            StoreError: If some of them are not known, or the file is shorter than it should be.
+        """
+        self._require_known(self._done[start:stop], np.arange(start, stop))
         classes, dtype = self._logits.shape[1], self._logits.dtype
         offset = getattr(self._logits, "offset") + start * classes * dtype.itemsize  # noqa: B009  np.memmap's own
-        flat = np.fromfile(self._folder / "logits.npy", dtype, (stop - start) * classes, offset=offset)
+        try:
+            flat = np.fromfile(self._folder / "logits.npy", dtype, (stop - start) * classes, offset=offset)
+        except OSError as error:
+            raise StoreError(f"stored logits in {self._folder} cannot be read ({first_line(error)})") from error
+        if len(flat) < (stop - start) * classes:
+            raise StoreError(f"stored logits in {self._folder} were cut short; delete this folder")
         return flat.reshape(-1, classes)
+
+    def _require_known(self, done: np.ndarray, rows: Int[np.ndarray, " n"]) -> None:
+        """Raise StoreError if rows are read that were never written: what is there are zeros, not answers."""
+        unknown = rows[done == 0]
+        if len(unknown):
+            raise StoreError(
+                f"{len(unknown)} of {len(rows)} rows in {self._folder} are read before they are written (row "
+                f"{unknown[0]} first): the answers went to another table, as they do when a model changes while it "
+                "is asked; delete this folder, or use a model that answers without changing"
+            )
 
 
 class Store:
@@ -96,7 +110,7 @@ class Store:
             dtype: `float32` or `float16`.
 
         Raises:
-            WriteError: If there is no room or no permission.
+            WriteError: If the disk is full or the folder may not be written.
         """
         described, folder = self._described(key, rows, classes, dtype)
         if not self._is_whole(folder, rows, classes, dtype):
@@ -107,6 +121,14 @@ class Store:
         """Return how many rows of a key's table are known; nothing is made where there is none."""
         _, folder = self._described(key, rows, classes, dtype)
         return int(LogitTable(folder).done.sum()) if self._is_whole(folder, rows, classes, dtype) else 0
+
+    def remove(self, key: dict[str, Any], rows: int, classes: int, dtype: str) -> None:
+        """Remove the table of a key, if there is one. Its manifest goes first: without it a table counts as missing."""
+        _, folder = self._described(key, rows, classes, dtype)
+        if folder.is_dir():
+            with writing(folder):
+                (folder / "manifest.json").unlink(missing_ok=True)
+                shutil.rmtree(folder)
 
     def remember(self, key: dict[str, Any], fact: dict[str, Any]) -> None:
         """Keep a small fact under a key."""
@@ -134,7 +156,7 @@ class Store:
 
     @staticmethod
     def _is_whole(folder: Path, rows: int, classes: int, dtype: str) -> bool:
-        """Tell whether a table is there and of the size it must have."""
+        """Return whether a table is there and has the size it must have."""
         if not (folder / "manifest.json").is_file():
             return False
         try:
@@ -156,7 +178,7 @@ class Store:
                 write_json(temporary / "manifest.json", described)
                 try:
                     temporary.rename(folder)
-                except OSError:  # something stands there: what another process made first, or a damaged table
+                except OSError:  # the folder exists: another process was first, or the table is damaged
                     if not self._is_whole(folder, rows, classes, dtype):
                         shutil.rmtree(folder)
                         temporary.rename(folder)

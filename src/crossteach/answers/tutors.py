@@ -1,6 +1,6 @@
 """Logits of the tutors for a batch of views: live, or from the store. Both give the same bits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data.assemble import split_fingerprint
 from ..data.views import ViewBatch, Views
-from ..models.scoring import CHUNK, provenance, score
+from ..models.scoring import CHUNK, provenance, score, set_batch
 from ..types import Classifier, Progress, Split, no_progress
 from .store import LogitTable, Store
 
@@ -50,8 +50,8 @@ class LiveTutors:
 class StoredTutors:
     """Tutors whose answers on all views of a split were computed before."""
 
-    def __init__(self, names: Sequence[str], tables: Sequence[Sequence[LogitTable]], clamped: int = 0) -> None:
-        """Take the tables, tutor by tutor and view by view, and how many logits were too low for float16."""
+    def __init__(self, names: Sequence[str], tables: Sequence[Mapping[int, LogitTable]], clamped: int = 0) -> None:
+        """Take each tutor's tables by the number of the view, and how many logits were too low for float16."""
         self.names = tuple(names)
         self.clamped = clamped
         self._tables = tables
@@ -62,7 +62,7 @@ class StoredTutors:
         return torch.from_numpy(np.stack(answers)).float()
 
 
-def _read(views: Sequence[LogitTable], batch: ViewBatch) -> np.ndarray:
+def _read(views: Mapping[int, LogitTable], batch: ViewBatch) -> np.ndarray:
     shown = np.unique(batch.numbers)
     if len(shown) == 1:
         return views[int(shown[0])].read(batch.index)
@@ -77,7 +77,12 @@ def _read(views: Sequence[LogitTable], batch: ViewBatch) -> np.ndarray:
 
 
 def fill_store(
-    classifiers: Sequence[Classifier], split: Split, views: Views, store: Store, progress: Progress = no_progress
+    classifiers: Sequence[Classifier],
+    split: Split,
+    views: Views,
+    store: Store,
+    progress: Progress = no_progress,
+    shown: Sequence[int] | None = None,
 ) -> StoredTutors:
     """Let every tutor answer on every view that the store does not know yet, each view drawn once for all of them.
 
@@ -87,15 +92,19 @@ def fill_store(
         views: With a count above 0.
         store: Where the answers are kept.
         progress: Told how many (sample, view) pairs are done.
+        shown: The numbers of the views that will be shown; None is all of them.
     """
+    numbers = range(views.count) if shown is None else shown
+    keys = [_keys(c, split, views) for c in classifiers]
     tables = [
-        [store.table(key, len(split), c.n_classes, "float16") for key in _keys(c, split, views)] for c in classifiers
+        {number: store.table(own[number], len(split), c.n_classes, "float16") for number in numbers}
+        for c, own in zip(classifiers, keys, strict=True)
     ]
-    missing = [[table.missing() for table in row] for row in tables]
-    clamped = 0
-    total = sum(len(rows) for row in missing for rows in row)
+    missing = [{number: table.missing() for number, table in row.items()} for row in tables]
+    batches = [set_batch(c) for c in classifiers]
+    total = sum(len(rows) for row in missing for rows in row.values())
     done = 0
-    for number in range(views.count):
+    for number in numbers:
         wanted = [row[number] for row in missing]
         for rows in np.array_split(np.arange(len(split)), range(CHUNK, len(split), CHUNK)):
             asked = [k for k, unknown in enumerate(wanted) if len(unknown) and np.isin(rows, unknown).any()]
@@ -105,21 +114,45 @@ def fill_store(
             for k in asked:
                 classifier, table = classifiers[k], tables[k][number]
                 values = to_half(score(classifier, batch.images(classifier.preprocess)))
-                clamped += int((values <= FLOOR).sum())
+                if set_batch(classifier) != batches[k]:  # memory ran out: the smaller batch has tables of its own
+                    return fill_store(classifiers, split, views, store, progress, shown)
                 table.write(rows, values.numpy())
                 done += len(rows)
                 progress("tutors answer", min(done, total), total)
             if done % (FLUSH_CHUNKS * CHUNK) < CHUNK * len(asked):
                 _flush(tables, number, asked, int(rows[-1]) + 1)
         _flush(tables, number, range(len(tables)), len(split))
-    return StoredTutors([c.name for c in classifiers], tables, clamped)
+    clamped = (_count_clamped(store, own[n], row[n]) for own, row in zip(keys, tables, strict=True) for n in numbers)
+    return StoredTutors([c.name for c in classifiers], tables, sum(clamped))
 
 
 FLUSH_CHUNKS = 64
 """Chunks between two flushes of the store."""
+SCANNED = 8192
+"""Rows of a table that are read at once to count clamped logits."""
 
 
-def _flush(tables: Sequence[Sequence[LogitTable]], number: int, asked: Sequence[int], end: int) -> None:
+def _count_clamped(store: Store, key: dict[str, Any], table: LogitTable) -> int:
+    """Count the logits of a whole table that float16 could not hold; the count is kept beside it."""
+    fact = {**key, "kind": "clamped"}
+    known = store.recall(fact)
+    if known is None:
+        parts = (
+            table.read_range(start, min(start + SCANNED, len(table.done)))
+            for start in range(0, len(table.done), SCANNED)
+        )
+        known = {"count": sum(int((part <= FLOOR).sum()) for part in parts)}
+        store.remember(fact, known)
+    return int(known["count"])
+
+
+def discard_views(classifier: Classifier, split: Split, views: Views, store: Store) -> None:
+    """Remove a tutor's answers on all views: a model in between two lessons is never asked again."""
+    for key in _keys(classifier, split, views):
+        store.remove(key, len(split), classifier.n_classes, "float16")
+
+
+def _flush(tables: Sequence[Mapping[int, LogitTable]], number: int, asked: Sequence[int], end: int) -> None:
     for k in asked:
         table = tables[k][number]
         if len(table.missing()):

@@ -4,19 +4,18 @@ A view's random numbers come from a counter-based generator keyed by (seed, samp
 drawn from a shared stream, so nothing depends on what was drawn before.
 """
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
+from ..code import read_code
 from ..config import ViewsConfig
 from ..errors import ConfigError
 from ..types import Interpolation, Preprocess, Size, Split, Splits
@@ -139,20 +138,11 @@ def augmentation(name: str, strength: float = 1.0) -> Augmentation:
     if name == "none":
         return Augmentation("none", 1, unchanged)
     path, _, function = name.rpartition(":")
-    if not Path(path).is_file():
+    if not path.endswith(".py") or not Path(path).is_file():
         raise ConfigError(f"views.augmentation must be warp, crop, none or FILE.py:FUNCTION, not {name!r}")
-    text = Path(path).read_text(encoding="utf-8")
-    module = ModuleType("crossteach_user_augmentation")
-    module.__file__ = path
-    try:
-        exec(compile(text, path, "exec"), module.__dict__)  # not imported: a cache could be older than the file
-    except SyntaxError as error:
-        raise ConfigError(f"views.augmentation: {path} cannot be read ({error})") from error
-    pixels = getattr(module, function, None)
-    if not callable(pixels):
-        raise ConfigError(f"views.augmentation: {path} has no function {function!r}")
-    source = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    return Augmentation(f"{function}#{source}", int(getattr(pixels, "draws", 16)), pixels)
+    code = read_code(path, "views.augmentation", ConfigError)
+    pixels = code.function(function)
+    return Augmentation(f"{function}#{code.hash}", int(getattr(pixels, "draws", 16)), pixels)
 
 
 @dataclass(frozen=True)
@@ -229,6 +219,15 @@ class Views:
         """Return which view each sample shows in an epoch: they take turns, or are always new."""
         number = self.first + epoch
         return np.full(n, number % self.count if self.count else number, dtype=np.int64)
+
+    def shown(self, epochs: int) -> tuple[int, ...]:
+        """Return the numbers of the views that so many epochs show, ascending; all views are kept, so count is not 0.
+
+        Example:
+            >>> Views(0, 4, augmentation("none"), first=3).shown(2)
+            (0, 3)
+        """
+        return tuple(sorted({(self.first + epoch) % self.count for epoch in range(min(epochs, self.count))}))
 
 
 def views_of(config: ViewsConfig, data: Splits) -> Views:

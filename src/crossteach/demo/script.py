@@ -8,7 +8,7 @@ from ..config import TransferConfig, with_settings
 from ..data import load_data
 from ..models import load_model
 from ..scouting.folder import open_scout
-from ..transferring.lesson import transfer
+from ..transferring.curriculum import transfer
 from ..types import Progress
 
 MODELS = ("mlp", "mixer", "resnet", "convnet")
@@ -32,7 +32,7 @@ def run_demo(out: Path, store: Store, seed: int, device: str, overwrite: bool, p
         `scout` (as scout.json) and `transfers` (a summary.json each).
     """
     data = load_data("glyphs")
-    models = {name: load_model(f"demo:{name}").to(device) for name in MODELS}
+    models = {name: load_model(f"demo:{name}", like=data).to(device) for name in MODELS}
     found = open_scout(list(models.values()), data, out / "scout", store, overwrite, progress)
     summaries = []
     for method, teacher in LESSONS:

@@ -1,67 +1,125 @@
 """Model specs to classifiers: one file a source."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from ..errors import SpecError
 from ..specs import Spec, parse_spec
-from ..types import Classifier
+from ..types import Classifier, Preprocess, Splits
 from . import py, timm
+from .asking import set_mode
+from .module import wrap_module
 from .py import load_demo, load_py
 from .run import load_run
+from .run import load_student as load_student
 from .timm import load_timm
 from .torch_classifier import TorchClassifier as TorchClassifier
 from .weights import require_finite
 
-SOURCES: dict[str, Callable[[Spec], TorchClassifier]] = {
-    "demo": load_demo,
-    "py": load_py,
-    "run": load_run,
-    "timm": load_timm,
+Source = Callable[[Spec, Splits | None, bool], TorchClassifier]
+"""(spec, data that the model is for, whether code of a saved student is trusted) -> the model."""
+
+SOURCES: dict[str, Source] = {
+    "demo": lambda spec, like, trust: load_demo(spec, like),
+    "py": lambda spec, like, trust: load_py(spec, like),
+    "run": lambda spec, like, trust: load_run(spec, trust),
+    "timm": lambda spec, like, trust: load_timm(spec, like),
 }
 
 
-def load_model(spec: str) -> TorchClassifier:
+def load_model(spec: str, trust: bool = False, like: Splits | None = None) -> TorchClassifier:
     """Open a classifier, on the CPU, in eval mode.
 
     Args:
         spec: `timm:NAME`, `timm:NAME@FILE`, `py:FILE_OR_MODULE:FACTORY@FILE`, `run:FOLDER` or `demo:NAME`, with
-            options after `?`: `size`, `channels`, `mean`, `std`, `interpolation`, `crop`, and the source's own.
+            options after `?`: `size`, `channels`, `mean`, `std`, `interpolation`, `crop`, `weights` (which of several
+            state dicts of FILE), and the source's own.
+        trust: Whether to run the code of a saved student that this user has not saved; see docs/trust.md.
+        like: Data that the model is for. A model that names no size is asked about theirs.
 
     Raises:
         SpecError: If the scheme or an option is unknown.
         WeightsError: If the weights are missing, unsafe, not finite or for another architecture.
         ModelError: If the model cannot be built.
+        TrustError: If a saved student holds code that is not known, and `trust` is not given.
     """
     parsed = parse_spec(spec)
     if parsed.scheme not in SOURCES:
         known = ", ".join(f"{name}:" for name in sorted(SOURCES))
         raise SpecError(f"unknown model {spec!r}; expected one of {known} as in timm:resnet18")
-    with torch.random.fork_rng(devices=[]):  # random weights, where they are asked for, are the same every time
-        torch.manual_seed(0)
-        classifier = SOURCES[parsed.scheme](parsed)
+    with _same_numbers():
+        classifier = SOURCES[parsed.scheme](parsed, like, trust)
+    classifier.module.eval()
     require_finite(classifier.module.state_dict(), repr(spec))
+    set_mode(classifier.module, training=False)
     return classifier
+
+
+def from_module(
+    module: nn.Module,
+    preprocess: Preprocess | None = None,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+    like: Splits | None = None,
+) -> TorchClassifier:
+    """Make a classifier of any module that answers logits [N, C]; the module stays as it is, its modes included.
+
+    A student that was made so is saved as weights, with the lines that load them into the module built anew.
+
+    Args:
+        module: The model. It is not copied: what trains it elsewhere is seen here.
+        preprocess: What it wants done to pixels in [0, 1]; None gives it plain pixels at the data's own size.
+        classes: Their names, in the order of the logits.
+        name: Of the model in tables; None takes the name of its class.
+        like: Data that the model is for, where `preprocess` names no size.
+
+    Raises:
+        ModelError: If the module takes no image, or does not answer [N, C].
+
+    Example:
+        >>> module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        >>> from_module(module, Preprocess(size=(8, 8), channels=1), name="dense").n_classes
+        10
+    """
+    with _same_numbers():
+        return wrap_module(module, preprocess or Preprocess(), classes, name or type(module).__name__, like)
 
 
 def random_copy(classifier: Classifier) -> TorchClassifier | None:
     """Build a model's architecture again with random weights, the same every time: the control that knows nothing.
 
     Returns:
-        None for a black box, whose architecture nobody has.
+        None for a black box or a caller's own module, whose architecture is not known.
     """
-    if not isinstance(classifier, TorchClassifier):
+    if not isinstance(classifier, TorchClassifier) or classifier.architecture.get("source") not in ("py", "timm"):
         return None
-    source = py if classifier.architecture["source"] == "py" else timm
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = source.build(classifier.architecture, classifier.spec)
+    built = dict(classifier.architecture)
+    with _same_numbers():
+        of_python = built["source"] == "py"
+        module = py.build_whole(built, classifier.spec)[0] if of_python else timm.build(built, classifier.spec)
     copy = replace(
         classifier,
         spec=f"{classifier.spec} with random weights",
         name=f"random {classifier.architecture.get('factory') or classifier.architecture['name']}",
         module=module,
     )
+    set_mode(module, training=False)
     return copy.to(classifier.device)
+
+
+@contextmanager
+def _same_numbers() -> Iterator[None]:
+    """Draw the same random weights every time, and leave the caller's generators as they were.
+
+    `torch.manual_seed` would also seed the generators of every GPU.
+    """
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(0)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)

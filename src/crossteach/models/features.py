@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..types import TrainableClassifier
+from .asking import evaluation_mode
 from .layers import find_head
-from .scoring import evaluation_mode
 
 AUTO = "auto"
 """The input of the head: the penultimate features."""

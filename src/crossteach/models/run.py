@@ -1,57 +1,128 @@
 """`run:FOLDER`: a student that crossteach saved."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ..errors import ModelError
-from ..specs import Spec
-from ..types import Preprocess
+from torch import nn
+
+from ..code import read_code
+from ..errors import ModelError, SpecError
+from ..specs import HINT, Spec
+from ..types import Preprocess, TrainableClassifier
 from . import py, timm
+from .extra_state import read_extra_state, set_aside
 from .preprocess import PREPROCESS_OPTIONS, read_preprocess
-from .torch_classifier import ARCHITECTURE, TorchClassifier, source_of
+from .saving import ARCHITECTURE, DESCRIPTION, WEIGHTS
+from .torch_classifier import TorchClassifier
+from .trust import require_trust
 from .weights import fit_weights, read_weights
 
 
-def load_run(spec: Spec) -> TorchClassifier:
+def load_run(spec: Spec, trust: bool = False) -> TorchClassifier:
+    """Open a saved student by its spec; see `open_saved`."""
+    spec.refuse_unknown(PREPROCESS_OPTIONS)
+    opened = open_saved(spec.path, spec.text, trust)
+    return replace(opened, preprocess=read_preprocess(spec, opened.preprocess))
+
+
+def open_saved(path: Path, text: str, trust: bool = False) -> TorchClassifier:
     """Open a saved student: a run folder, or the `student/` inside it.
 
+    `model.json` may name an architecture of timm, or a function of the `architecture.py` beside it: nothing else.
+
+    Args:
+        path: The folder.
+        text: What the student is called in messages.
+        trust: Whether to run its code though this user has not saved it.
+
     Raises:
-        ModelError: If the folder holds no saved student.
+        ModelError: If the folder holds no saved student, or one whose architecture it does not hold.
+        TrustError: If it holds code that is not known.
     """
-    spec.refuse_unknown(PREPROCESS_OPTIONS)
-    folder = Path(spec.rest)
-    folder = folder / "student" if (folder / "student").is_dir() else folder
-    description = folder / "model.json"
+    folder = student_folder(path)
+    description = folder / DESCRIPTION
     if not description.is_file():
-        raise ModelError(f"{spec.rest} holds no saved student (student/model.json); give the folder of a whole run")
+        raise ModelError(f"{path} holds no saved student (student/model.json); give the folder of a whole run ({HINT})")
     try:
-        saved = json.loads(description.read_text(encoding="utf-8"))
-        architecture, given = saved["architecture"], saved["preprocess"]
-        size, classes = given["size"], saved["classes"]
-        preprocess = Preprocess(
-            size=tuple(size) if size else None,
-            channels=given["channels"],
-            mean=tuple(given["mean"]),
-            std=tuple(given["std"]),
-            interpolation=given["interpolation"],
-            crop=given["crop"],
-            crop_mode=given.get("crop_mode", "center"),
-        )
-        name, n_classes, from_python = saved["name"], saved["n_classes"], architecture["source"] == "py"
-        names = tuple(classes) if classes else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        saved = _read(json.loads(description.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{description} is damaged ({error!r}); save the student again") from error
-    if from_python and (folder / ARCHITECTURE).is_file():
-        architecture = {**architecture, "where": str(folder / ARCHITECTURE)}
-    module = (py if from_python else timm).build(architecture, spec.text)
-    fit_weights(module, read_weights(folder / "model.safetensors"), spec.text)
-    return TorchClassifier(
-        spec=spec.text,
-        name=name,
-        module=module,
-        preprocess=read_preprocess(spec, preprocess),
-        n_classes=n_classes,
-        architecture=architecture,
-        classes=names,
-        source=source_of(py.factory_of(architecture, spec.text)) if from_python else "",
-    )
+    architecture, source = saved["architecture"], ""
+    if architecture.get("source") == "py":
+        architecture["where"], source = _own_code(folder, architecture, trust)
+    module = _build(architecture, folder, text)
+    fit_weights(module, read_weights(folder / WEIGHTS) | read_extra_state(folder), text)
+    set_aside(module, text)
+    return TorchClassifier(**{**saved, "spec": text, "module": module, "source": source})
+
+
+def student_folder(path: Path) -> Path:
+    """Return where a run keeps its student."""
+    return path / "student" if (path / "student").is_dir() else path
+
+
+def load_student(path: Path, student: TrainableClassifier) -> TrainableClassifier:
+    """Copy a student and give the copy the weights that a run of it has saved; no code of the run is asked for.
+
+    Raises:
+        WeightsError: If the weights are missing, damaged or of another model.
+    """
+    copy = student.clone()
+    fit_weights(copy.module, read_weights(student_folder(path) / WEIGHTS), str(path))
+    return copy
+
+
+def _read(saved: dict[str, Any]) -> dict[str, Any]:
+    """Check what stands in `model.json`: it may come from anybody."""
+    classes, shape, architecture = saved["classes"], saved.get("shape"), dict(saved["architecture"])
+    words = [architecture[key] for key in ("source", "where", "factory", "name") if key in architecture]
+    if not all(isinstance(word, str) for word in words) or not _is_plain(architecture.get("arguments", {})):
+        raise TypeError("an architecture is described by words and plain values")
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in saved["preprocess"].items()
+    }
+    return {
+        "name": str(saved["name"]),
+        "n_classes": int(saved["n_classes"]),
+        "classes": tuple(map(str, classes)) if classes else None,
+        "architecture": architecture,
+        "shape": (int(shape[0]), int(shape[1]), int(shape[2])) if shape else None,
+        "preprocess": Preprocess(**given),
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell a number, a word, a truth value, nothing, or lists and mappings of these."""
+    if isinstance(value, list | dict):
+        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _own_code(folder: Path, architecture: dict[str, Any], trust: bool) -> tuple[str, str]:
+    """Return where the code of a saved student is, and its text, if it may run."""
+    path = folder / ARCHITECTURE
+    if not path.is_file():
+        where, factory = architecture.get("where"), architecture.get("factory")
+        raise ModelError(
+            f"{folder} holds no {ARCHITECTURE}: its student was built by {factory!r} of {where!r}, which cannot be "
+            f"copied alone; open it as py:{where}:{factory}@{folder / WEIGHTS}"
+        )
+    code = read_code(str(path), "the saved student", SpecError)
+    require_trust(path, code.text, architecture, trust)
+    return str(path), code.text
+
+
+def _build(architecture: dict[str, Any], folder: Path, text: str) -> nn.Module:
+    match architecture.get("source"):
+        case "py":
+            return py.build_whole(architecture, text)[0]
+        case "timm" if isinstance(architecture.get("name"), str):
+            return timm.build(architecture, text)
+        case None | "module":
+            raise ModelError(
+                f"{folder} holds weights of a module that its user built; build it again and load "
+                f"{WEIGHTS} into it, as README.md there says, or name a factory as py:FILE.py:FACTORY@{WEIGHTS}"
+            )
+    raise ModelError(f"{folder / DESCRIPTION} names an architecture that is not known: {architecture}")

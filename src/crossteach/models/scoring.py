@@ -1,7 +1,7 @@
 """Ask a model for its logits: no gradient, evaluation mode, batches of one shape."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -9,25 +9,24 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, first_line
 from ..types import Classifier
+from .asking import evaluation_mode
+from .cost import count_cost
 
 CHUNK = 128
-"""Rows of every batch that is scored; shorter ones are padded. Kernels are chosen by shape, so one shape gives a sample
-the same bits whatever stands beside it. (Some BLAS kernels for very narrow dense layers of odd width look at a row's
-place too; the store's rounding to float16 hides all but a few of these last bits.)"""
+"""Most rows of a batch that is scored, and rows that are read at once."""
+BUDGET = 1 << 34
+"""Multiply-adds that a batch may cost on a CPU, about a third of a second on two cores."""
+PROCEDURE = 2
+"""Of scoring; part of the store's key. Raise it when another batch is chosen for a model."""
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""What torch says where memory runs out and no class of errors tells."""
+
+_CHOSEN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = WeakKeyDictionary()
+"""The batch of each module for images of each shape."""
 
 
-@contextmanager
-def evaluation_mode(classifier: Classifier) -> Iterator[None]:
-    """Put a torch model into evaluation mode, and every part back into the mode it was in."""
-    module = getattr(classifier, "module", None)
-    training = [part for part in module.modules() if part.training] if isinstance(module, nn.Module) else []
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
+class _OutOfMemoryError(Exception):
+    """A batch does not fit into memory."""
 
 
 @torch.no_grad()
@@ -36,21 +35,25 @@ def score(
 ) -> Float[Tensor, "N C"]:
     """Return float32 logits on the CPU for images in [0, 1].
 
+    All batches have one shape, and the last is padded. Kernels are chosen by shape, so one shape gives a sample the
+    same bits whatever stands beside it. (Some BLAS kernels for very narrow dense layers of odd width look at a row's
+    place too; the store's rounding to float16 hides all but a few of these last bits.)
+
     Args:
         classifier: Any model that answers.
-        images: At least one.
+        images: At least one; they are left as they are.
         require_finite: Whether NaN is an error; a student in training may diverge, which is no error of the user's.
 
     Raises:
-        ModelError: If the model does not accept the images, or answers NaN or infinity.
+        ModelError: If the model does not accept the images, changes its own weights, or answers NaN or infinity.
     """
-    parts = []
-    with evaluation_mode(classifier):
-        for chunk in torch.split(images, CHUNK):
-            padding = CHUNK - len(chunk)
-            padded = torch.cat([chunk, chunk[:1].expand(padding, -1, -1, -1)]) if padding else chunk
-            parts.append(_ask(classifier, padded)[: len(chunk)].float().cpu())
-    logits = torch.cat(parts)
+    rows = batch_rows(classifier, images)
+    while True:
+        try:
+            logits = _score(classifier, images, rows)
+            break
+        except _OutOfMemoryError:
+            rows = _halve(classifier, images, rows)
     if require_finite and not logits.isfinite().all():
         bad = int((~logits.isfinite()).any(1).sum())
         raise ModelError(
@@ -60,13 +63,94 @@ def score(
     return logits
 
 
+def _score(classifier: Classifier, images: Float[Tensor, "N c h w"], rows: int) -> Float[Tensor, "N C"]:
+    parts = []
+    for chunk in torch.split(images, rows):
+        padding = rows - len(chunk)
+        own = torch.cat([chunk, chunk[:1].expand(padding, -1, -1, -1)]) if padding else chunk.clone()
+        with evaluation_mode(classifier):  # anew for each batch: none sees what another one left in a buffer
+            parts.append(_ask(classifier, own)[: len(chunk)].float().cpu())
+    return torch.cat(parts)
+
+
+def batch_rows(classifier: Classifier, images: Float[Tensor, "N c h w"]) -> int:
+    """Return how many images of this shape a model is asked at once.
+
+    It is what `scoring.batch` says, else a power of two up to `CHUNK`: as many as cost `BUDGET` on a CPU, where a
+    padded batch costs what a full one does, and `CHUNK` on any other device.
+    """
+    given = set_batch(classifier)
+    module = getattr(classifier, "module", None)
+    if given is not None:
+        return given
+    if not isinstance(module, nn.Module) or images.device.type != "cpu" or _is_elsewhere(module):
+        return CHUNK
+    known, shape = _CHOSEN.setdefault(module, {}), tuple(images.shape[1:])
+    if shape not in known:
+        known[shape] = _choose_rows(classifier, images[:1].clone())
+    return known[shape]
+
+
+def set_batch(classifier: Classifier) -> int | None:
+    """Return the batch that was set for a model, or that is left since memory ran out; None where it is chosen."""
+    given: int | None = getattr(classifier, "scoring_batch", None)
+    return given
+
+
+def ask_in_batches(classifiers: Sequence[Classifier], rows: int | None) -> None:
+    """Set how many images each model is asked at once, in place; None chooses by what an image costs.
+
+    Raises:
+        ModelError: If a model does not let its batch be set.
+    """
+    for classifier in classifiers:
+        if hasattr(classifier, "scoring_batch"):
+            classifier.scoring_batch = rows
+        elif rows is not None:
+            raise ModelError(f"{classifier.spec!r} does not let its batch be set; drop scoring.batch={rows}")
+
+
+def _is_elsewhere(module: nn.Module) -> bool:
+    return any(parameter.device.type != "cpu" for parameter in module.parameters())
+
+
+def _choose_rows(classifier: Classifier, image: Float[Tensor, "1 c h w"]) -> int:
+    """Return the largest power of two of images that a batch may hold."""
+    try:
+        cost = count_cost(classifier, image)
+    except Exception:  # a user's module may raise anything, and may take no single image: the batch itself will tell
+        return CHUNK
+    return min(CHUNK, 1 << max(0, (BUDGET // max(1, cost)).bit_length() - 1))
+
+
+def _halve(classifier: Classifier, images: Float[Tensor, "N c h w"], rows: int) -> int:
+    """Go on with half the batch from now on, and let the model say so."""
+    if rows == 1:
+        raise ModelError(
+            f"{classifier.spec!r} needs more memory than its device has for one image of {list(images.shape[1:])}; "
+            "use --device cpu, a smaller ?size=, or a machine with more memory"
+        ) from None
+    if hasattr(classifier, "scoring_batch"):
+        classifier.scoring_batch = rows // 2
+    if hasattr(classifier, "notes"):
+        said = f"{classifier.name}: memory ran out at {rows} images at once, so it is asked {rows // 2} at once"
+        classifier.notes = (*classifier.notes, said)
+    return rows // 2
+
+
 def provenance(classifier: Classifier, data_fingerprint: str) -> dict[str, str]:
-    """Return what a model's answers on some data depend on: part of every key under which the store keeps them."""
+    """Return what a model's answers on some data depend on: part of every key under which the store keeps them.
+
+    How many images are asked at once follows from model and data, unless it was set or memory ran out.
+    """
+    batch = set_batch(classifier)
     return {
         "model": classifier.fingerprint,
         "data": data_fingerprint,
         "device": classifier.device.type,
         "torch": str(torch.__version__),
+        "scoring": str(PROCEDURE),
+        **({} if batch is None else {"batch": str(batch)}),
     }
 
 
@@ -74,11 +158,11 @@ def _ask(classifier: Classifier, images: Float[Tensor, "N c h w"]) -> Float[Tens
     """Let a model answer, and say it in one line if it cannot."""
     try:
         return classifier.logits(images)
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"{classifier.spec!r} needs more memory than its device has for {len(images)} images; use --device cpu"
-        ) from error
+    except ModelError:
+        raise
     except Exception as error:  # a user's module may raise anything
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in NO_MEMORY):
+            raise _OutOfMemoryError from error
         raise ModelError(
             f"{classifier.spec!r} does not accept images of {list(images.shape[1:])} ({first_line(error)}); "
             "give ?size= and ?channels= as the model wants them"

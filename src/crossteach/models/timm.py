@@ -8,38 +8,58 @@ from torch import nn
 
 from ..errors import MissingExtraError, ModelError, SpecError, first_line
 from ..specs import Spec, literal
+from ..types import Preprocess, Splits
+from .extra_state import set_aside
+from .inputs import find_inputs
 from .preprocess import PREPROCESS_OPTIONS, from_pretrained_cfg, read_preprocess
-from .torch_classifier import TorchClassifier, count_classes
-from .weights import fit_weights, read_weights
+from .torch_classifier import TorchClassifier
+from .weights import load_weights, weights_options
+
+ELSEWHERE = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+"""Arguments by which timm would read other files than the one that a spec names, some of them as pickles."""
+
+HINT = (
+    "give ?size= as the architecture was made for, or size and img_size together, as in ?size=64&img_size=64, "
+    "where it can be built for another; in_chans=1 builds it for grey images"
+)
 
 
-def load_timm(spec: Spec) -> TorchClassifier:
+def load_timm(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     """Build a timm model with its hub weights, weights from a file, or random ones when asked for.
 
     Raises:
-        SpecError: If timm has no model of that name.
+        SpecError: If timm has no model of that name, or an option would read another file.
         WeightsError: If a file's tensors do not fit.
         ModelError: If the hub weights are not on this machine and cannot be fetched.
     """
-    options = {k: v for k, v in spec.options.items() if k not in PREPROCESS_OPTIONS and k != "pretrained"}
-    arguments = {key: literal(value) for key, value in options.items()}
+    given = weights_options(spec)
+    arguments = {k: literal(v) for k, v in spec.options.items() if k not in given | PREPROCESS_OPTIONS}
     architecture = {"source": "timm", "name": spec.rest, "arguments": arguments}
     pretrained = spec.weights is None and spec.flag("pretrained", True)
     module = build(architecture, spec.text, pretrained)
-    if spec.weights is not None:
-        fit_weights(module, read_weights(Path(spec.weights)), spec.text)
-    own = from_pretrained_cfg(getattr(module, "pretrained_cfg", {}))
-    if arguments.get("in_chans") == 1:  # timm sums the weights of the three channels; its cfg still speaks of three
-        own = replace(own, channels=1, mean=(sum(own.mean) / len(own.mean),), std=(sum(own.std) / len(own.std),))
-    preprocess = read_preprocess(spec, own)
+    notes = load_weights(module, spec) if spec.weights is not None else ()
+    preprocess = read_preprocess(spec, _own_preprocess(module, arguments))
+    taken = find_inputs(module, preprocess, spec.text, like, HINT)
+    set_aside(module, spec.text)
     return TorchClassifier(
         spec=spec.text,
         name=Path(spec.weights).stem if spec.weights else spec.rest,
         module=module,
         preprocess=preprocess,
-        n_classes=count_classes(module, preprocess, 3, spec.text),
+        n_classes=taken.n_classes,
         architecture=architecture,
+        notes=notes,
+        shape=taken.shape,
     )
+
+
+def _own_preprocess(module: nn.Module, arguments: dict[str, Any]) -> Preprocess:
+    """Read what timm says of a model's input, as the arguments have changed it."""
+    own = from_pretrained_cfg(getattr(module, "pretrained_cfg", {}))
+    if arguments.get("in_chans") == 1:  # timm sums the weights of the three channels; its cfg still speaks of three
+        own = replace(own, channels=1, mean=(sum(own.mean) / len(own.mean),), std=(sum(own.std) / len(own.std),))
+    size = arguments.get("img_size")
+    return replace(own, size=(size, size)) if isinstance(size, int) else own
 
 
 def build(architecture: dict[str, Any], text: str, pretrained: bool = False) -> nn.Module:
@@ -48,12 +68,15 @@ def build(architecture: dict[str, Any], text: str, pretrained: bool = False) -> 
         import timm
     except ImportError:
         raise MissingExtraError(f"{text!r} needs timm; pip install 'crossteach[timm]'") from None
-    name = architecture["name"]
+    name, arguments = architecture["name"], architecture["arguments"]
     if not timm.is_model(name.split(".")[0]):
         near = timm.list_models(f"*{name.split('.')[0][:6]}*")[:3]
         raise SpecError(f"timm has no model {name!r}" + (f"; near it: {', '.join(near)}" if near else ""))
+    wrong = [key for key in ELSEWHERE if key in arguments]
+    if wrong:
+        raise SpecError(f"{text!r} has the option {wrong[0]!r}, which would read another file; name weights by @FILE")
     try:
-        return timm.create_model(name, pretrained=pretrained, **architecture["arguments"])
+        return timm.create_model(name, pretrained=pretrained, **arguments)
     except Exception as error:  # hub, network and constructor raise whatever they like
         reason = first_line(error)
         hint = "; give @FILE.safetensors, or ?pretrained=false for random weights" if pretrained else ""

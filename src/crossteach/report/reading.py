@@ -81,7 +81,8 @@ class Run:
         if not path.is_file():
             return None
         try:
-            table = pq.read_table(path)
+            with path.open("rb") as file:  # by its path, pyarrow opens no name that is not UTF-8
+                table = pq.read_table(file)
         except (OSError, pa.ArrowException) as error:
             raise damaged(path, first_line(error)) from error
         columns = {key: table[key].to_numpy(zero_copy_only=False) for key in table.column_names}

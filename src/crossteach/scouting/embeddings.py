@@ -25,12 +25,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 
+from ..code import read_code
 from ..errors import ConfigError, DataError, MissingExtraError, first_line
 from ..functional.semantics import cosine_similarity
 from .wordnet import WordNet, path_similarity
@@ -194,8 +194,8 @@ def _open(source: str | Embed | np.ndarray) -> _Source:
         return _Source(getattr(source, "__name__", type(source).__name__), "", source)
     path, _, function = source.rpartition(":")
     if path.endswith(".py"):
-        content = _read(path, source)
-        return _Source(source, f"py-{function}-{_hash(content)}", _function(content, path, function))
+        code = read_code(path, "embeddings", ConfigError)
+        return _Source(source, f"py-{function}-{code.hash}", code.function(function))
     if source.endswith(".npy"):
         content = _read(source, source)
         return _Source(source, f"npy-{_hash(content)}", lambda _: _load(content))
@@ -219,20 +219,6 @@ def _npy(array: Shaped[np.ndarray, "..."]) -> bytes:
 
 def _hash(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def _function(content: bytes, path: str, function: str) -> Embed:
-    module = ModuleType("crossteach_user_embeddings")
-    module.__file__ = path
-    try:
-        exec(compile(content, path, "exec"), module.__dict__)  # not imported: a cache could be older than the file
-    except Exception as error:  # the user's code raises whatever it likes
-        raise ConfigError(f"embeddings: {path} cannot be run ({_said(error)})") from error
-    found = getattr(module, function, None)
-    if not callable(found):
-        raise ConfigError(f"embeddings: {path} has no function {function!r}")
-    embed: Embed = found
-    return embed
 
 
 def _ask(source: _Source, classes: Sequence[str]) -> Float[np.ndarray, "C d"]:

@@ -51,6 +51,7 @@ def open_scout(
 
     Raises:
         RunFolderError: If the folder holds another scout, or a transfer.
+        FolderInUseError: If another process fills the folder.
     """
     require_comparable(models, data)
     config = {
@@ -64,13 +65,13 @@ def open_scout(
         "ensembles": ensembles,
         "controls": controls,
     }
-    folder = open_run(out, config, overwrite, done="scout.json")
-    if not folder.is_whole:
-        found = scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls)
-        folder.write_table("classes.parquet", class_table(found.answers.test))
-        _write_pictures(folder, found.answers.test, found.summary, data)
-        folder.finish(found.summary)
-    return folder.summary()
+    with open_run(out, config, overwrite, done="scout.json").working() as folder:
+        if not folder.is_whole:
+            found = scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls)
+            folder.write_table("classes.parquet", class_table(found.answers.test))
+            _write_pictures(folder, found.answers.test, found.summary, data)
+            folder.finish(found.summary)
+        return folder.summary()
 
 
 def class_table(test: Sequence[CompactPredictions]) -> dict[str, np.ndarray]:

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..answers.check import require_channels, require_label_space, require_test_labels
+from ..answers.arguments import require_classifier, require_distinct, require_splits
+from ..answers.check import require_channels, require_label_space, require_steady, require_test_labels
 from ..answers.compact import CompactPredictions, compact, require_same_samples
 from ..answers.prediction import images_per_second, predict, stored_blocks
 from ..answers.store import Store
@@ -128,15 +129,14 @@ def require_comparable(models: Sequence[Classifier], data: Splits) -> None:
     """Raise what `scout` says it raises."""
     if len(models) < 2:
         raise ConfigError(f"scout compares models and needs at least two, not {len(models)}")
+    require_splits(data)
     require_test_labels(data)
-    seen: dict[str, str] = {}
-    for model in models:
+    for number, model in enumerate(models, 1):
+        require_classifier(model, f"model {number}")
         require_label_space(model, data)
         require_channels(model, data)
-        fingerprint = model.fingerprint
-        if fingerprint in seen:
-            raise ConfigError(f"{model.spec!r} is the same model as {seen[fingerprint]!r}; name it once")
-        seen[fingerprint] = model.spec
+        require_steady(model, data)
+    require_distinct((model.spec, model.fingerprint) for model in models)
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

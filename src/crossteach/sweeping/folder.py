@@ -5,24 +5,21 @@ failed), `progress.json` (what runs now), `results.parquet` (one row a whole job
 """
 
 import contextlib
-import fcntl
 import json
-import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunFolderError, SweepError, first_line
-from ..files import make_folder, write_bytes, write_json, writing
+from ..errors import RunFolderError, first_line
+from ..files import holding, is_held, make_folder, require_free, write_bytes, write_json, writing
 
-OURS = ("plan.yaml", "jobs.json", "jobs", "failed", "progress.json", "results.parquet", "sweep.json", ".lock")
+OURS = ("plan.yaml", "jobs.json", "jobs", "failed", "progress.json", "results.parquet", "sweep.json")
+ADVICE = "wait for its end (--status shows how far it is), or choose another --out"
 ADDED = ("report.html", "figures", "tables")
 """What a report adds."""
-PATIENCE = 1.0
-"""Seconds that a sweep waits for the lock: a look at its status holds it for an instant."""
 
 
 @dataclass(frozen=True)
@@ -44,33 +41,12 @@ class SweepFolder:
             )
 
     def require_free(self) -> None:
-        """Raise SweepError if another sweep holds the folder."""
-        if _is_held(self.path / ".lock"):
-            raise self._taken()
+        """Raise FolderInUseError if another sweep works on the folder."""
+        require_free(self.path, ADVICE)
 
-    def _taken(self) -> SweepError:
-        return SweepError(
-            f"another sweep works on {self.path}; wait for its end (--status shows where it stands), or choose another "
-            "--out"
-        )
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder: the lock is the process's, so it ends with it, however that ends.
-
-        Raises:
-            SweepError: If another sweep holds it.
-        """
-        make_folder(self.path)
-        with writing(self.path):
-            lock = (self.path / ".lock").open("a+")
-        with lock:
-            until = time.monotonic() + PATIENCE
-            while not _take(lock):
-                if time.monotonic() > until:
-                    raise self._taken()
-                time.sleep(0.1)
-            yield
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other sweeps from working on the folder; see `files.holding`."""
+        return holding(self.path, ADVICE)
 
     def begin(self, plan: str, jobs: Sequence[Mapping[str, Any]], overwrite: bool) -> None:
         """Write what is planned; with `overwrite` remove what the folder's last sweep has written."""
@@ -83,7 +59,7 @@ class SweepFolder:
 
     def _empty(self) -> None:
         with writing(self.path):
-            for name in (*OURS[:-1], *ADDED):
+            for name in (*OURS, *ADDED):
                 if (self.path / name).is_dir():
                     shutil.rmtree(self.path / name)
                 else:
@@ -156,7 +132,7 @@ def sweep_status(out: str | Path) -> dict[str, Any]:
         raise RunFolderError(f"no sweep has begun in {out}; start it with  crossteach sweep PLAN.yaml --out {out}")
     names = [job["job"] for job in _read(listed)]
     done = {name for name in names if folder.is_whole(name)}
-    alive = _is_held(folder.path / ".lock")
+    alive = is_held(folder.path)
     known = folder.path / "progress.json"
     progress = _read(known) if known.is_file() else {}
     now = progress.get("now", []) if alive else []
@@ -185,28 +161,6 @@ def _left(progress: Mapping[str, Any]) -> float | None:
     """Return the seconds left now, from those that were left when it was told."""
     left = progress.get("seconds_left")
     return None if left is None else max(0.0, left - max(0.0, time.time() - progress["at"]))
-
-
-def _take(lock: Any) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
-
-
-def _is_held(lock: Path) -> bool:
-    """Tell whether a sweep holds the folder, without keeping it from one."""
-    if not lock.is_file() or not os.access(lock, os.R_OK):
-        return False
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        return False
 
 
 def _read(path: Path) -> Any:

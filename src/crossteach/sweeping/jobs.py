@@ -10,7 +10,7 @@ from ..answers.tutors import fill_store
 from ..config import TransferConfig, ViewsConfig
 from ..data import load_data
 from ..data.views import views_of
-from ..errors import RunFolderError
+from ..errors import FolderInUseError, RunFolderError
 from ..models import TorchClassifier, load_model
 from ..transferring.curriculum import transfer
 from ..types import Splits
@@ -26,6 +26,8 @@ class Place:
     data: str
     store: Path
     device: str
+    trust: bool = False
+    """Whether code of saved students runs that this user has not saved."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class TransferJob:
 def fill_answers(asked: TutorPass) -> None:
     """Store what a model answers on the views of the transfer set, and on the plain samples of the other splits."""
     data, store = _data(asked.place.data), Store(asked.place.store)
-    (model,) = _models((asked.model,), asked.place.device)
+    (model,) = _models((asked.model,), asked.place)
     for split in (data.selection, data.test):
         predict(model, split, store)
     for views in asked.views:
@@ -60,10 +62,12 @@ def fill_answers(asked: TutorPass) -> None:
 
 def run_transfer(job: TransferJob) -> None:
     """Fill a run folder; a whole one is left as it is, a half-done one goes on."""
-    student, *teachers = _models((job.student, *job.teachers), job.place.device)
+    student, *teachers = _models((job.student, *job.teachers), job.place)
     data, store = _data(job.place.data), Store(job.place.store)
     try:
         transfer(student, teachers, data, job.out, job.config, store)
+    except FolderInUseError:
+        raise
     except RunFolderError:  # half done on another device, or with a damaged checkpoint
         transfer(student, teachers, data, job.out, job.config, store, overwrite=True)
 
@@ -77,15 +81,19 @@ _LOADED: dict[tuple[str, str], TorchClassifier] = {}
 """The models that this process has opened, the one used last at the end."""
 
 
-def _models(specs: tuple[str, ...], device: str) -> list[TorchClassifier]:
+def _models(specs: tuple[str, ...], place: Place) -> list[TorchClassifier]:
     """Open models, or take those that are open; close those unused for longest when they weigh too much."""
     for spec in specs:
-        key = spec, device
-        _LOADED[key] = _LOADED.pop(key) if key in _LOADED else load_model(spec).to(device)
+        key = spec, place.device
+        _LOADED[key] = _LOADED.pop(key) if key in _LOADED else _load(spec, place)
     for key in list(_LOADED)[: -len(specs)]:
         if sum(_weight(model) for model in _LOADED.values()) > KEPT_BYTES:
             del _LOADED[key]
-    return [_LOADED[spec, device] for spec in specs]
+    return [_LOADED[spec, place.device] for spec in specs]
+
+
+def _load(spec: str, place: Place) -> TorchClassifier:
+    return load_model(spec, place.trust, _data(place.data)).to(place.device)
 
 
 def _weight(model: TorchClassifier) -> int:

@@ -10,10 +10,13 @@ from typing import Any
 import yaml
 
 from ..config import TransferConfig, with_settings
-from ..errors import ConfigError, CrossteachError, SpecError, first_line
+from ..errors import ConfigError, CrossteachError, SpecError, TrustError, first_line
+from ..specs import escape, split_weights, unescape
 from ..transferring.methods import choose_method, find_method
 
-KEYS = ("data", "models", "students", "teachers", "pairs", "methods", "seeds", "settings")
+KEYS = ("data", "models", "students", "teachers", "pairs", "methods", "seeds", "settings", "trust")
+WITH_WEIGHTS = ("py", "timm")
+"""Schemes in which an @ parts a name from a file of weights."""
 METHOD_KEYS = ("method", "name", "settings")
 OWN_KEYS = {"method": "methods", "seed": "seeds"}
 """Settings that have a key of their own in a plan."""
@@ -64,6 +67,8 @@ class Plan:
     settings: tuple[str, ...]
     text: str
     """The file as it was."""
+    trust: bool = False
+    """Whether code runs that the plan names outside its `py:` models."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -82,14 +87,16 @@ class Plan:
         return listed
 
 
-def read_plan(path: Path, seed: int = 0) -> Plan:
+def read_plan(path: Path, seed: int = 0, trust: bool = False) -> Plan:
     """Read a plan.
 
     Args:
         path: The YAML file; its keys stand in docs/sweep.md.
         seed: Of every job, where the plan names no seeds.
+        trust: Whether its user vouches for the code that it names; so does `trust: true` in it.
 
     Raises:
+        TrustError: If a setting names a Python file, and its user does not vouch for it.
         ConfigError: If a key, a method or a setting is unknown, or says nothing that could be run.
         SpecError: If a pattern matches no file.
     """
@@ -103,10 +110,20 @@ def read_plan(path: Path, seed: int = 0) -> Plan:
     methods = _read_methods(asked)
     students, pairs = _read_pairs(asked, any(m.asks_teachers for m in methods))
     settings = asked.checked("settings", lambda: read_settings(content.get("settings")))
-    plan = Plan(asked.text("data"), students, pairs, methods, _read_seeds(asked, seed), settings, text)
+    trust = asked.flag("trust") or trust
+    plan = Plan(asked.text("data"), students, pairs, methods, _read_seeds(asked, seed), settings, text, trust)
     for method in methods:
-        asked.checked("methods", lambda m=method: with_settings(TransferConfig(), [*settings, *m.settings]))
+        asked.checked("methods", lambda m=method: _require_trust([*settings, *m.settings], trust))
     return plan
+
+
+def _require_trust(settings: Sequence[str], trust: bool) -> None:
+    """Raise TrustError if settings name code; a `py:` model says openly that it is code, a setting does not."""
+    named = with_settings(TransferConfig(), settings).views.augmentation
+    if ".py:" in named and not trust:
+        raise TrustError(
+            f"views.augmentation={named} runs a Python file; read it, then pass --trust, or give the plan trust: true"
+        )
 
 
 class _Mapping(dict[str, Any]):
@@ -122,12 +139,15 @@ class _Loader(yaml.SafeLoader):
 
 
 def _construct(loader: _Loader, node: Any) -> _Mapping:
-    found = _Mapping()
+    own = {id(key_node) for key_node, _ in node.value}
+    loader.flatten_mapping(node)  # puts what << brings in before the mapping's own keys, which win
+    found, brought = _Mapping(), set[str]()
     for key_node, value_node in node.value:
         key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-        if not isinstance(key, str) or key in found:
+        if not isinstance(key, str) or (key in found and key not in brought):
             reason = "stands twice" if isinstance(key, str) else "is not a word"
             raise ConfigError(f"line {line} of the plan: the key {key!r} {reason}")
+        brought = brought - {key} if id(key_node) in own else brought | {key}
         found[key] = loader.construct_object(value_node, deep=True)
         found.lines[key] = line
     return found
@@ -178,6 +198,12 @@ class _Asked:
             raise self.error(key, f"{key!r} must be one spec, as in {key}: glyphs, not {value!r}")
         return value
 
+    def flag(self, key: str) -> bool:
+        value = self.content.get(key, False)
+        if not isinstance(value, bool):
+            raise self.error(key, f"{key!r} must be true or false, not {value!r}")
+        return value
+
     def specs(self, key: str) -> tuple[str, ...]:
         """Read a list of specs, their patterns replaced by what they match."""
         given = self.content.get(key)
@@ -202,13 +228,18 @@ def expand(spec: str) -> list[str]:
         SpecError: If nothing matches.
     """
     body, mark, options = spec.partition("?")
-    if not any(sign in body for sign in "*["):
+    scheme, _, rest = body.partition(":")
+    name, weights = split_weights(scheme, rest)
+    if scheme in WITH_WEIGHTS and weights is not None:
+        head, pattern = f"{scheme}:{name}@", unescape(weights)
+    else:
+        head, pattern = f"{scheme}:", unescape(rest)
+    if not any(sign in pattern for sign in "*[") or Path(pattern).exists():
         return [spec]
-    head, sign, pattern = body.rpartition("@") if "@" in body else body.partition(":")
     paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  patterns may be absolute
     if not paths:
         raise SpecError(f"the pattern {pattern!r} in {spec!r} matches no file; patterns start in the working directory")
-    return [f"{head}{sign}{path}{mark}{options}" for path in paths]
+    return [f"{head}{escape(path)}{mark}{options}" for path in paths]
 
 
 def read_settings(value: Any) -> tuple[str, ...]:

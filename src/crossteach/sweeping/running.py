@@ -34,6 +34,7 @@ def sweep(
     overwrite: bool = False,
     progress: Progress = no_progress,
     executor: Executor | None = None,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Run every job of a plan that is not whole yet.
 
@@ -49,6 +50,7 @@ def sweep(
         overwrite: Whether to remove first what an earlier sweep has written into the folder.
         progress: Told what is being done.
         executor: Where jobs run; None takes processes on this machine, as many as cores and memory allow. It is closed.
+        trust: Whether to run code that the plan names outside its `py:` models; as `trust: true` in the plan does.
 
     Returns:
         The content of `sweep.json`; `failed` lists the jobs that are not whole, with their reasons.
@@ -60,8 +62,8 @@ def sweep(
         if executor is not None:
             stack.callback(executor.close)
         SweepFolder(Path(out)).require_free()
-        prepared = _prepare(plan, out, store, seed, device, progress)
-        stack.enter_context(prepared.folder.locked())
+        prepared = _prepare(plan, out, store, seed, device, progress, trust)
+        stack.enter_context(prepared.folder.working())
         todo = prepared.todo(retry_failed, overwrite)
         prepared.require_room(todo)
         if executor is None:
@@ -87,9 +89,10 @@ def plan_cost(
     retry_failed: bool = False,
     overwrite: bool = False,
     progress: Progress = no_progress,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Check a plan as `sweep` does, run nothing, and say what is left to do and what that takes."""
-    prepared = _prepare(plan, out, store, seed, device, progress)
+    prepared = _prepare(plan, out, store, seed, device, progress, trust)
     todo = prepared.todo(retry_failed, overwrite)
     cost = prepared.cost(todo)
     failed = [n for n in prepared.jobs if n not in todo and not prepared.folder.is_whole(n)]
@@ -156,15 +159,15 @@ class _Prepared:
 
 
 def _prepare(
-    plan: str | Path, out: str | Path, store: Store | None, seed: int, device: str, progress: Progress
+    plan: str | Path, out: str | Path, store: Store | None, seed: int, device: str, progress: Progress, trust: bool
 ) -> _Prepared:
     folder, store = SweepFolder(Path(out)), store or Store()
     folder.require_ours()
-    read = read_plan(Path(plan), seed)
+    read = read_plan(Path(plan), seed, trust)
     surveyed = survey(read, store, device, progress)
     jobs = name_jobs(read.jobs(), surveyed)
     listed = _list(jobs, surveyed)
-    place = Place(read.data, store.folder, device)
+    place = Place(read.data, store.folder, device, read.trust)
     return _Prepared(read, surveyed, jobs, listed, folder, place, _affordable(surveyed, len(jobs), device))
 
 

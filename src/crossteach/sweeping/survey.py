@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..answers.arguments import require_distinct
 from ..answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from ..answers.prediction import predict
 from ..answers.store import Store
@@ -29,8 +30,9 @@ from ..errors import ConfigError, CrossteachError, ModelError, first_line
 from ..models import TorchClassifier, load_model
 from ..models.scoring import CHUNK, provenance, score
 from ..transferring.methods import METHODS, choose_method
+from ..transferring.plan import TrainingPlan
 from ..transferring.setup import find_side, open_setup, try_views
-from ..transferring.training import TrainingPlan, train
+from ..transferring.training import train
 from ..types import Progress, Splits, no_progress
 from .plan import Job, Plan
 
@@ -95,10 +97,9 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
         teaching = {
             (j.config.contrast, j.config.views): None for j in jobs if spec in j.teachers and _reads_features(j, data)
         }
-        found = _open(spec, list(lessons), list(teaching), asked.get(spec, []), data, store, device)
-        same = next((m for m in models.values() if m.fingerprint == found.fingerprint), None)
-        if same is not None:
-            raise ConfigError(f"{spec!r} is the same model as {same.spec!r}; name it once")
+        model = load_model(spec, plan.trust, data).to(device)
+        found = _open(model, list(lessons), list(teaching), asked.get(spec, []), data, store)
+        require_distinct((m.spec, m.fingerprint) for m in (*models.values(), found))
         models[spec] = found
         progress("models opened", done + 1, len(plan.models))
     most = max(m.memory for m in models.values())
@@ -126,22 +127,20 @@ def _reads_features(job: Job, data: Splits) -> bool:
 
 
 def _open(
-    spec: str,
+    model: TorchClassifier,
     lessons: Sequence[tuple[TransferConfig, int]],
     teaching: Sequence[tuple[ContrastConfig, ViewsConfig]],
     asked: Sequence[ViewsConfig],
     data: Splits,
     store: Store,
-    device: str,
 ) -> ModelFacts:
-    model = load_model(spec).to(device)
     require_label_space(model, data)
     require_channels(model, data)
     for config, teachers in lessons:
         others = [_another(model, number) for number in range(teachers)]  # the real ones meet the checks on their turn
         layer = config.contrast.student_layer  # the stand-ins are built like the student
         config = replace(config, force=True, contrast=replace(config.contrast, teacher_layer=layer))
-        open_setup(model, others, data, config, store, no_progress)
+        open_setup(model, others, data, config, store, no_progress, ask=False)
     for contrast, shown in teaching:
         find_side("teacher", model, contrast, try_views(views_of(shown, data), data, model))
     if lessons and not all(config.force for config, _ in lessons):
@@ -149,7 +148,7 @@ def _open(
     first = lessons[0][0] if lessons else None
     timed = _timings(model, first, asked[0] if asked else ViewsConfig(), data, store)
     return ModelFacts(
-        spec=spec,
+        spec=model.spec,
         name=model.name,
         fingerprint=model.fingerprint,
         family=model.family,

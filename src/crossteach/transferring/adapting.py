@@ -11,10 +11,15 @@ from torch import Tensor, nn
 
 from ..errors import MissingExtraError, ModelError
 from ..functional.averaging import State, snapshot
-from ..models.layers import find_head
+from ..models.asking import evaluation_mode, read_logits
+from ..models.layers import find_heads
 
 ADAPTER = "crossteach"
 """Name of the adapters while they are there."""
+MOST_OF_LAST = 0.5
+"""Share of all weights that the last block may hold: what is more than half of a model is not the end of it."""
+FOLDED_APART = 1e-3
+"""By how much logits may move when adapters are folded, as a share of the largest: float32 moves them by 1e-5."""
 
 
 @contextmanager
@@ -41,16 +46,16 @@ def learning_weights(module: nn.Module, part: str, n_classes: int) -> list[nn.Pa
 
     Args:
         module: The student.
-        part: `norm` (the layers whose type says Norm), `head` (the last layer that scores the classes), `last` (the
-            head and the last block before it), anything else for all.
+        part: `norm` (the layers whose type says Norm), `head` (every layer that scores the classes), `last` (the heads
+            and the last block before them), anything else for all.
         n_classes: How many classes the head scores.
 
     Raises:
-        ModelError: If the module has no such part.
+        ModelError: If the module has no such part, or if its last block is most of it.
     """
     layers = {
         "norm": lambda: [m for m in module.modules() if _is_norm(m)],
-        "head": lambda: [head_of(module, n_classes)],
+        "head": lambda: heads_of(module, n_classes),
         "last": lambda: last_block(module, n_classes),
     }.get(part, lambda: [module])()
     found = {id(p): p for layer in layers for p in layer.parameters() if p.requires_grad}
@@ -59,38 +64,96 @@ def learning_weights(module: nn.Module, part: str, n_classes: int) -> list[nn.Pa
     return list(found.values())
 
 
-def head_of(module: nn.Module, n_classes: int) -> nn.Module:
-    """Return the last layer whose weight has a row for each class.
+def describe_part(module: nn.Module, part: str, n_classes: int, rank: int) -> list[str]:
+    """Say which share of a model's weights learns, where it is not all of them: a note, or none."""
+    if part == "all":
+        return []
+    every = sum(p.numel() for p in module.parameters())
+    if part == "lora":
+        layers = [module.get_submodule(name) for name in adaptable_layers(module)]
+        added = sum(_adapter_size(layer, rank) for layer in layers)
+        said = f"adapters of rank {rank} on {len(layers)} layers learn, {_share(added, every)} of the model's weights"
+        shared = len(_shared_layers(module))
+        left_out = f"; {shared} layers share weights with others and get none" if shared else ""
+        return [f"optim.trains=lora: {said}{left_out}"]
+    weights = learning_weights(module, part, n_classes)
+    names = {id(p): name.rpartition(".")[0] for name, p in module.named_parameters()}
+    layers_of = list(dict.fromkeys(names[id(p)] or "the module itself" for p in weights))
+    shown = ", ".join(layers_of[-3:]) + (f" and {len(layers_of) - 3} more" if len(layers_of) > 3 else "")
+    learnt = _share(sum(p.numel() for p in weights), every)
+    return [f"optim.trains={part}: {learnt} of the model's weights learn ({shown})"]
+
+
+def _share(some: int, every: int) -> str:
+    return f"{100 * some / every:.2g}%" if some < every else "100%"
+
+
+def _adapter_size(layer: nn.Module, rank: int) -> int:
+    """Count the weights of an adapter: down to its rank, and up again."""
+    weight = layer.weight
+    assert isinstance(weight, nn.Parameter)
+    return rank * (weight[0].numel() + len(weight))
+
+
+def heads_of(module: nn.Module, n_classes: int) -> list[nn.Module]:
+    """Return every layer that scores the classes, the last one last; see `find_heads`.
 
     Raises:
         ModelError: If there is none.
     """
-    head = find_head(module, n_classes)
-    if head is None:
+    heads = find_heads(module, n_classes)
+    if not heads:
         raise ModelError(
             f"no layer of the student scores its {n_classes} classes, so its head is not known; use optim.trains=all"
         )
-    return head
+    return heads
 
 
 def last_block(module: nn.Module, n_classes: int) -> list[nn.Module]:
-    """Return the head, the block before it, and what stands between them (a norm)."""
-    head = head_of(module, n_classes)
-    blocks = _chain(module, head)
-    before = blocks[: next((i for i, b in enumerate(blocks) if b is head), 0)]
-    chosen = [head]
-    for block in reversed(_opened(before, head)):
-        chosen.append(block)
-        if not _is_norm(block):
-            break
+    """Return the heads, the block before them, and what stands between (a norm).
+
+    A block that holds more than `MOST_OF_LAST` of all weights is taken apart, and its own last block is taken.
+
+    Raises:
+        ModelError: If one layer is more than that.
+    """
+    heads = heads_of(module, n_classes)
+    blocks = _chain(module, heads)
+    first = min((i for i, block in enumerate(blocks) if any(block is head for head in heads)), default=0)
+    before = _opened(blocks[:first], heads)
+    chosen = heads[::-1]
+    for block in reversed(before):
+        if _is_norm(block):
+            chosen.append(block)
+            continue
+        chosen += _end_of(block, heads, MOST_OF_LAST * sum(p.numel() for p in module.parameters()))
+        break
     return chosen
 
 
-def _opened(blocks: list[nn.Module], head: nn.Module) -> list[nn.Module]:
+def _end_of(block: nn.Module, heads: list[nn.Module], most: float) -> list[nn.Module]:
+    """Return a block, or the last block in it where it is too large, and the norms after that."""
+    if (size := sum(p.numel() for p in block.parameters())) <= most:
+        return [block]
+    inside = _chain(block, heads)
+    if not inside:
+        raise ModelError(
+            f"optim.trains=last: the last block before the head is one {type(block).__name__} with {size:,} weights, "
+            f"more than {MOST_OF_LAST:.0%} of the model; use head, lora or all"
+        )
+    chosen: list[nn.Module] = []
+    for part in reversed(inside):
+        if not _is_norm(part):
+            return [*chosen, *_end_of(part, heads, most)]
+        chosen.append(part)
+    return chosen
+
+
+def _opened(blocks: list[nn.Module], heads: list[nn.Module]) -> list[nn.Module]:
     """Take apart what is alone before the head, and what is alone in it: a backbone is not its own last block."""
     while True:
         alone = [block for block in blocks if not _is_norm(block)]
-        inside = _chain(alone[0], head) if len(alone) == 1 else []
+        inside = _chain(alone[0], heads) if len(alone) == 1 else []
         if not inside:
             return blocks
         place = next(i for i, block in enumerate(blocks) if block is alone[0])
@@ -107,13 +170,15 @@ def _has_weights(module: nn.Module, recurse: bool = True) -> bool:
     return any(True for _ in module.parameters(recurse))
 
 
-def _chain(module: nn.Module, head: nn.Module) -> list[nn.Module]:
-    """List the blocks of a module in order: what a Sequential holds, and what stands beside the head."""
+def _chain(module: nn.Module, heads: list[nn.Module]) -> list[nn.Module]:
+    """List the blocks of a module in order: what a Sequential holds, and what stands beside a head."""
     blocks: list[nn.Module] = []
     for child in module.children():
-        opened = isinstance(child, nn.Sequential | nn.ModuleList) or any(m is head for m in child.modules())
-        if opened and child is not head:
-            blocks += _chain(child, head)
+        is_head = any(child is head for head in heads)
+        opened = isinstance(child, nn.Sequential | nn.ModuleList)
+        opened = opened or any(part is head for part in child.modules() for head in heads)
+        if opened and not is_head:
+            blocks += _chain(child, heads)
         elif _has_weights(child):
             blocks.append(child)
     return blocks
@@ -149,14 +214,37 @@ def adapted(module: nn.Module, rank: int) -> Iterator[list[nn.Parameter]]:
             parameter.requires_grad_(learnt[name])
 
 
-def folded(module: nn.Module, state: Mapping[str, Tensor]) -> State:
-    """Return the plain weights that an adapted module's state stands for."""
+@torch.no_grad()
+def folded(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> State:
+    """Return the plain weights that an adapted module's state stands for.
+
+    Args:
+        module: With its adapters on; left as it is.
+        state: Of the module with adapters.
+        inputs: A few inputs as the module reads them: its answers are compared before and after.
+
+    Raises:
+        ModelError: If the plain weights answer otherwise than the adapters did.
+    """
     plain = copy.deepcopy(module)
     plain.load_state_dict(dict(state))
+    adapted_logits = _answer(plain, inputs)
     for layer in _adapters(plain).values():
         layer.merge(safe_merge=False)
     _unwrap(plain)
+    logits = _answer(plain, inputs)
+    apart = (logits - adapted_logits).abs().max().item()
+    if apart > FOLDED_APART * max(1.0, adapted_logits.abs().max().item()):  # NaN, of a training that diverged, passes
+        raise ModelError(
+            f"folding the adapters into the weights moved the logits by {apart:.2g}, so the student would not be the "
+            "one that was trained; use another optim.trains, and report this model"
+        )
     return snapshot(plain)
+
+
+def _answer(module: nn.Module, inputs: Tensor) -> Tensor:
+    with evaluation_mode(module):
+        return read_logits(module(inputs.clone())).float()
 
 
 def _peft() -> Any:
@@ -168,28 +256,46 @@ def _peft() -> Any:
 
 
 def adaptable_layers(module: nn.Module) -> list[str]:
-    """Return the names of the layers that take an adapter.
+    """Return the names of the layers that take an adapter; a layer that shares its weights takes none.
 
     Raises:
         MissingExtraError: Without peft.
         ModelError: If no layer takes one.
     """
-    _peft()  # whoever asks this is about to need it
+    _peft()
     closed = [
         name for name, m in module.named_modules() if isinstance(m, nn.MultiheadAttention | nn.TransformerEncoderLayer)
     ]
+    shared = _shared_layers(module)
     found = [
         name
         for name, layer in module.named_modules()
-        if name and _is_plain(layer) and not any(name.startswith(f"{outer}.") or not outer for outer in closed)
+        if name
+        and _is_plain(layer)
+        and not any(layer is other for other in shared)
+        and not any(name.startswith(f"{outer}.") or not outer for outer in closed)
     ]
     if not found:
         kinds = sorted({type(m).__name__ for m in module.modules() if _has_weights(m, recurse=False)})
         raise ModelError(
-            f"adapters go on Linear and on Conv2d without groups or dilation, as torch has them, outside torch's own "
-            f"attention; the student has only {', '.join(kinds)}; use optim.trains=all"
+            f"adapters go on Linear and on Conv2d without groups or dilation, as torch has them, that share no weights "
+            f"and stand outside torch's own attention; the student has only {', '.join(kinds)}; use optim.trains=all"
         )
     return found
+
+
+def _shared_layers(module: nn.Module) -> list[nn.Module]:
+    """Return the layers that would take an adapter, stand in several places, or share a weight with another layer.
+
+    The weight of all places would take what the adapter of one has learnt.
+    """
+    places = [layer for _, layer in module.named_modules(remove_duplicate=False)]
+    owners: dict[int, int] = {}
+    for layer in places:
+        for parameter in layer.parameters(recurse=False):
+            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    plain = {id(layer): layer for layer in places if _is_plain(layer)}
+    return [m for m in plain.values() if any(owners[id(p)] > 1 for p in m.parameters(recurse=False))]
 
 
 def _is_plain(layer: nn.Module) -> bool:

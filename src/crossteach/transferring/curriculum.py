@@ -1,7 +1,7 @@
 """Many teachers: all at once, one after the other, or one by one from the same start and then averaged.
 
-Every lesson is a whole transfer in a folder of its own (`lesson-1`, …): an interrupted curriculum resumes, and what
-each teacher contributed can be read there and in `lessons` of the summary.
+Every lesson of a sequence or of a soup is a whole transfer in a folder of its own (`lesson-1`, …). So an interrupted
+curriculum resumes, and what each teacher contributed can be read there and in `lessons` of the summary.
 """
 
 import time
@@ -13,22 +13,24 @@ from typing import Any
 import numpy as np
 
 from ..answers.compact import compact
-from ..answers.prediction import predict, score_split
+from ..answers.prediction import discard_predictions, predict, score_split
 from ..answers.store import Store
+from ..answers.tutors import discard_views
 from ..config import CurriculumConfig, TransferConfig
 from ..data.cut import tune_and_gate
 from ..errors import MissingLabelsError
 from ..functional.averaging import State, average, snapshot
 from ..runs import RunFolder, open_run
 from ..scouting.ranking import predicted_gain
-from ..types import Classifier, Predictions, Progress, Split, Splits, TrainableClassifier, no_progress
-from . import lesson as transferring
+from ..types import Classifier, Progress, Split, Splits, TrainableClassifier, no_progress
 from .gate import GateResult, Verdict
-from .lesson import TransferResult
+from .lesson import TransferResult, read_result, teach
+from .measured import TransferPredictions
 from .path import Choice, choose_weights, gather_evidence, with_own_statistics, with_weights
+from .plan import TrainingPlan
 from .setup import TransferSetup, describe, open_setup
-from .summary import summarise, write_outcome
-from .training import TrainingPlan, TrainingState
+from .state import TrainingState
+from .summary import summarise, write_transfer
 
 TAKEN: tuple[Verdict, ...] = ("accepted", "unverified")
 """Verdicts by which a lesson changes the student."""
@@ -64,20 +66,18 @@ def transfer(
         MissingLabelsError: If the method, or the order of teachers, reads labels that the data do not have.
         ConfigError: If the settings do not fit together.
         RunFolderError: If another configuration has used the folder.
+        FolderInUseError: If another process fills the folder.
     """
-    config, store = config or TransferConfig(), store or Store()
-    if config.curriculum.order == "parallel" or len(teachers) < 2:  # one teacher needs no order
-        return transferring.transfer(student, teachers, data, out, config, store, overwrite, progress)
-    started = time.perf_counter()
-    setup = open_setup(student, teachers, data, config, store, progress)
-    run = open_run(Path(out), describe(setup), overwrite)
-    if run.is_whole:
-        return transferring.read_result(student, run)
-    tune, gate = tune_and_gate(data.selection)
-    taught = {"sequential": _one_after_the_other, "soup": _one_by_one}[config.curriculum.order](
-        setup, teachers, run, tune, gate
-    )
-    return _finish(setup, run, taught, time.perf_counter() - started)
+    setup = open_setup(student, teachers, data, config or TransferConfig(), store or Store(), progress)
+    order = setup.config.curriculum.order
+    with open_run(Path(out), describe(setup), overwrite).working() as run:
+        if run.is_whole:
+            return read_result(student, run)
+        if order == "parallel" or len(teachers) < 2:  # one teacher needs no order
+            return teach(setup, run)
+        tune, gate = tune_and_gate(data.selection)
+        in_order = {"sequential": _one_after_the_other, "soup": _one_by_one}[order]
+        return _finish(setup, run, in_order(setup, setup.teachers, run, tune, gate))
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def _one_after_the_other(
     for number, teacher in enumerate(ordered, 1):
         result = _lesson(setup, run, number, student, teacher)
         lessons.append(result)
+        if student is not setup.student:
+            _discard_answers(setup, student)
         if result.summary["gate"]["verdict"] in TAKEN:
             student = result.student
     verdict, old, returned = _verdict(lessons), snapshot(setup.student.module), snapshot(student.module)
@@ -108,6 +110,15 @@ def _one_after_the_other(
     found = gather_evidence(setup, setup.student.clone(), old, returned, gate) if verdict in TAKEN else None
     reached = GateResult(verdict, float(verdict in TAKEN), gained, label_free=found)
     return CurriculumOutcome(tuple(lessons), reached, returned, returned)
+
+
+def _discard_answers(setup: TransferSetup, student: TrainableClassifier) -> None:
+    """Free what a student between two lessons has answered: it is never asked again."""
+    data = setup.data
+    if setup.views.count:
+        discard_views(student, data.train, setup.views, setup.store)
+    for split in (data.selection, data.test, *tune_and_gate(data.selection)):
+        discard_predictions(student, split, setup.store)
 
 
 def _verdict(lessons: Sequence[TransferResult]) -> Verdict:
@@ -135,15 +146,16 @@ def _one_by_one(
     elif setup.config.curriculum.average == "greedy":
         notes.append("a greedy soup needs labels on the selection split: all students that were taken are averaged")
     soup = _soup(setup, [states[name] for name in chosen])
-    lesson = _nothing_more(setup)
     whole = replace(setup, method=replace(setup.method, alpha=1.0))  # the lessons have stepped back already
-    choice: Choice = choose_weights(whole, setup.student.clone(), TrainingState(weights=soup), lesson, gate)
+    choice: Choice = choose_weights(
+        whole, setup.student.clone(), TrainingState(weights=soup), _nothing_more(setup), gate
+    )
     notes.append(f"the soup is the mean of {len(chosen)} of {len(lessons)} students: {', '.join(chosen)}")
-    return CurriculumOutcome(lessons, choice.verdict, choice.returned, soup, tuple(notes))
+    return CurriculumOutcome(lessons, choice.verdict, choice.returned, soup, (*notes, *choice.notes))
 
 
 def _nothing_more(setup: TransferSetup) -> TrainingPlan:
-    """Return a lesson that is not taught: its views are those of the setup."""
+    """Return a plan of no training: its views are those of the setup."""
     return TrainingPlan(setup.method, setup.config, setup.data.train, setup.views, None, 1.0, 1)
 
 
@@ -197,8 +209,8 @@ def _lesson(
     optim = replace(config.optim, epochs=lengths[number - 1])
     views = replace(config.views, first=config.views.first + sum(lengths[: number - 1]))
     single = replace(config, curriculum=CurriculumConfig(), optim=optim, views=views, time_budget=budget)
-    folder = run.path / f"lesson-{number}"
-    return transferring.transfer(student, [teacher], setup.data, folder, single, setup.store, progress=setup.progress)
+    lesson = open_setup(student, [teacher], setup.data, single, setup.store, setup.progress)
+    return teach(lesson, open_run(run.path / f"lesson-{number}", describe(lesson)))
 
 
 def lesson_epochs(config: TransferConfig, lessons: int) -> list[int]:
@@ -223,23 +235,21 @@ def _points(setup: TransferSetup, state: State, split: Split) -> float:
     return 100.0 * float(np.mean(right)) - predict(setup.student, split, setup.store).accuracy
 
 
-def _finish(setup: TransferSetup, run: RunFolder, taught: CurriculumOutcome, seconds: float) -> TransferResult:
+def _finish(setup: TransferSetup, run: RunFolder, outcome: CurriculumOutcome) -> TransferResult:
     """Report the whole curriculum as one transfer, with a row for each lesson."""
     data, copy = setup.data, setup.student.clone()
     before = predict(setup.student, data.test, setup.store)
-    teachers: list[Predictions] = [predict(teacher, data.test, setup.store) for teacher in setup.teachers]
-    ungated = with_weights(copy, taught.ended, data.test, before)
-    after = with_weights(copy, taught.returned, data.test, before)
-    copy.module.load_state_dict(taught.returned)
-    lessons = [lesson.summary for lesson in taught.lessons]
-    notes = [*setup.notes, *taught.notes]
-    notes.append("each lesson was gated: `ungated` is what stood before the last question to the gate")
+    teachers = tuple(predict(teacher, data.test, setup.store) for teacher in setup.teachers)
+    ungated = with_weights(copy, outcome.ended, data.test, before)
+    after = with_weights(copy, outcome.returned, data.test, before)
+    copy.module.load_state_dict(outcome.returned)
+    found = TransferPredictions(before, after, ungated, teachers)
+    lessons = [lesson.summary for lesson in outcome.lessons]
+    gated = "each lesson was gated: `ungated` is what stood before the last question to the gate"
+    notes = (*setup.notes, *_notes_of_lessons(setup, lessons), *outcome.notes, gated)
     summary = summarise(
-        before=before,
-        after=after,
-        ungated=ungated,
-        teachers=teachers,
-        verdict=taught.verdict,
+        found,
+        verdict=outcome.verdict,
         method=setup.method_name,
         data=data,
         training={
@@ -248,11 +258,22 @@ def _finish(setup: TransferSetup, run: RunFolder, taught: CurriculumOutcome, sec
             "diverged": "; ".join(filter(None, (lesson["training"]["diverged"] for lesson in lessons))),
         },
         notes=notes,
-        seconds=seconds,
+        seconds=time.perf_counter() - setup.started,
     )
     summary["lessons"] = [_row(lesson) for lesson in lessons]
-    write_outcome(run, data, copy, before, after, ungated, teachers, summary)
-    return TransferResult(copy.clone(), summary, run.path, tuple(notes))
+    write_transfer(run, data, copy, found, summary)
+    return TransferResult(copy.clone(), summary, run.path, notes)
+
+
+def _notes_of_lessons(setup: TransferSetup, lessons: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what the lessons noted beside what is noted of all of them."""
+    known = set(setup.notes)
+    return [
+        f"lesson {number}: {note}"
+        for number, lesson in enumerate(lessons, 1)
+        for note in lesson["notes"]
+        if note not in known
+    ]
 
 
 def _row(lesson: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..data.pictures import write_pictures
 from ..files import write_json
-from ..functional.flips import flips_by_class, positive_flips
+from ..functional.flips import flips_by_class
 from ..runs import RunFolder
 from ..types import Predictions, Splits
+from .measured import TransferPredictions
 
 SHOWN = 12
 """Samples that are shown of those gained, and of those lost."""
@@ -21,24 +22,19 @@ SHOWN = 12
 def write_exhibits(
     run: RunFolder,
     data: Splits,
-    before: Predictions,
-    after: Predictions,
-    ungated: Predictions,
-    teachers: Sequence[Predictions],
+    found: TransferPredictions,
 ) -> None:
     """Write `classes.parquet`, `pictures.json` and the pictures of a transfer.
 
     Args:
         run: The transfer's folder.
         data: Its test split is shown.
-        before: The student as it was.
-        after: The student that is returned. Where it is the original, the end of training is shown instead.
-        ungated: The student at the end of training.
-        teachers: Those it had.
+        found: What everyone says of it. Where the original is returned, the end of training is shown instead.
     """
-    run.write_table("classes.parquet", class_table(data.classes, before, after, ungated, teachers))
-    kept = torch.equal(before.logits, after.logits)
-    shown = ungated if kept else after
+    run.write_table("classes.parquet", class_table(data.classes, found))
+    before = found.before
+    kept = torch.equal(before.logits, found.after.logits)
+    shown = found.ungated if kept else found.after
     chosen = {
         "gained": strongest(before, shown, ~before.correct & shown.correct),
         "lost": strongest(before, shown, before.correct & ~shown.correct),
@@ -50,19 +46,11 @@ def write_exhibits(
     write_json(run.path / "pictures.json", {"of": "ungated" if kept else "returned", **entries})
 
 
-def class_table(
-    classes: Sequence[str],
-    before: Predictions,
-    after: Predictions,
-    ungated: Predictions,
-    teachers: Sequence[Predictions],
-) -> dict[str, np.ndarray]:
+def class_table(classes: Sequence[str], found: TransferPredictions) -> dict[str, np.ndarray]:
     """Count, for each class, the test samples and those that changed sides."""
-    labels = before.labels
+    before, after, ungated, labels = found.before, found.after, found.ungated, found.before.labels
     assert labels is not None
-    flips = torch.zeros_like(labels, dtype=torch.bool)
-    for teacher in teachers:
-        flips |= positive_flips(before.logits, teacher.logits, labels)
+    flips = found.positive_flips
     marked = {
         "samples": torch.ones_like(flips),
         "gained": ~before.correct & after.correct,

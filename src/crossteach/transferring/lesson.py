@@ -1,4 +1,4 @@
-"""One student, one or many tutors: from specs to a student that is better, or as it was."""
+"""One training from one student and its tutors to a student that is better, or as it was: a lesson."""
 
 import time
 from collections.abc import Sequence
@@ -9,24 +9,30 @@ from typing import Any
 import torch
 
 from ..answers.prediction import predict, score_split
-from ..answers.store import Store
 from ..answers.tutors import LiveTutors, Tutors, fill_store
-from ..config import TransferConfig
 from ..data.assemble import split_fingerprint
 from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
 from ..functional.partition import RuleInputs
-from ..models import load_model
-from ..runs import RunFolder, open_run
-from ..types import Classifier, Progress, Split, Splits, TrainableClassifier, no_progress
-from .path import choose_weights, watch, with_weights
+from ..models import load_student
+from ..runs import RunFolder
+from ..types import Classifier, Split, TrainableClassifier
+from .measured import TransferPredictions
+from .path import choose_weights, monitor_of, with_weights
+from .plan import TrainingPlan
 from .probe import Objective, calibrated_cross_entropy, choose_rate
-from .setup import TransferSetup, describe, open_setup
-from .summary import samples_taught, summarise, write_outcome
-from .training import TrainingPlan, TrainingState, train
+from .setup import TransferSetup
+from .state import TrainingState
+from .summary import samples_taught, summarise, write_transfer
+from .training import train
 
 FALLBACK_RATE = 0.01
 """Where the method reads labels and the selection split has none to probe with."""
+FOUND = ("lr", "epochs", "temperatures")
+"""What is found out before training, and kept with it."""
+ENVIRONMENT = ("torch", "threads")
+
+Notes = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -38,95 +44,96 @@ class TransferResult:
     summary: dict[str, Any]
     """The content of `summary.json`."""
     folder: Path
-    notes: tuple[str, ...] = ()
+    notes: Notes = ()
 
 
-def transfer(
-    student: TrainableClassifier,
-    teachers: Sequence[Classifier],
-    data: Splits,
-    out: str | Path,
-    config: TransferConfig | None = None,
-    store: Store | None = None,
-    overwrite: bool = False,
-    progress: Progress = no_progress,
-) -> TransferResult:
-    """Teach a student in one training, in which each sample asks all teachers: a whole transfer, or one of its lessons.
+def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
+    """Train the student once, each sample asking all teachers, and let the gate choose the weights.
 
-    Arguments, result and errors are those of `crossteach.transfer`, which also knows other orders of teachers.
+    Args:
+        setup: Student, teachers, data and method.
+        run: Where the lesson is kept; a half-done one goes on, a whole one is read.
     """
-    started = time.perf_counter()
-    setup = open_setup(student, teachers, data, config or TransferConfig(), store or Store(), progress)
-    tune, gate = tune_and_gate(data.selection)
-    run = open_run(Path(out), describe(setup), overwrite)
     if run.is_whole:
-        return read_result(student, run)
+        return read_result(setup.student, run)
+    student, data, store, progress = setup.student, setup.data, setup.store, setup.progress
+    tune, gate = tune_and_gate(data.selection)
+    before = predict(student, data.test, store, progress)
+    teachers = tuple(predict(teacher, data.test, store, progress) for teacher in setup.teachers)
 
-    before = predict(student, data.test, setup.store, progress)
-    teacher_answers = [predict(teacher, data.test, setup.store, progress) for teacher in setup.teachers]
     kept = run.load_checkpoint()
-    _warn_of_another_machine(kept, setup)
-
-    plan = _plan_training(setup, tune, kept, started)
+    plan, found_notes = _plan_training(setup, tune, kept)
+    found_notes += _notes_of_another_machine(kept)
     copy = student.clone()
+    monitor, monitor_notes = monitor_of(setup, copy, tune)
     trained = train(
         copy,
         plan,
-        position=_read_position(kept),
-        after_epoch=lambda position: _checkpoint(run, position, plan, setup),
-        watch=watch(setup, copy, tune),
+        state=_read_state(kept),
+        save=lambda state: _checkpoint(run, state, plan, found_notes),
+        monitor=monitor,
         progress=progress,
     )
     choice = choose_weights(setup, copy, trained, plan, gate)
+
     ungated = with_weights(copy, choice.ended, data.test, before)
     after = with_weights(copy, choice.returned, data.test, before)
     copy.module.load_state_dict(choice.returned)
-
+    found = TransferPredictions(before, after, ungated, teachers)
+    late = _late_notes((copy, student, *setup.teachers), setup.notes)
+    notes = (*setup.notes, *_clamped(plan.tutors), *found_notes, *monitor_notes, *late, *choice.notes)
+    taught = [] if trained.taught is None else trained.taught.tolist()
     summary = summarise(
-        before=before,
-        after=after,
-        ungated=ungated,
-        teachers=teacher_answers,
+        found,
         verdict=choice.verdict,
         method=setup.method_name,
         data=data,
         training={
             "lr": plan.lr,
             "epochs": plan.epochs,
-            "taught": samples_taught([*setup.tutor_names, "label"], trained.taught),
+            "taught": samples_taught([*setup.tutor_names, "label"], taught),
             "temperatures": _by_tutor(setup, plan.temperatures),
             "diverged": trained.diverged,
         },
-        notes=setup.notes,
-        seconds=time.perf_counter() - started,
+        notes=notes,
+        seconds=time.perf_counter() - setup.started,
     )
     run.write_metrics(trained.records)
-    write_outcome(run, data, copy, before, after, ungated, teacher_answers, summary)
+    write_transfer(run, data, copy, found, summary)
     returned = copy.clone()  # a copy that has answered before its training would remember those answers
-    return TransferResult(returned, summary, run.path, tuple(setup.notes))
+    return TransferResult(returned, summary, run.path, notes)
 
 
-def _plan_training(setup: TransferSetup, tune: Split, kept: dict[str, Any] | None, started: float) -> TrainingPlan:
+def read_result(student: TrainableClassifier, run: RunFolder) -> TransferResult:
+    """Return what a whole run has come to; its student bears the name and the spec of the one it was."""
+    summary = run.summary()
+    return TransferResult(load_student(run.path, student), summary, run.path, tuple(summary["notes"]))
+
+
+def _plan_training(setup: TransferSetup, tune: Split, kept: dict[str, Any] | None) -> tuple[TrainingPlan, Notes]:
     """Draw the views, ask the tutors, find the rate, and fit the length to the time there is."""
     config, data, views = setup.config, setup.data, setup.views
+    shown = views.shown(config.optim.epochs)
     tutors: Tutors | None = None
     if setup.tutors and (config.views.live or views.count == 0):
         tutors = LiveTutors(setup.tutors)
     elif setup.tutors:
-        tutors = fill_store(setup.tutors, data.train, views, setup.store, setup.progress)
-        if tutors.clamped:
-            setup.notes.append(f"{tutors.clamped} logits of tutors lay below what float16 holds and were clamped")
+        tutors = fill_store(setup.tutors, data.train, views, setup.store, setup.progress, shown)
     rate = config.optim.lr or FALLBACK_RATE
-    plan = TrainingPlan(setup.method, config, data.train, views, tutors, rate, config.optim.epochs)
-    plan = replace(plan, features=setup.features)
+    plan = TrainingPlan(
+        setup.method, config, data.train, views, tutors, rate, config.optim.epochs, features=setup.features
+    )
     if kept is not None:
-        return replace(plan, **{name: kept[name] for name in FOUND})
+        return replace(plan, **{name: kept[name] for name in FOUND}), tuple(kept["notes"])
     plan = replace(plan, temperatures=_temperatures(setup, tune))
+    notes: Notes = ()
     if config.optim.lr is None:
-        plan = replace(plan, lr=_probe(setup, plan, tune))
+        rate, notes = _probe(setup, plan, tune)
+        plan = replace(plan, lr=rate)
     if config.time_budget is not None:
-        plan = replace(plan, epochs=_affordable_epochs(setup, plan, started))
-    return plan
+        epochs, more = _affordable_epochs(setup, plan)
+        plan, notes = replace(plan, epochs=epochs), notes + more
+    return plan, notes
 
 
 def _temperatures(setup: TransferSetup, tune: Split) -> tuple[float, ...] | None:
@@ -139,22 +146,27 @@ def _temperatures(setup: TransferSetup, tune: Split) -> tuple[float, ...] | None
     return tuple(fit_temperature(a.logits, labels) for a in answered)
 
 
-def read_result(student: TrainableClassifier, run: RunFolder) -> TransferResult:
-    """Return what a whole run has come to; its student bears the name and the spec of the one it was."""
-    copy, summary = student.clone(), run.summary()
-    copy.module.load_state_dict(load_model(f"run:{run.path}").module.state_dict())
-    return TransferResult(copy, summary, run.path, tuple(summary["notes"]))
-
-
 def _by_tutor(setup: TransferSetup, values: Sequence[float] | None) -> dict[str, float] | None:
     return None if values is None else dict(zip(setup.tutor_names, values, strict=True))
 
 
-def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> float:
+def _clamped(tutors: Tutors | None) -> Notes:
+    """Say how many of the tutors' logits float16 could not hold: it belongs to the answers, whoever computed them."""
+    count = getattr(tutors, "clamped", 0)
+    return (f"{count} logits of tutors lay below what float16 holds and were clamped",) if count else ()
+
+
+def _late_notes(models: Sequence[Classifier], known: Notes) -> Notes:
+    """Return what models have noted since they were opened: memory may have run out."""
+    found = (note for model in models for note in getattr(model, "notes", ()))
+    return tuple(note for note in dict.fromkeys(found) if note not in known)
+
+
+def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[float, Notes]:
+    """Find the learning rate."""
     objective = _objective(setup, plan, tune)
     if objective is None:
-        setup.notes.append(f"no labels to probe the learning rate with: optim.lr is {FALLBACK_RATE}")
-        return FALLBACK_RATE
+        return FALLBACK_RATE, (f"no labels to probe the learning rate with: optim.lr is {FALLBACK_RATE}",)
     described = setup.config.to_dict()
     key = {
         "method": setup.method_name,
@@ -177,7 +189,7 @@ def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> float:
         key,
         setup.progress,
     )
-    return rate
+    return rate, ()
 
 
 def _asked(setup: TransferSetup) -> tuple[Classifier, ...]:
@@ -193,47 +205,42 @@ def _objective(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> Objecti
     if setup.method.labels or targets is None:
         return None
     tutors = torch.stack([predict(t, tune, setup.store, setup.progress).logits for t in setup.tutors])
-    given = RuleInputs(setup.config.partition.margin, plan.temperatures)
-    target = targets(tutors, None, given)[0].log_softmax(1)
+    inputs = RuleInputs(setup.config.partition.margin, plan.temperatures)
+    target = targets(tutors, None, inputs)[0].log_softmax(1)
     return lambda logits: (target.exp() * (target - logits.log_softmax(1))).sum(1).mean().item()
 
 
-def _affordable_epochs(setup: TransferSetup, plan: TrainingPlan, started: float) -> int:
+def _affordable_epochs(setup: TransferSetup, plan: TrainingPlan) -> tuple[int, Notes]:
     """Time a few steps, and return how many epochs fit into what is left of the budget."""
     assert setup.config.time_budget is not None
     steps = min(10, plan.steps)
     begun = time.perf_counter()
     train(setup.student.clone(), replace(plan, max_steps=steps, epochs=1 + steps // plan.steps_per_epoch))
     a_step = (time.perf_counter() - begun) / steps
-    left = setup.config.time_budget * 60 - (time.perf_counter() - started)
+    left = setup.config.time_budget * 60 - (time.perf_counter() - setup.started)
     epochs = int(min(plan.epochs, max(1, left * 0.9 // (a_step * plan.steps_per_epoch))))
-    if epochs < plan.epochs:
-        setup.notes.append(f"--time-budget: {epochs} of {plan.epochs} epochs fit")
-    return epochs
-
-
-FOUND = ("lr", "epochs", "temperatures")
-"""What is found out before training, and kept with it."""
-ENVIRONMENT = ("torch", "threads")
+    note = f"--time-budget: {epochs} of {plan.epochs} epochs fit"
+    return epochs, (note,) if epochs < plan.epochs else ()
 
 
 def _environment() -> dict[str, Any]:
     return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
 
 
-def _checkpoint(run: RunFolder, position: TrainingState, plan: TrainingPlan, setup: TransferSetup) -> None:
-    run.write_metrics(position.records)
-    state = {f.name: getattr(position, f.name) for f in fields(position)}
+def _checkpoint(run: RunFolder, state: TrainingState, plan: TrainingPlan, notes: Notes) -> None:
+    """Keep where the training stands, what was found before it, and the notes on that."""
+    run.write_metrics(state.records)
+    kept = {f.name: getattr(state, f.name) for f in fields(state)}
     found = {name: getattr(plan, name) for name in FOUND}
-    run.save_checkpoint({"position": state, **found, **_environment()})
+    run.save_checkpoint({"state": kept, "notes": list(notes), **found, **_environment()})
 
 
-def _read_position(kept: dict[str, Any] | None) -> TrainingState | None:
-    return None if kept is None else TrainingState(**kept["position"])
+def _read_state(kept: dict[str, Any] | None) -> TrainingState | None:
+    return None if kept is None else TrainingState(**kept["state"])
 
 
-def _warn_of_another_machine(kept: dict[str, Any] | None, setup: TransferSetup) -> None:
+def _notes_of_another_machine(kept: dict[str, Any] | None) -> Notes:
     here = _environment()
     changed = [f"{k} was {kept[k]}, is {here[k]}" for k in ENVIRONMENT if kept and kept[k] != here[k]]
-    if changed:
-        setup.notes.append(f"resumed elsewhere ({'; '.join(changed)}): bits may differ from an uninterrupted run")
+    text = f"resumed elsewhere ({'; '.join(changed)}): bits may differ from an uninterrupted run"
+    return (text,) if changed else ()

@@ -72,6 +72,8 @@ class Method:
 
     targets: Targets | None = None
     """None where no tutor is asked."""
+    unlabelled: Targets | None = None
+    """Targets of single samples without a label, where `targets` reads labels; None means the same rule."""
     kl_weight: float = 1.0
     """Weight of KL against cross-entropy with the labels."""
     frozen_student: bool = True
@@ -110,29 +112,33 @@ def _representations(student: int, teacher: int, config: ContrastConfig) -> nn.M
 
 
 _supervised = from_partition(partition.supervised)
+_unsupervised = from_partition(partition.unsupervised)
 _teacher = from_partition(partition.teacher_only)
+_frozen = from_partition(partition.frozen_student_only)
 
 METHODS: dict[str, Method] = {
-    "kl": Method(_teacher, 1.0, False),
-    "xe-kl": Method(_teacher, 0.5, frozen_student=False, labels=True),
-    "xe-kl+mcl": Method(_teacher, 0.68, frozen_student=False, slow_weights=True, labels=True),
-    "kl+dp": Method(_supervised, labels=True, margin=True),
-    "kl+dp-unsupervised": Method(from_partition(partition.unsupervised), margin=True),
+    "kl": Method(_teacher, frozen_student=False),
+    "xe-kl": Method(_teacher, kl_weight=0.5, frozen_student=False, labels=True),
+    "xe-kl+mcl": Method(_teacher, kl_weight=0.68, frozen_student=False, slow_weights=True, labels=True),
+    "kl+dp": Method(_supervised, _unsupervised, labels=True, margin=True),
+    "kl+dp-unsupervised": Method(_unsupervised, margin=True),
     "kl+dp-calibrated": Method(from_partition(partition.calibrated), margin=True, calibrated=True),
-    "kl+dp-flips": Method(from_partition(partition.on_positive_flips), labels=True),
-    "kl+dp-not-negative": Method(from_partition(partition.off_negative_flips), labels=True),
-    "kl+dp-flips-mean": Method(from_mixture(partition.flips_or_mean), labels=True),
+    "kl+dp-flips": Method(from_partition(partition.on_positive_flips), _unsupervised, labels=True),
+    "kl+dp-not-negative": Method(from_partition(partition.off_negative_flips), _unsupervised, labels=True),
+    "kl+dp-flips-mean": Method(from_mixture(partition.flips_or_mean), from_mixture(partition.uniform), labels=True),
     "kl+dp-soft": Method(from_mixture(partition.soft)),
-    "xe+dp": Method(_supervised, 0.5, labels=True, margin=True),
-    "cd": Method(None, 0.0, frozen_student=False, labels=True, features=FeatureLoss(_similarities, 10.0, 0.1)),
-    "crd": Method(None, 0.0, frozen_student=False, labels=True, features=FeatureLoss(_representations, 0.8, 1.0)),
-    "self": Method(from_partition(partition.frozen_student_only), teachers=False, control=True),
-    "xe": Method(None, 0.0, frozen_student=False, teachers=False, labels=True, control=True),
-    "self+labels": Method(frozen_or_label, teachers=False, labels=True, control=True),
-    "wise-ft": Method(None, 0.0, frozen_student=False, teachers=False, labels=True, control=True, alpha=0.5),
+    "xe+dp": Method(_supervised, _unsupervised, 0.5, labels=True, margin=True),
+    "cd": Method(kl_weight=0.0, frozen_student=False, labels=True, features=FeatureLoss(_similarities, 10.0, 0.1)),
+    "crd": Method(kl_weight=0.0, frozen_student=False, labels=True, features=FeatureLoss(_representations, 0.8, 1.0)),
+    "self": Method(_frozen, teachers=False, control=True),
+    "xe": Method(kl_weight=0.0, frozen_student=False, teachers=False, labels=True, control=True),
+    "self+labels": Method(frozen_or_label, _frozen, teachers=False, labels=True, control=True),
+    "wise-ft": Method(kl_weight=0.0, frozen_student=False, teachers=False, labels=True, control=True, alpha=0.5),
     "kl+ensemble": Method(from_mixture(partition.uniform), control=True),
-    "kl+dp-random": Method(from_partition(partition.shuffled), labels=True, control=True, margin=True),
-    "kl+dp-random-teacher": Method(_supervised, labels=True, control=True, margin=True, random_teachers=True),
+    "kl+dp-random": Method(from_partition(partition.shuffled), _unsupervised, labels=True, control=True, margin=True),
+    "kl+dp-random-teacher": Method(
+        _supervised, _unsupervised, labels=True, control=True, margin=True, random_teachers=True
+    ),
 }
 """Every method by name; `+mcl` behind any of them returns its slow weights, see `find_method`."""
 

@@ -1,4 +1,4 @@
-"""The walk from old to new weights: which point of the straight path is returned."""
+"""The path from old to new weights: which point of it is returned."""
 
 from dataclasses import dataclass, replace
 
@@ -10,16 +10,20 @@ from torch.optim.swa_utils import update_bn
 
 from ..answers.prediction import predict, score_split
 from ..data.cut import stratified_sample
-from ..data.pixels import prepare
 from ..functional.averaging import State, interpolate, snapshot
+from ..models.asking import prepare_for, set_mode
 from ..types import Predictions, Split, TrainableClassifier
 from .evidence import Evidence, measure_evidence
 from .gate import GateResult, Held, decide
+from .plan import TrainingPlan, batch_starts
 from .setup import TransferSetup
-from .training import Monitor, TrainingPlan, TrainingState, seeded
+from .state import TrainingState
+from .training import Monitor, seeded
 
 STATISTICS_SAMPLES, STATISTICS_BATCH = 2048, 128
 """How many views estimate batch-norm statistics anew."""
+MONITOR_SAMPLES = 50
+"""A share that falls below half of 50 samples has fallen beyond chance; that of a few samples may fall by chance."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Choice:
     """The weights that are returned."""
     ended: State
     """The weights of the end of training."""
+    notes: tuple[str, ...] = ()
 
 
 def choose_weights(
@@ -48,8 +53,8 @@ def choose_weights(
     old = snapshot(setup.student.module)
     new = trained.slow if trained.slow is not None else trained.weights
     if trained.diverged:
-        setup.notes.append(f"training stopped: {trained.diverged}; the original weights are kept")
-        return Choice(GateResult("diverged", 0.0, None if gate.labels is None else 0.0), old, new)
+        note = f"training stopped: {trained.diverged}; the original weights are kept"
+        return Choice(GateResult("diverged", 0.0, None if gate.labels is None else 0.0), old, new, (note,))
     ended = _point(setup, copy, old, new, setup.method.alpha, plan)
     found = gather_evidence(setup, copy, old, ended, gate)
     if gate.labels is None:
@@ -84,11 +89,26 @@ def with_weights(student: TrainableClassifier, weights: State, split: Split, lik
     return replace(like, logits=score_split(student, split).nan_to_num(0, 0, 0), model_fingerprint="")
 
 
-def watch(setup: TransferSetup, student: TrainableClassifier, split: Split) -> Monitor:
-    """Monitor a student as it stands: by the labels of a split, or where there are none by whom it agrees with most.
+def monitor_of(
+    setup: TransferSetup, student: TrainableClassifier, tune: Split
+) -> tuple[Monitor | None, tuple[str, ...]]:
+    """Choose what is measured after each epoch: accuracy on the tune part, or without labels agreement.
 
-    A student that learns agrees more with a teacher and less with what it was; one that is ruined agrees with nobody.
+    A student that learns agrees more with a teacher and less with what it was. One that is ruined agrees with no model.
+
+    Returns:
+        The monitor and no note; on too few samples no monitor, and a note that says so.
     """
+    if len(tune) < MONITOR_SAMPLES:
+        note = (
+            f"the divergence stop is off but for numbers that are not finite: it would watch {len(tune)} samples, "
+            f"and fewer than {MONITOR_SAMPLES} say little"
+        )
+        return None, (note,)
+    return _monitor(setup, student, tune), ()
+
+
+def _monitor(setup: TransferSetup, student: TrainableClassifier, split: Split) -> Monitor:
     if split.labels is None:
         models = torch.stack([p.argmax(1) for p in _stored(setup, split)])
         return Monitor("agreement", lambda: _percent(models == score_split(student, split).argmax(1)))
@@ -127,11 +147,12 @@ def with_own_statistics(setup: TransferSetup, copy: TrainableClassifier, state: 
         return state
     copy.module.load_state_dict(state)
     rows = stratified_sample(plan.split, min(len(plan.split), STATISTICS_SAMPLES))
-    parts = np.array_split(rows, range(STATISTICS_BATCH, len(rows), STATISTICS_BATCH))
+    parts = np.split(rows, batch_starts(len(rows), STATISTICS_BATCH, train_statistics=True)[1:])
     views = (plan.views.batch(plan.split, part, np.zeros(len(part), np.int64)) for part in parts)
     with torch.no_grad(), seeded(setup.config.seed, copy.device):
-        update_bn((prepare(view.images(copy.preprocess), copy.preprocess) for view in views), copy.module, copy.device)
-    copy.module.eval()
+        images = (prepare_for(view.images(copy.preprocess), copy.preprocess, copy.device) for view in views)
+        update_bn(images, copy.module, copy.device)
+    set_mode(copy.module, training=False)
     return snapshot(copy.module)
 
 

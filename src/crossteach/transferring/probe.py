@@ -13,7 +13,8 @@ from torch import Tensor
 from ..answers.store import Store
 from ..functional.calibration import fit_temperature
 from ..types import Progress, TrainableClassifier, no_progress
-from .training import TrainingPlan, end_of_training, train
+from .plan import TrainingPlan
+from .training import end_of_training, train
 
 Objective = Callable[[Float[Tensor, "n C"]], float]
 """Student logits on the tune part to a number; lower is better."""

@@ -1,22 +1,31 @@
 """What a transfer is about, opened and checked."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
-from ..answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
-from ..answers.prediction import predict
+from ..answers.arguments import require_classifier, require_distinct, require_splits
+from ..answers.check import (
+    check_answers,
+    require_channels,
+    require_label_space,
+    require_test_labels,
+    train_mode_notes,
+)
 from ..answers.store import Store
 from ..config import ContrastConfig, TransferConfig
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
+from ..models.scoring import ask_in_batches
 from ..scouting.scout import unique_names
 from ..types import Classifier, Progress, Splits, TrainableClassifier
-from .adapting import adaptable_layers, learning_weights
+from .adapting import adaptable_layers, describe_part, learning_weights
 from .methods import Method, choose_method
 
 
@@ -35,7 +44,10 @@ class TransferSetup:
     progress: Progress
     features: FeaturePair | None = None
     """Where the features are that the method compares, if it does."""
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    """What the user should know of models and data."""
+    started: float = 0.0
+    """When it was opened: `time.perf_counter()`."""
 
     @property
     def tutor_names(self) -> tuple[str, ...]:
@@ -62,15 +74,33 @@ def open_setup(
     config: TransferConfig,
     store: Store,
     progress: Progress,
+    ask: bool = True,
 ) -> TransferSetup:
     """Check that models, data and method fit together, before anything is trained or written.
+
+    Args:
+        student: The model that learns.
+        teachers: The models that it learns from.
+        data: What it learns on.
+        config: Settings.
+        store: Where answers are kept.
+        progress: Told what is being done.
+        ask: Whether the models' answers are checked too; not so for stand-ins.
 
     Raises:
         LabelSpaceError: If models and data do not share their classes.
         MissingLabelsError: If the method reads labels that the data do not have.
         ConfigError: If the method is unknown, needs a teacher and has none, or is given the student as a teacher.
-        ModelError: If the student answers like chance.
+        ModelError: If the student answers like chance, or a model's answers are not what they should be.
     """
+    started = time.perf_counter()
+    require_splits(data)
+    require_classifier(student, "the student", trainable=True)
+    if not isinstance(teachers, Sequence):
+        raise ConfigError(f"teachers must be a list of classifiers, as in [teacher], not {type(teachers).__name__}")
+    for number, teacher in enumerate(teachers, 1):
+        require_classifier(teacher, f"teacher {number}")
+    ask_in_batches((student, *teachers), config.scoring.batch)
     name, method = choose_method(config.method, data.train.labels is not None)
     if method.teachers and not teachers:
         raise ConfigError(
@@ -80,10 +110,11 @@ def open_setup(
     _require_settings_that_fit(name, method, at_once, len(data.classes), config)
     if method.calibrated and data.selection.labels is None:
         raise MissingLabelsError(
-            f"method {name!r} fits temperatures to labels of the selection split, which has none; "
+            f"method {name!r} fits temperatures to labels of {_selection(data)}, which has none; "
             "use kl+dp-unsupervised, or give labels"
         )
     _require_labels_for_the_gate(data, config)
+    _require_batches(data, config)
     require_test_labels(data)
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
@@ -91,26 +122,32 @@ def open_setup(
     _require_others(student, teachers)
     _require_order(data, config, len(teachers))
     teachers = [_with_random_weights(t) for t in teachers] if method.random_teachers else teachers
-    notes = [*data.notes, *(note for c in (student, *teachers) for note in getattr(c, "notes", ()))]
-    if not config.force:
-        require_better_than_chance(predict(student, data.selection, store, progress), student.spec)
+    notes = list(data.notes)
+    if ask:
+        asked = () if method.random_teachers else teachers
+        notes += check_answers(student, asked, data, store, progress, config.force)
     if not any(p.requires_grad for p in student.module.parameters()):
         raise ModelError(f"{student.spec!r} has no parameter that may be trained (requires_grad); thaw some")
     _require_part(student, method, config)
+    part, rank = config.optim.part
+    notes += describe_part(student.module, part, student.n_classes, rank)
     views = views_of(config.views, data)
     view = try_views(views, data, student)
+    if config.optim.train_statistics:
+        notes += train_mode_notes(student, view.images(student.preprocess))
+    notes += [note for c in (student, *teachers) for note in getattr(c, "notes", ())]
     found = [_find_features(student, t, view, config.contrast) for t in teachers if method.features is not None]
     features = found[0] if found else None  # several teachers teach one after the other, each in a setup of its own
-    return TransferSetup(student, tuple(teachers), data, views, config, name, method, store, progress, features, notes)
+    return TransferSetup(
+        student, tuple(teachers), data, views, config, name, method, store, progress, features, tuple(notes), started
+    )
 
 
 def _require_others(student: Classifier, teachers: Sequence[Classifier]) -> None:
-    own, seen = student.fingerprint, dict[str, str]()
-    for teacher in teachers:
-        fingerprint = teacher.fingerprint
-        if fingerprint in seen:
-            raise ConfigError(f"teacher {teacher.spec!r} is the same model as {seen[fingerprint]!r}; name it once")
-        seen[fingerprint] = teacher.spec
+    known = [(teacher.spec, teacher.fingerprint) for teacher in teachers]
+    require_distinct(known)
+    own = student.fingerprint
+    for teacher, (_, fingerprint) in zip(teachers, known, strict=True):
         if fingerprint == own:
             raise ConfigError(
                 f"the teacher {teacher.spec!r} is the student itself (same weights, same answers), and knows nothing "
@@ -144,8 +181,22 @@ def _require_order(data: Splits, config: TransferConfig, n_teachers: int) -> Non
     wanted = config.curriculum.order == "sequential" and config.curriculum.sequence != "given"
     if wanted and data.selection.labels is None:
         raise MissingLabelsError(
-            f"curriculum.sequence={config.curriculum.sequence} needs labels on the selection split, which has none; "
+            f"curriculum.sequence={config.curriculum.sequence} needs labels on {_selection(data)}, which has none; "
             "use given"
+        )
+
+
+def _selection(data: Splits) -> str:
+    """Name what decides: a user who gave no selection split does not know of one."""
+    return "the part of train that is set aside to decide" if data.selection_seen else "the selection split"
+
+
+def _require_batches(data: Splits, config: TransferConfig) -> None:
+    """Raise ConfigError if batch norm in train mode would be given a single sample."""
+    if config.optim.train_statistics and min(config.optim.batch_size, len(data.train)) < 2:
+        raise ConfigError(
+            "optim.train_statistics=true normalises by each batch, which needs two samples or more; "
+            f"there are {len(data.train)} in train, and optim.batch_size is {config.optim.batch_size}"
         )
 
 
@@ -155,7 +206,7 @@ def _require_labels_for_the_gate(data: Splits, config: TransferConfig) -> None:
         asked.append(f"gate.class_max_loss={config.gate.class_max_loss:g}")
     if asked and data.selection.labels is None:
         raise MissingLabelsError(
-            f"{' and '.join(asked)} must count right answers by class, and the selection split has no labels; "
+            f"{' and '.join(asked)} must count right answers by class, and {_selection(data)} has no labels; "
             "give labels, or drop it: the verdict is then 'unverified', with the evidence that needs none"
         )
 
@@ -227,7 +278,7 @@ def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
     index = np.arange(min(2, len(data.train)))
     try:
         view = replace(views.batch(data.train, index, np.zeros(len(index), np.int64)), keep=False)
-        drawn = view.images(model.preprocess)
+        drawn, again = view.images(model.preprocess), replace(view, _drawn={}).images(model.preprocess)
     except CrossteachError:
         raise
     except Exception as error:  # the user's code may raise anything
@@ -238,6 +289,11 @@ def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
         raise ConfigError(
             f"the augmentation {views.augmentation.name} must return images like those it was given, "
             f"{list(expected)}, finite; it returned {list(drawn.shape)}"
+        )
+    if not torch.equal(drawn, again):
+        raise ConfigError(
+            f"the augmentation {views.augmentation.name} gave two different results for one batch; it must draw no "
+            "random numbers of its own, but use the uniform numbers that it is given"
         )
     return view
 

@@ -5,17 +5,16 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..files import make_folder, write_bytes
 from ..functional.calibration import expected_calibration_error
-from ..functional.flips import change, negative_flips, percent, positive_flips, transfer_rate, transfer_rate_by_area
-from ..functional.statistics import Interval, mcnemar, paired_delta
+from ..functional.flips import negative_flips, percent, positive_flips
 from ..runs import RunFolder
-from ..types import Predictions, Splits, TrainableClassifier
+from ..types import Splits, TrainableClassifier
 from .evidence import in_words, speaks_for
 from .exhibits import write_exhibits
 from .gate import GateResult
+from .measured import TransferPredictions, ensemble_accuracy, measure
 
 README = """# A student saved by crossteach
 
@@ -29,39 +28,8 @@ It loads without crossteach:
 """
 
 
-def measured(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> dict[str, Any]:
-    """Measure a student before and after on the test split: all in % or points."""
-    assert before.labels is not None
-    labels = before.labels
-    changed = change(before.logits, after.logits, labels)
-    unchanged = torch.equal(before.logits, after.logits)  # the original came back: nothing about it is uncertain
-    compared = paired_delta(before.correct.numpy(), after.correct.numpy(), before.group)
-    interval = Interval(0.0, 0.0, 0.0) if unchanged else compared
-    gained = int((~before.correct & after.correct).sum())
-    lost = int((before.correct & ~after.correct).sum())
-    flips = torch.zeros_like(labels, dtype=torch.bool)
-    for teacher in teachers:
-        flips |= positive_flips(before.logits, teacher.logits, labels)
-    return {
-        "accuracy": changed.accuracy_after,
-        "transfer_delta": changed.delta,
-        "knowledge_gain": changed.gain,
-        "knowledge_loss": changed.loss,
-        "retained": changed.retained,
-        "transfer_rate": transfer_rate(flips, after.logits, labels),
-        "transfer_rate_by_area": {
-            f"{share:g}": rate for share, rate in transfer_rate_by_area(flips, after.logits, labels).items()
-        },
-        "p_value": mcnemar(gained, lost),
-        "interval": [interval.low, interval.high],
-    }
-
-
 def summarise(
-    before: Predictions,
-    after: Predictions,
-    ungated: Predictions,
-    teachers: Sequence[Predictions],
+    found: TransferPredictions,
     verdict: GateResult,
     method: str,
     data: Splits,
@@ -69,10 +37,10 @@ def summarise(
     notes: Sequence[str],
     seconds: float,
 ) -> dict[str, Any]:
-    """Put a transfer into one JSON document; its keys are those of docs/house.md."""
-    assert before.labels is not None
-    labels = before.labels
-    gated, raw = measured(before, after, teachers), measured(before, ungated, teachers)
+    """Put a transfer into one JSON document; its keys are those of docs/architecture.md."""
+    before, after, teachers, labels = found.before, found.after, found.teachers, found.before.labels
+    assert labels is not None
+    gated, raw = measure(found, after), measure(found, found.ungated)
     accuracies = [t.accuracy for t in teachers]
     positive = [percent(positive_flips(before.logits, t.logits, labels)) for t in teachers]
     negative = [percent(negative_flips(before.logits, t.logits, labels)) for t in teachers]
@@ -115,14 +83,6 @@ def summarise(
     }
 
 
-def ensemble_accuracy(models: Sequence[Predictions]) -> float:
-    """Return what the mean of the models' probabilities reaches, in %: at the cost of running all of them."""
-    labels = models[0].labels
-    assert labels is not None
-    mean = torch.stack([m.logits.softmax(1) for m in models]).mean(0)
-    return 100.0 * (mean.argmax(1) == labels).double().mean().item()
-
-
 def _label_free(verdict: GateResult) -> dict[str, Any] | None:
     """Put what was found without labels into JSON."""
     if verdict.label_free is None:
@@ -147,29 +107,27 @@ def samples_taught(names: Sequence[str], counts: Sequence[float]) -> dict[str, f
     return {n: int(c) if c.is_integer() else c for n, c in zip(names, rounded, strict=True)}
 
 
-def write_outcome(
+def write_transfer(
     run: RunFolder,
     data: Splits,
     student: TrainableClassifier,
-    before: Predictions,
-    after: Predictions,
-    ungated: Predictions,
-    teachers: Sequence[Predictions],
+    found: TransferPredictions,
     summary: dict[str, Any],
 ) -> None:
     """Write the ledger, what is shown, and the student, then the summary: with it the run is whole."""
+    before = found.before
     assert before.labels is not None
     columns: dict[str, np.ndarray] = {"id": before.ids, "label": before.labels.numpy()}
     if before.group is not None:
         columns["group"] = before.group
-    named = [("before", before), ("after", after), ("ungated", ungated)]
-    named += [(f"teacher_{k}", teacher) for k, teacher in enumerate(teachers)]
+    named = [("before", before), ("after", found.after), ("ungated", found.ungated)]
+    named += [(f"teacher_{k}", teacher) for k, teacher in enumerate(found.teachers)]
     for name, answers in named:
         confidence, preds = answers.logits.softmax(1).max(1)
         columns[f"pred_{name}"] = preds.numpy()
         columns[f"confidence_{name}"] = confidence.numpy()
     run.write_samples(columns)
-    write_exhibits(run, data, before, after, ungated, teachers)
+    write_exhibits(run, data, found)
     folder = make_folder(run.path / "student")
     student.save(str(folder))
     write_bytes(folder / "README.md", README.format(code=student.loading_code()).encode())

@@ -1,0 +1,163 @@
+"""Ask a module without changing it: its mode, its buffers, its weights and the images of others stay as they are."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeGuard
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..data.pixels import prepare
+from ..errors import ModelError
+from ..types import Preprocess, Size
+
+FIXED_INPUTS = 8
+"""How many fixed inputs a fingerprint answers."""
+BLOCKS = 4
+"""Blocks along each side of a fixed input; the rest of it is noise."""
+
+
+def set_mode(module: nn.Module, training: bool) -> None:
+    """Put a module into train mode as it likes, or into evaluation mode whatever its own `train()` and `eval()` do."""
+    if training:
+        module.train()
+        return
+    for part in module.modules():
+        part.training = False
+
+
+@contextmanager
+def evaluation_mode(asked: object) -> Iterator[None]:
+    """Put a module, or a classifier's module, into evaluation mode; afterwards it is as it was.
+
+    Every part gets its mode back, and every buffer its content: a module may count its calls, or move its statistics.
+
+    Raises:
+        ModelError: If the module has changed its own weights, which no copy was taken of.
+    """
+    module = asked if isinstance(asked, nn.Module) else getattr(asked, "module", None)
+    if not isinstance(module, nn.Module):  # a black box
+        yield
+        return
+    training = [part for part in module.modules() if part.training]
+    kept = _Buffers(module)
+    versions = [(p, _version(p)) for p in module.parameters() if not nn.parameter.is_lazy(p)]
+    set_mode(module, training=False)
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+        kept.restore()
+    if any(_version(parameter) != version for parameter, version in versions):
+        raise ModelError(
+            f"{type(module).__name__} changes its own weights when it is asked, so it cannot be compared or taught; "
+            "give a module whose forward pass leaves its parameters alone"
+        )
+
+
+class _Buffers:
+    """The buffers of a module as they are now."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._kept = [
+            (part, name, buffer, _version(buffer), buffer.data_ptr(), buffer.detach().clone())
+            for part in module.modules()
+            for name, buffer in part._buffers.items()
+            if buffer is not None and not nn.parameter.is_lazy(buffer)
+        ]
+        self._names = [(part, set(part._buffers)) for part in module.modules()]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Bring back what a forward pass has changed, replaced or added; a cache that no file holds may stay."""
+        for part, name, buffer, version, place, content in self._kept:
+            if buffer.data_ptr() != place:
+                buffer.data = content
+            elif version != _version(buffer):
+                buffer.copy_(content)
+            part._buffers[name] = buffer
+        for part, names in self._names:
+            for name in set(part._buffers) - names - part._non_persistent_buffers_set:
+                del part._buffers[name]
+
+
+def _version(value: Tensor) -> int:
+    """Return how often a tensor has been changed in place, as far as torch counts it."""
+    return -1 if value.is_inference() else value._version
+
+
+def digest_of_state(module: nn.Module) -> str:
+    """Hash every number that a module's weights file would hold."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(module.state_dict().items()):
+        if isinstance(value, Tensor):
+            hashed.update(f"{name}{value.dtype}{list(value.shape)}".encode())
+            hashed.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return hashed.hexdigest()
+
+
+def prepare_for(
+    images: Float[Tensor, "N c h w"], preprocess: Preprocess, device: torch.device
+) -> Float[Tensor, "N C H W"]:
+    """Bring images to what a module wants, in memory that is the module's own: it may write into its input.
+
+    Nothing is copied where the preprocessing, or the way to the device, has made a new tensor.
+    """
+    prepared = prepare(images.to(device), preprocess)
+    shared = prepared.untyped_storage().data_ptr() == images.untyped_storage().data_ptr()
+    return prepared.clone() if shared else prepared
+
+
+def read_logits(returned: Any, n_classes: int | None = None) -> Float[Tensor, "N C"]:
+    """Return the logits among what a module returns: a tensor, or a tuple, list, dictionary or object that has one.
+
+    Of a dictionary or an object the entry `logits` is taken. Of a tuple or list (auxiliary heads, in train mode) the
+    first tensor that scores the classes is taken.
+
+    Args:
+        returned: What the module's forward pass gave.
+        n_classes: How many classes it scores; None takes the first tensor [N, C].
+
+    Raises:
+        ModelError: If no logits are there.
+    """
+    found = returned
+    if isinstance(returned, Mapping):
+        found = returned.get("logits")
+    elif isinstance(getattr(returned, "logits", None), Tensor):
+        found = returned.logits
+    elif isinstance(returned, tuple | list):
+        found = next((value for value in returned if _scores(value, n_classes)), None)
+    if _scores(found, None if found is returned else n_classes):
+        return found
+    wanted = "[N, C]" if n_classes is None else f"[N, {n_classes}]"
+    raise ModelError(
+        f"a model must answer logits {wanted}, or hold them as `logits`; this one answers {kind(returned)}"
+    )
+
+
+def _scores(value: object, n_classes: int | None) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.ndim == 2 and n_classes in (None, value.shape[1])
+
+
+def kind(returned: object) -> str:
+    """Say in a word or two what a module returned."""
+    if isinstance(returned, Tensor):
+        return f"a tensor {list(returned.shape)}"
+    if isinstance(returned, Mapping):
+        return f"a {type(returned).__name__} of {', '.join(map(str, returned)) or 'nothing'}"
+    if isinstance(returned, tuple | list):
+        return f"a {type(returned).__name__} of {len(returned)}"
+    return f"a {type(returned).__name__}"
+
+
+def fixed_inputs(size: Size, channels: int) -> Float[Tensor, "8 c h w"]:
+    """Return images that are the same on every machine: coarse blocks of their own colour, under noise."""
+    generator = torch.Generator().manual_seed(0)
+    blocks = torch.rand(FIXED_INPUTS, channels, BLOCKS, BLOCKS, generator=generator)
+    noise = torch.rand(FIXED_INPUTS, channels, *size, generator=generator)
+    rows, columns = (torch.arange(side) * BLOCKS // side for side in size)
+    return 0.75 * blocks[:, :, rows][:, :, :, columns] + 0.25 * noise

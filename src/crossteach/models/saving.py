@@ -1,0 +1,95 @@
+"""A student on disk: its weights, what they belong to, and the lines that load it without crossteach."""
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import make_folder, write_bytes, write_json
+from ..types import Preprocess
+from .extra_state import FILE as EXTRA_FILE
+from .extra_state import extra_state, write_extra_state
+from .trust import remember_code
+from .weights import write_weights
+
+if TYPE_CHECKING:
+    from .torch_classifier import TorchClassifier
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+ARCHITECTURE = "architecture.py"
+"""The copy of a factory's source that is saved with its weights, so that the original may move or change."""
+
+RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.", re.MULTILINE)
+"""What makes a source file unfit for a copy."""
+
+
+def save(classifier: "TorchClassifier", folder: Path) -> None:
+    """Write weights and description; a factory's own file goes beside them, and is known from then on as the user's."""
+    target, built = make_folder(folder), classifier.architecture
+    write_weights(classifier.module, target / WEIGHTS)
+    write_extra_state(classifier.module, target)
+    description = {
+        "name": classifier.name,
+        "n_classes": classifier.n_classes,
+        "classes": classifier.classes,
+        "preprocess": asdict(classifier.preprocess),
+        "shape": classifier.shape,
+        "architecture": built,
+    }
+    write_json(target / DESCRIPTION, description)
+    if _is_copied(classifier):
+        write_bytes(target / ARCHITECTURE, classifier.source.encode())
+        remember_code(classifier.source, built)
+
+
+def _is_copied(classifier: "TorchClassifier") -> bool:
+    """Tell whether the code that builds a model is a text that stands alone."""
+    from_python = classifier.architecture.get("source") == "py"
+    return from_python and bool(classifier.source) and not RELATIVE_IMPORT.search(classifier.source)
+
+
+def loading_code(classifier: "TorchClassifier") -> str:
+    """Return Python that loads the saved weights without crossteach, and prepares pixels as the model wants them."""
+    extra = bool(extra_state(classifier.module))
+    weights = f'safetensors.torch.load_file("{WEIGHTS}")'
+    lines = ["import safetensors.torch", "import torch", *_building(classifier)]
+    if classifier.architecture.get("cast"):
+        lines.append("module.float()")
+    if extra:
+        lines.append(f'state = {{**{weights}, **torch.load("{EXTRA_FILE}", weights_only=True)}}')
+    lines += [f"module.load_state_dict({'state' if extra else weights})", "module.eval()"]
+    return "\n".join([*lines, *_asking(classifier.preprocess, classifier.shape)])
+
+
+def _building(classifier: "TorchClassifier") -> list[str]:
+    """Return the lines that make the module."""
+    built: dict[str, Any] = classifier.architecture
+    arguments = ", ".join(f"{key}={value!r}" for key, value in built.get("arguments", {}).items())
+    if built.get("source") == "timm":
+        return [
+            "import timm",
+            f"module = timm.create_model({', '.join(filter(None, (repr(built['name']), arguments)))})",
+        ]
+    if built.get("source") == "py":
+        where = Path(ARCHITECTURE).stem if _is_copied(classifier) else built["where"].removesuffix(".py")
+        return [f"from {where} import {built['factory']}", f"module = {built['factory']}({arguments})"]
+    return [f"module = ...  # your own {type(classifier.module).__name__}, built as it was for crossteach"]
+
+
+def _asking(preprocess: Preprocess, shape: tuple[int, int, int] | None) -> list[str]:
+    """Return a function that scores images."""
+    channels = preprocess.channels or (shape[0] if shape else len(preprocess.mean))
+    size = "height, width" if preprocess.size is None else ", ".join(map(str, preprocess.size))
+    before = [f"the central {preprocess.crop:.4g} of them"] if preprocess.crop < 1 else []
+    before += [f"resized ({preprocess.interpolation})"] if preprocess.size is not None else []
+    how = f": {', '.join(before)}" if before else ""
+    return [
+        f"size, mean, std = {preprocess.size}, {preprocess.mean}, {preprocess.std}",
+        "",
+        "",
+        "def logits(images):",
+        f'    """Score images [N, {channels}, {size}] with values in [0, 1]{how}."""',
+        "    centre, spread = (torch.tensor(each)[:, None, None] for each in (mean, std))",
+        "    return module((images - centre) / spread)",
+    ]

@@ -1,0 +1,206 @@
+"""The loss of one batch: who teaches each sample, and how far the student is from what it is taught.
+
+The training loop of crossteach uses `TransferLoss`, and so can any other loop: it takes logits and returns a loss.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..config import PartitionConfig
+from ..errors import ConfigError, LabelSpaceError, MissingLabelsError
+from ..functional.losses import mixed
+from ..functional.partition import RuleInputs
+from .methods import Method, TargetsAndShares, find_method
+
+NO_LABEL = -100
+"""Stands for the label of a sample that has none, as in torch's cross-entropy."""
+
+
+class BatchLoss(NamedTuple):
+    """What a batch costs, and who taught it."""
+
+    loss: Float[Tensor, ""]
+    """Mean over the samples; it carries the gradient of the student's logits."""
+    shares: Float[Tensor, "T N"]
+    """What each tutor has of each sample: the frozen student, then the teachers, last the label. Columns sum to 1."""
+
+    @property
+    def tutor(self) -> Int[Tensor, " N"]:
+        """The tutor with the largest share: 0 is the frozen student, 1, 2, … the teachers, the last one the label."""
+        return self.shares.argmax(0)
+
+
+class TransferLoss:
+    """The loss of a method, for a training loop of your own.
+
+    Call it once a batch. All models see the same augmented images, each with its own preprocessing.
+
+    Args:
+        method: Any method that compares answers, by its name, as in `crossteach transfer --method`.
+        partition: Temperature, margin, weight of KL, and how many classes KL keeps apart.
+        temperatures: Of the frozen student and of each teacher, for `kl+dp-calibrated`: `fit_temperature` finds them.
+
+    Raises:
+        ConfigError: If there is no such method, or it compares features or needs temperatures that are not given.
+
+    Example:
+        >>> loss_of = TransferLoss("kl+dp")
+        >>> student, frozen = torch.zeros(2, 3, requires_grad=True), torch.zeros(2, 3)
+        >>> teacher, labels = torch.tensor([[4.0, 0.0, 0.0], [4.0, 0.0, 0.0]]), torch.tensor([0, 1])
+        >>> loss, shares = loss_of(student, frozen, [teacher], labels)
+        >>> shares.argmax(0)  # the teacher has sample 0 right, and the frozen student knows more of sample 1
+        tensor([1, 0])
+    """
+
+    def __init__(
+        self,
+        method: str | Method = "xe+dp",
+        partition: PartitionConfig | None = None,
+        temperatures: tuple[float, ...] | None = None,
+    ) -> None:
+        self.method = _find(method, temperatures) if isinstance(method, str) else method
+        self.partition = partition or PartitionConfig()
+        self.temperatures = temperatures
+        own = self.method.kl_weight if self.partition.kl_weight is None else self.partition.kl_weight
+        self._kl_weight = own if self.method.targets is not None else 0.0
+
+    def __call__(
+        self,
+        student: Float[Tensor, "N C"],
+        frozen_student: Float[Tensor, "N C"],
+        teachers: Sequence[Float[Tensor, "N C"]],
+        labels: Int[Tensor, " N"] | None = None,
+        chance: Float[Tensor, " N"] | None = None,
+    ) -> BatchLoss:
+        """Return the loss of a batch, and who taught each sample.
+
+        Args:
+            student: Logits of the student in training, with gradient.
+            frozen_student: Logits of the untouched copy of the student.
+            teachers: Logits of each teacher.
+            labels: Class ids; −100 means that a sample has none. None means that no sample has one.
+            chance: A uniform number in [0, 1) for each sample; only the control `kl+dp-random` reads it.
+
+        Raises:
+            LabelSpaceError: If the models do not score the same classes of the same samples.
+            MissingLabelsError: If the method reads labels and there are none.
+        """
+        everyone = [frozen_student, *teachers]
+        for number, logits in enumerate(everyone):
+            if logits.shape != student.shape:
+                name = f"teacher {number}" if number else "the frozen student"
+                raise LabelSpaceError(
+                    f"the student's logits are {list(student.shape)} but those of {name} are {list(logits.shape)}; "
+                    "all models must score the same classes of the same samples"
+                )
+        if self.method.labels and labels is None:
+            raise MissingLabelsError("this method reads labels and none are given; use kl+dp-unsupervised or kl")
+        asked = self._asked(len(teachers))
+        tutors = torch.stack([everyone[number].detach() for number in asked]) if asked else None
+        targets, shares = self.targets(tutors, labels, chance, len(student))
+        loss = self.of(student, targets, labels)
+        spread = shares.new_zeros(len(everyone) + 1, len(student))
+        spread[[*asked, -1]] = shares
+        return BatchLoss(loss, spread)
+
+    def _asked(self, n_teachers: int) -> list[int]:
+        """Return which models the method asks: 0 is the frozen student."""
+        if self.method.targets is None:
+            return []
+        if self.method.teachers and not n_teachers:
+            raise ConfigError("this method needs a teacher and none is given; use self, xe or self+labels")
+        if self.method.teachers and not self.method.frozen_student and n_teachers > 1:
+            raise ConfigError(f"this method takes one teacher, not {n_teachers}; give one, or use kl+dp")
+        frozen = [0] if self.method.frozen_student else []
+        return [*frozen, *(range(1, n_teachers + 1) if self.method.teachers else ())]
+
+    def targets(
+        self,
+        tutors: Float[Tensor, "K N C"] | None,
+        labels: Int[Tensor, " N"] | None,
+        chance: Float[Tensor, " N"] | None,
+        count: int,
+    ) -> tuple[Float[Tensor, "N C"] | None, Float[Tensor, "T N"]]:
+        """Choose the targets of a batch.
+
+        Args:
+            tutors: Logits of those that the method asks, the frozen student first; None where it asks none.
+            labels: As in a call.
+            chance: As in a call.
+            count: Samples in the batch.
+
+        Returns:
+            Target logits, or None where labels alone teach; and the share of each tutor asked, last of the label.
+        """
+        if self.method.targets is None or tutors is None:
+            taught = torch.ones(count) if labels is None else (labels != NO_LABEL).float()
+            return None, taught[None]
+        inputs = RuleInputs(self.partition.margin, self.temperatures, chance)
+        known = _known(labels, count)
+        if labels is None or bool(known.all()):
+            return self.method.targets(tutors, labels, inputs)
+        return self._partly_labelled(tutors, labels, known, inputs)
+
+    def _partly_labelled(
+        self, tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"], known: Bool[Tensor, " N"], inputs: RuleInputs
+    ) -> TargetsAndShares:
+        """Let labelled samples follow the method, and the others its rule for samples without a label."""
+        assert self.method.targets is not None
+        rules = {True: self.method.targets, False: self.method.unlabelled or self.method.targets}
+        targets, shares = torch.empty_like(tutors[0]), tutors.new_empty(len(tutors) + 1, len(known))
+        for labelled, rule in rules.items():
+            mask = known if labelled else ~known
+            if bool(mask.any()):
+                chance = None if inputs.chance is None else inputs.chance[mask]
+                part = RuleInputs(inputs.margin, inputs.temperatures, chance)
+                targets[mask], shares[:, mask] = rule(tutors[:, mask], labels[mask] if labelled else None, part)
+        return targets, shares
+
+    def of(
+        self, student: Float[Tensor, "N C"], targets: Float[Tensor, "N C"] | None, labels: Int[Tensor, " N"] | None
+    ) -> Float[Tensor, ""]:
+        """Return the mean loss of the student's logits against chosen targets and labels."""
+        targets = None if targets is None else targets.to(student.device)
+        labels = None if labels is None else labels.to(student.device)
+        known = _known(labels, len(student))
+        if labels is None or bool(known.all()):
+            return self._mixed(student, targets, labels, self._kl_weight)
+        labelled, total = int(known.sum()), student.sum() * 0.0
+        if labelled:
+            some = None if targets is None else targets[known]
+            total = total + labelled * self._mixed(student[known], some, labels[known], self._kl_weight)
+        if targets is None:
+            return total / max(labelled, 1)
+        free = self._mixed(student[~known], targets[~known], None, 1.0)
+        return (total + (len(student) - labelled) * free) / len(student)
+
+    def _mixed(
+        self,
+        student: Float[Tensor, "N C"],
+        targets: Float[Tensor, "N C"] | None,
+        labels: Int[Tensor, " N"] | None,
+        kl_weight: float,
+    ) -> Float[Tensor, ""]:
+        return mixed(student, targets, labels, kl_weight, self.partition.temperature, self.partition.top_classes)
+
+
+def _known(labels: Int[Tensor, " N"] | None, count: int) -> Bool[Tensor, " N"]:
+    """Mark the samples that have a label."""
+    return torch.zeros(count, dtype=torch.bool) if labels is None else labels != NO_LABEL
+
+
+def _find(name: str, temperatures: tuple[float, ...] | None) -> Method:
+    """Find a method that a loss of answers can stand for."""
+    method = find_method(name)
+    if method.features is not None:
+        raise ConfigError(f"method {name!r} compares features, which logits do not hold; use xe+dp, kl+dp or kl")
+    if method.calibrated and temperatures is None:
+        raise ConfigError(
+            f"method {name!r} needs temperatures=(of the frozen student, of each teacher); "
+            "crossteach.functional.fit_temperature finds them"
+        )
+    return method

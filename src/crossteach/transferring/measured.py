@@ -1,0 +1,70 @@
+"""What a transfer has changed, measured on the test split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ..functional.flips import change, positive_flips, transfer_rate, transfer_rate_by_area
+from ..functional.statistics import Interval, mcnemar, paired_delta
+from ..types import Predictions
+
+
+@dataclass(frozen=True)
+class TransferPredictions:
+    """What everyone says about the test split."""
+
+    before: Predictions
+    """The student as it was."""
+    after: Predictions
+    """The student that is returned."""
+    ungated: Predictions
+    """The student at the end of training."""
+    teachers: tuple[Predictions, ...]
+
+    @property
+    def positive_flips(self) -> Bool[Tensor, " N"]:
+        """Mark the samples that a teacher has right and the student had wrong."""
+        assert self.before.labels is not None
+        flips = torch.zeros_like(self.before.labels, dtype=torch.bool)
+        for teacher in self.teachers:
+            flips |= positive_flips(self.before.logits, teacher.logits, self.before.labels)
+        return flips
+
+
+def measure(found: TransferPredictions, after: Predictions) -> dict[str, Any]:
+    """Compare the student as it was with the student that is returned, or ended: all in % or points."""
+    before = found.before
+    assert before.labels is not None
+    labels = before.labels
+    changed = change(before.logits, after.logits, labels)
+    unchanged = torch.equal(before.logits, after.logits)  # the original came back: nothing about it is uncertain
+    compared = paired_delta(before.correct.numpy(), after.correct.numpy(), before.group)
+    interval = Interval(0.0, 0.0, 0.0) if unchanged else compared
+    gained = int((~before.correct & after.correct).sum())
+    lost = int((before.correct & ~after.correct).sum())
+    flips = found.positive_flips
+    return {
+        "accuracy": changed.accuracy_after,
+        "transfer_delta": changed.delta,
+        "knowledge_gain": changed.gain,
+        "knowledge_loss": changed.loss,
+        "retained": changed.retained,
+        "transfer_rate": transfer_rate(flips, after.logits, labels),
+        "transfer_rate_by_area": {
+            f"{share:g}": rate for share, rate in transfer_rate_by_area(flips, after.logits, labels).items()
+        },
+        "p_value": mcnemar(gained, lost),
+        "interval": [interval.low, interval.high],
+    }
+
+
+def ensemble_accuracy(models: Sequence[Predictions]) -> float:
+    """Return what the mean of the models' probabilities reaches, in %: at the cost of running all of them."""
+    labels = models[0].labels
+    assert labels is not None
+    mean = torch.stack([m.logits.softmax(1) for m in models]).mean(0)
+    return 100.0 * (mean.argmax(1) == labels).double().mean().item()

@@ -1,0 +1,126 @@
+"""Where a training stands, and what moves the student: both go on bit for bit after an interruption."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..config import TransferConfig
+from ..functional.averaging import SlowWeights, State, snapshot
+from ..types import TrainableClassifier
+from .plan import TrainingPlan
+
+MCL_TOTAL = 0.6
+"""What τ to the power of all updates is by default: 0.9999 over the 5,000 updates of the paper."""
+
+
+@dataclass
+class TrainingState:
+    """Where a training stands: everything that a resumed run needs."""
+
+    step: int = 0
+    """Steps that are done."""
+    weights: State = field(default_factory=dict)
+    optimiser: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    slow: State | None = None
+    """The slow average of the weights, where the method keeps one."""
+    contrast: State = field(default_factory=dict)
+    """What a loss on features has learnt and remembers."""
+    random: list[Tensor] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    """One for each epoch that is done."""
+    taught: Float[Tensor, " T"] | None = None
+    """Samples that each tutor has taught, and the label last."""
+    epoch_loss: Float[Tensor, ""] | None = None
+    """Sum over the steps of the epoch under way."""
+    epoch_seconds: float = 0.0
+    """Spent on the epoch under way."""
+    diverged: str = ""
+    """Why the training stopped early; empty while it is well."""
+
+
+class Optimisation:
+    """What moves the student and has a state of its own: optimiser, loss scaling, slow weights, a loss on features."""
+
+    def __init__(self, student: TrainableClassifier, plan: TrainingPlan, weights: list[nn.Parameter]) -> None:
+        """Set up the optimiser.
+
+        Args:
+            student: Its module is moved.
+            plan: Settings and length of the training.
+            weights: Those of the student that learn.
+        """
+        optim, self._module, self._clip = plan.config.optim, student.module, plan.config.optim.clip
+        self.device = student.device
+        self.precision = _precision(plan.config, self.device)
+        self.contrast: nn.Module | None = None
+        if plan.features is not None and plan.method.features is not None:
+            made = plan.method.features.make(*plan.features.widths, plan.config.contrast)
+            self.contrast = made.to(self.device)
+        self._learning = [*weights, *(self.contrast.parameters() if self.contrast is not None else ())]
+        self._optimiser = torch.optim.SGD(
+            self._learning, lr=plan.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
+        )
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        self.slow = _slow_weights(student.module, plan)
+
+    def step(self, loss: Float[Tensor, ""], rate: float, number: int) -> None:
+        """Move the weights against the gradient of a loss; `number` counts steps from 0."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.unscale_(self._optimiser)
+        nn.utils.clip_grad_norm_(self._learning, self._clip)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self._optimiser.zero_grad(set_to_none=True)
+        if self.slow is not None:
+            self.slow.update(self._module, number + 1)
+
+    def write_to(self, state: TrainingState) -> None:
+        """Put weights, optimiser and random numbers into the state."""
+        state.weights = snapshot(self._module)
+        state.optimiser = self._optimiser.state_dict()
+        state.scaler = self._scaler.state_dict()
+        state.slow = self.slow.state if self.slow is not None else None
+        state.contrast = {} if self.contrast is None else snapshot(self.contrast)
+        gpu = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        state.random = [torch.get_rng_state(), *gpu]
+
+    def read_from(self, state: TrainingState) -> None:
+        """Go back to where a state stands."""
+        self._module.load_state_dict(state.weights)
+        state.weights = snapshot(self._module)  # on the module's device again
+        self._optimiser.load_state_dict(state.optimiser)
+        if state.scaler:
+            self._scaler.load_state_dict(state.scaler)
+        if self.contrast is not None:
+            self.contrast.load_state_dict(state.contrast)
+        if self.slow is not None and state.slow is not None:
+            own = self.slow.state
+            self.slow.state = {name: value.to(own[name].device).clone() for name, value in state.slow.items()}
+            state.slow = self.slow.state
+        cpu, *gpu = state.random
+        torch.set_rng_state(cpu)
+        if gpu:
+            torch.cuda.set_rng_state(gpu[0], self.device)
+
+
+def _precision(config: TransferConfig, device: torch.device) -> torch.dtype:
+    wanted = config.optim.precision
+    if wanted == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
+
+
+def _slow_weights(module: nn.Module, plan: TrainingPlan) -> SlowWeights | None:
+    if not plan.method.slow_weights:
+        return None
+    every, momentum = plan.config.partition.slow_every, plan.config.partition.slow_momentum
+    updates = max(1, plan.steps // every)
+    return SlowWeights(module, MCL_TOTAL ** (1 / updates) if momentum is None else momentum, every)

@@ -1,0 +1,57 @@
+"""Tutors' answers on views: live and stored give the same bits; what nothing reads again can be removed."""
+
+import digits
+import numpy as np
+import pytest
+import torch
+
+from crossteach import Store, load_data, load_model
+from crossteach.answers.tutors import FLOOR, LiveTutors, count_missing, discard_views, fill_store, to_half
+from crossteach.data.views import Views, augmentation
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+    return digits.make(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture
+def models(task):
+    return [load_model(task.student), load_model(task.teacher)]
+
+
+def test_live_and_stored_tutors_give_the_same_bits(task, models, tmp_path):
+    split = load_data(task.data).train.take(np.arange(150))
+    views = Views(0, 3, augmentation("warp"))
+    stored, live = fill_store(models, split, views, Store(tmp_path)), LiveTutors(models)
+    index = np.array([3, 140, 77, 8])
+    for numbers in ([0, 0, 0, 0], [2, 0, 1, 2]):
+        batch = views.batch(split, index, np.array(numbers))
+        assert torch.equal(stored.logits(batch), live.logits(batch))
+    assert stored.names == live.names == (models[0].name, models[1].name)
+
+
+def test_a_view_that_is_not_shown_is_not_asked_for(task, models, tmp_path):
+    split, views, store = load_data(task.data).train, Views(0, 4, augmentation("warp")), Store(tmp_path)
+    fill_store(models, split, views, store, shown=[1])
+    assert count_missing(models[0], split, views, store) == 3 * len(split)
+    seen: list[int] = []
+    fill_store(models, split, views, store, lambda what, done, total: seen.append(total), shown=[1, 2])
+    assert seen[-1] == 2 * len(split), "the view that is known is not asked for again"
+
+
+def test_discarded_answers_are_missing_again(task, models, tmp_path):
+    split, views, store = load_data(task.data).train, Views(0, 2, augmentation("warp")), Store(tmp_path)
+    fill_store(models, split, views, store)
+    discard_views(models[0], split, views, store)
+    assert count_missing(models[0], split, views, store) == 2 * len(split)
+    assert count_missing(models[1], split, views, store) == 0
+    discard_views(models[0], split, views, store)
+
+
+def test_halves_keep_the_softmax():
+    logits = 30 * torch.randn(20, 7, generator=torch.Generator().manual_seed(0))
+    kept = to_half(logits).float()
+    assert torch.allclose(kept.softmax(1), logits.softmax(1), atol=2e-3)
+    assert kept.max(1).values.eq(0).all()
+    assert to_half(torch.tensor([[0.0, -1e9]]))[0, 1] == FLOOR

@@ -1,0 +1,65 @@
+import digits
+import pytest
+import torch
+import torch.nn.functional as F
+
+from crossteach import Store, TransferConfig, load_data, load_model, with_settings
+from crossteach.answers.prediction import score_split
+from crossteach.answers.tutors import LiveTutors
+from crossteach.data.views import Views, augmentation
+from crossteach.functional.averaging import snapshot
+from crossteach.functional.calibration import fit_temperature
+from crossteach.transferring.methods import METHODS
+from crossteach.transferring.plan import TrainingPlan
+from crossteach.transferring.probe import calibrated_cross_entropy, choose_rate
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+    return digits.make(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture
+def plan(task):
+    settings = ["optim.probe_rates=0.003,0.3,1000", "optim.probe_steps=4", "optim.batch_size=64"]
+    config = with_settings(TransferConfig(), settings)
+    tutors = LiveTutors([load_model(task.student), load_model(task.teacher)])
+    views = Views(0, 1, augmentation("warp"))
+    return TrainingPlan(METHODS["kl+dp"], config, load_data(task.data).train, views, tutors, 0.1, 1)
+
+
+def test_the_best_rate_is_taken_and_the_student_is_left_alone(task, plan, tmp_path):
+    student, tune = load_model(task.student), load_data(task.data).selection
+    before, asked = snapshot(student.module), []
+
+    def answers(copy):
+        asked.append(copy)
+        return score_split(copy, tune)
+
+    objective = calibrated_cross_entropy(torch.from_numpy(tune.labels))
+    store = Store(tmp_path)
+    rate, objectives = choose_rate(student, plan, answers, objective, store, {"run": "a"})
+    assert rate == float(min(objectives, key=objectives.get))
+    assert set(objectives) == {"0.003", "0.3", "1000"}
+    assert objectives["1000"] > objectives["0.003"]
+    assert all(torch.equal(value, before[name]) for name, value in student.module.state_dict().items())
+    count = len(asked)
+    assert choose_rate(student, plan, answers, objective, store, {"run": "a"}) == (rate, objectives)
+    assert len(asked) == count, "a rate that is known is not probed again"
+    choose_rate(student, plan, answers, objective, store, {"run": "b"})
+    assert len(asked) == 2 * count
+
+
+def test_of_two_equal_rates_the_lower_one_is_taken(task, plan):
+    rate, _ = choose_rate(load_model(task.student), plan, lambda _: torch.zeros(3, 10), lambda _: 1.0)
+    assert rate == 0.003
+
+
+def test_the_objective_is_cross_entropy_after_a_temperature():
+    logits = 2 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(4, (50,), generator=torch.Generator().manual_seed(1))
+    logits[torch.arange(50), labels] += 4.0
+    temperature = fit_temperature(logits, labels)
+    found = calibrated_cross_entropy(labels)(logits)
+    assert found == pytest.approx(F.cross_entropy(logits / temperature, labels).item())
+    assert found == pytest.approx(calibrated_cross_entropy(labels)(3 * logits), rel=1e-3), "blind to confidence"
