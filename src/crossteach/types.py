@@ -1,7 +1,9 @@
-"""The types that every room of the house passes on."""
+"""The types that everything passes on."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,7 +17,8 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 Family = Literal["convolutional", "transformer", "mlp", "other"]
-Interpolation = Literal["bilinear", "bicubic", "nearest"]
+Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
+CropMode = Literal["center", "squash", "border"]
 SplitName = Literal["train", "selection", "test"]
 
 Progress = Callable[[str, int, int], None]
@@ -41,7 +44,10 @@ class Preprocess:
     interpolation: Interpolation = "bilinear"
     """How images of another size are resized."""
     crop: float = 1.0
-    """Share of the shorter side that the central evaluation crop keeps."""
+    """Share of the resized sides that the central evaluation crop keeps; above 1 a margin is added."""
+    crop_mode: CropMode = "center"
+    """How an image of another shape is evaluated: `center` cuts the longer side, `squash` changes the shape, `border`
+    adds margins in the colour of the mean."""
 
 
 @runtime_checkable
@@ -58,15 +64,24 @@ class Inputs(Protocol):
     def __len__(self) -> int: ...
 
     def read(
-        self, rows: Int[np.ndarray, " n"], size: Size | None, boxes: Float[Tensor, "n 4"] | None
+        self,
+        rows: Int[np.ndarray, " n"],
+        size: Size | None,
+        boxes: Float[Tensor, "n 4"] | None,
+        interpolation: Interpolation = "bilinear",
     ) -> Float[Tensor, "n c h w"]:
-        """Read images as floats in [0, 1].
+        """Read images as floats in [0, 1], contiguous in memory.
 
         Args:
             rows: Positions in the split.
             size: Height and width to deliver; None keeps the data's own.
             boxes: Left, top, right, bottom of a crop, as shares of width and height; None is the whole image.
+            interpolation: How image files are resized. Arrays are cut at their own size; models resize them.
         """
+        ...
+
+    def evaluation(self, rows: Int[np.ndarray, " n"], preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
+        """Read images as a model is evaluated on them: resized and cropped its own way, in [0, 1], contiguous."""
         ...
 
     def aspect(self, rows: Int[np.ndarray, " n"]) -> Float[Tensor, " n"]:
@@ -91,6 +106,15 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of its pixels, ids and order; labels and its name do not change what a model answers."""
+        hashed = hashlib.blake2b(self.inputs.fingerprint.encode(), digest_size=16)
+        hashed.update(np.ascontiguousarray(self.ids).tobytes())
+        if self.rows is not None:
+            hashed.update(np.ascontiguousarray(self.rows).tobytes())
+        return hashed.hexdigest()
 
     def input_rows(self, index: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Translate positions in this split to rows of its inputs."""
@@ -119,11 +143,24 @@ class Splits:
     test: Split
     selection_seen: bool = False
     """Whether selection was cut from train, which pretrained models may have memorised."""
-    fingerprint: str = ""
     notes: tuple[str, ...] = ()
     """What the user should know about this data, one sentence each."""
     augmentation: str = "auto"
     """The augmentation that suits this data, by name; a config overrides it."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that a result depends on: pixels, ids, order, labels, groups, class names, augmentation.
+
+        It is derived from the parts, so other parts make another fingerprint. The spec is only a name and not a part.
+        """
+        described = "\0".join((*self.classes, self.augmentation, str(self.selection_seen)))
+        hashed = hashlib.blake2b(described.encode("utf-8", "surrogateescape"), digest_size=16)
+        for split in (self.train, self.selection, self.test):
+            hashed.update(f"{split.name}{split.fingerprint}".encode())
+            for values in (split.labels, split.group):
+                hashed.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+        return hashed.hexdigest()
 
 
 @runtime_checkable

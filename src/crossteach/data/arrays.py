@@ -14,9 +14,11 @@ from torch import Tensor
 
 from ..errors import DataError, MissingExtraError, SpecError
 from ..specs import Spec
-from ..types import Size, SplitName, Splits
+from ..types import Interpolation, Preprocess, Size, SplitName, Splits
 from .assemble import OPTIONS, RawSplit, assemble
-from .pixels import crop_and_resize, resize
+from .evaluation import evaluate_images
+from .look import digest_of
+from .pixels import VERSION, crop_and_resize, resize
 
 GLYPHS = Path(__file__).parent.parent / "demo" / "glyphs.npz"
 
@@ -50,7 +52,7 @@ class ArrayInputs:
         self._images = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
         self.channels = images.shape[-1]
         self.size: Size | None = (images.shape[1], images.shape[2])
-        header = f"{images.dtype}{list(images.shape)}".encode()
+        header = f"pixels{VERSION}{images.dtype}{list(images.shape)}".encode()
         self.fingerprint = hashlib.blake2b(header + np.ascontiguousarray(images).data, digest_size=16).hexdigest()
 
     def __len__(self) -> int:
@@ -60,14 +62,27 @@ class ArrayInputs:
         """Width over height of each image."""
         return torch.full((len(rows),), self._images.shape[3] / self._images.shape[2])
 
+    def evaluation(self, rows: Int[np.ndarray, " n"], preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
+        """Read images as a model is evaluated on them; see `Inputs.evaluation`."""
+        return evaluate_images(self.read(rows, None, None), preprocess)
+
+    def digests(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Hash the pixels of some images: equal images have equal digests."""
+        whole = self._images.numpy()
+        return np.array([digest_of(whole[row].tobytes()) for row in rows.tolist()], np.int64)
+
     def read(
-        self, rows: Int[np.ndarray, " n"], size: Size | None, boxes: Float[Tensor, "n 4"] | None
+        self,
+        rows: Int[np.ndarray, " n"],
+        size: Size | None,
+        boxes: Float[Tensor, "n 4"] | None,
+        interpolation: Interpolation = "bilinear",
     ) -> Float[Tensor, "n c h w"]:
         """Read images as floats in [0, 1]; see `Inputs.read`."""
         images = self._images[torch.from_numpy(np.asarray(rows, np.int64))]
         images = images.float() / 255 if images.dtype == torch.uint8 else images
         target = size or (images.shape[2], images.shape[3])
-        return resize(images, target) if boxes is None else crop_and_resize(images, boxes, target)
+        return resize(images, target, interpolation) if boxes is None else crop_and_resize(images, boxes, target)
 
 
 def default_augmentation(inputs: ArrayInputs) -> str:
@@ -91,13 +106,43 @@ def load_npz(spec: Spec, path: Path | None = None) -> Splits:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is a single array, not an .npz archive with x_train, y_train, …")
-            arrays = {key: archive[key] for key in archive.files}
+            objects = [key for key in archive.files if _holds_objects(archive, key)]
+            arrays = {} if objects else {key: archive[key] for key in archive.files}
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
         raise DataError(f"{path} is not a whole .npz archive ({error}); write it again with numpy.savez") from error
+    if objects:
+        raise DataError(
+            f"array {objects[0]!r} of {path} holds Python objects, which only pickle reads, and pickle may run code; "
+            "save names as numpy.array(names, dtype=str) and labels as integers"
+        )
     for key in ("x_train", "x_test", "y_test"):
         if key not in arrays:
             raise DataError(f"{path} has no array {key!r}; it has {', '.join(sorted(arrays)) or 'none'}")
     return splits_from_arrays(spec, arrays)
+
+
+def _holds_objects(archive: np.lib.npyio.NpzFile, key: str) -> bool:
+    """Read the header of one array of an archive: does it need pickle?"""
+    assert archive.zip is not None
+    name = key if key in archive.zip.namelist() else f"{key}.npy"
+    with archive.zip.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return bool(read(file)[2].hasobject)
+
+
+def read_names(values: np.ndarray, what: str) -> list[str]:
+    """Read class names from an array of text, bytes or numbers.
+
+    Raises:
+        DataError: If it is no list, or bytes in it are no UTF-8.
+    """
+    if values.ndim != 1:
+        raise DataError(f"class_names of {what} must be a list of names, not {list(values.shape)}")
+    try:
+        return [name.decode() if isinstance(name, bytes) else str(name) for name in values.tolist()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"class_names of {what} holds bytes that are no UTF-8 ({error}); save them as text") from error
 
 
 def splits_from_arrays(spec: Spec, arrays: dict[str, np.ndarray]) -> Splits:
@@ -112,11 +157,7 @@ def splits_from_arrays(spec: Spec, arrays: dict[str, np.ndarray]) -> Splits:
                 raise DataError(f"y_{key} of {spec.text!r} must hold class ids (integers), not {labels.dtype}")
             raw[name] = RawSplit(inputs, labels, arrays.get(f"group_{key}"))
     if "class_names" in arrays:
-        if arrays["class_names"].ndim != 1:
-            raise DataError(
-                f"class_names of {spec.text!r} must be a list of names, not {list(arrays['class_names'].shape)}"
-            )
-        classes = [str(name) for name in arrays["class_names"]]
+        classes = read_names(arrays["class_names"], repr(spec.text))
     else:
         known = [part.labels.max() for part in raw.values() if part.labels is not None and len(part.labels)]
         classes = [str(i) for i in range(int(max(known, default=0)) + 1)]
@@ -127,12 +168,23 @@ def splits_from_arrays(spec: Spec, arrays: dict[str, np.ndarray]) -> Splits:
 
 def load_glyphs(spec: Spec) -> Splits:
     """Open the embedded `glyphs`: 100 characters in free fonts, 32x32 grey, split by type family."""
+    _refuse_path(spec)
     return load_npz(spec, GLYPHS)
+
+
+def _refuse_path(spec: Spec) -> None:
+    """Raise if a spec names a file that nothing would read."""
+    known = "" if spec.scheme == "glyphs" else "digits"
+    if spec.weights is not None or (spec.scheme == "glyphs" and spec.rest):
+        raise SpecError(
+            f"{spec.text!r} names a file that nothing would read; write {spec.scheme}{known and ':' + known}"
+        )
 
 
 def load_sklearn(spec: Spec) -> Splits:
     """Open `sklearn:digits`: 1,797 digits of 8x8 pixels, cut 60/20/20."""
     spec.refuse_unknown(OPTIONS)
+    _refuse_path(spec)
     if spec.rest != "digits":
         raise SpecError(f"{spec.text!r}: of scikit-learn's data only sklearn:digits holds images")
     try:

@@ -1,6 +1,6 @@
 """From raw parts to checked `Splits`: label ranges, lengths, and the selection cut."""
 
-import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,8 +11,9 @@ from ..errors import DataError
 from ..specs import Spec
 from ..types import Inputs, Split, SplitName, Splits
 from .cut import stratified_cut, stratified_sample
+from .duplicates import settle_duplicates
 
-OPTIONS = {"selection_from", "train_samples", "train_labels", "class_names"}
+OPTIONS = {"selection_from", "train_samples", "train_labels", "class_names", "duplicates"}
 """Data options that every source takes."""
 
 ID_BITS = 40
@@ -26,9 +27,17 @@ class RawSplit:
     labels: Integer[np.ndarray, "..."] | None
     group: np.ndarray | None = None
     ids: Int[np.ndarray, " N"] | None = None
+    keys: Int[np.ndarray, " N"] | None = None
+    """Equal for equal images, and nearly always different for others; None where this is not known."""
 
 
-def assemble(spec: Spec, classes: Sequence[str], raw: dict[SplitName, RawSplit], augmentation: str) -> Splits:
+def assemble(
+    spec: Spec,
+    classes: Sequence[str],
+    raw: dict[SplitName, RawSplit],
+    augmentation: str,
+    notes: Sequence[str] = (),
+) -> Splits:
     """Check the parts of a data set and put them together.
 
     Args:
@@ -36,42 +45,23 @@ def assemble(spec: Spec, classes: Sequence[str], raw: dict[SplitName, RawSplit],
         classes: Class names; labels index them.
         raw: `train` and `test`, and `selection` where the source has one.
         augmentation: The default augmentation for this data.
+        notes: What the source has to say.
 
     Raises:
-        DataError: If a split is missing or empty, lengths differ, or a label is out of range.
+        DataError: If a split is missing or empty, lengths differ, a label is out of range, two classes share a name, or
+            all images of a split stand in another.
     """
     classes = _names(spec, classes)
     for name in ("train", "test"):
         if name not in raw:
             raise DataError(f"{spec.text!r} has no {name} split; it needs train and test (and, better, a selection)")
     splits = {name: _split(spec, name, part, len(classes)) for name, part in raw.items()}
-    notes = []
-    wanted = spec.options.get("selection_from")
-    if wanted not in (None, "train", "test"):
-        raise DataError(f"selection_from of {spec.text!r} must be train or test, not {wanted!r}")
-    seen = False
     channels = {name: part.inputs.channels for name, part in raw.items()}
     if len(set(channels.values())) > 1:
         raise DataError(f"the splits of {spec.text!r} differ in channels: {channels}; give all of them the same")
-    if "selection" in splits and wanted is not None:
-        notes.append(f"the selection split ({len(splits['selection'])} samples) is set aside: selection_from={wanted}")
-    if "selection" not in splits or wanted is not None:
-        origin: SplitName = "test" if wanted == "test" else "train"
-        seen = origin == "train"
-        share = 0.1 if seen else 0.5
-        cut, kept = stratified_cut(splits[origin], share)
-        splits["selection"], splits[origin] = splits[origin].take(cut, "selection"), splits[origin].take(kept)
-        if seen:
-            notes.append(
-                "selection was cut from train, which pretrained models may have memorised: rate, epoch and gate are "
-                "biased towards acceptance; better give a validation split or ?selection_from=test"
-            )
+    seen, cut = _cut_selection(spec, splits)
+    equal = settle_duplicates(spec, splits, {id(part.inputs): part.keys for part in raw.values()})
     splits["train"] = _limit(spec, splits["train"])
-    if splits["train"].labels is not None:
-        present = np.unique(splits["train"].labels)
-        absent = [classes[i] for i in np.setdiff1d(np.arange(len(classes)), present)]
-        if absent:
-            notes.append(f"{len(absent)} of {len(classes)} classes have no sample in train, {absent[0]!r} among them")
     return Splits(
         spec=spec.text,
         classes=tuple(classes),
@@ -79,15 +69,61 @@ def assemble(spec: Spec, classes: Sequence[str], raw: dict[SplitName, RawSplit],
         selection=splits["selection"],
         test=splits["test"],
         selection_seen=seen,
-        fingerprint=_fingerprint(splits, classes),
-        notes=tuple(notes),
+        notes=(*notes, *cut, *equal, *_absent(splits, classes)),
         augmentation=augmentation,
     )
+
+
+def _cut_selection(spec: Spec, splits: dict[SplitName, Split]) -> tuple[bool, list[str]]:
+    """Cut the selection split where there is none or another is wanted.
+
+    Returns:
+        Whether it was cut from train, and what the user should know.
+    """
+    wanted = spec.options.get("selection_from")
+    if wanted not in (None, "train", "test"):
+        raise DataError(f"selection_from of {spec.text!r} must be train or test, not {wanted!r}")
+    notes = []
+    if "selection" in splits:
+        if wanted is None:
+            return False, []
+        count = len(splits["selection"])
+        notes.append(f"the selection split ({count} samples) is set aside: selection_from={wanted}")
+    origin: SplitName = "test" if wanted == "test" else "train"
+    seen = origin == "train"
+    cut, kept = stratified_cut(splits[origin], 0.1 if seen else 0.5)
+    splits["selection"], splits[origin] = splits[origin].take(cut, "selection"), splits[origin].take(kept)
+    if seen:
+        notes.append(
+            "selection was cut from train, which pretrained models may have memorised: rate, epoch and gate are "
+            "biased towards acceptance; better give a validation split or ?selection_from=test"
+        )
+    return seen, notes
+
+
+def _absent(splits: dict[SplitName, Split], classes: Sequence[str]) -> list[str]:
+    """Say which classes have no sample in train or in test."""
+    notes = []
+    for name in ("train", "test"):
+        labels = splits[name].labels
+        if labels is not None:
+            absent = [classes[i] for i in np.setdiff1d(np.arange(len(classes)), labels)]
+            if absent:
+                notes.append(
+                    f"{len(absent)} of {len(classes)} classes have no sample in {name}, {absent[0]!r} among them"
+                )
+    return notes
 
 
 def _names(spec: Spec, classes: Sequence[str]) -> Sequence[str]:
     """Apply `?class_names=A,B,…`: some sources only number their classes."""
     if "class_names" not in spec.options:
+        twice = [name for name, count in Counter(classes).items() if count > 1]
+        if twice:
+            raise DataError(
+                f"the {len(classes)} class names of {spec.text!r} must differ, but {twice[0]!r} occurs more than once; "
+                "rename one of them"
+            )
         return classes
     given = spec.options["class_names"].split(",")
     if len(given) != len(classes) or len(set(given)) < len(given) or not all(given):
@@ -133,21 +169,6 @@ def _limit(spec: Spec, train: Split) -> Split:
     return train if spec.flag("train_labels", True) else replace(train, labels=None)
 
 
-def _fingerprint(splits: dict[SplitName, Split], classes: Sequence[str]) -> str:
-    """Hash everything that a result depends on: pixels, ids, order, labels, groups and class names."""
-    hashed = hashlib.blake2b("\0".join(classes).encode(), digest_size=16)
-    for name in sorted(splits):
-        split = splits[name]
-        hashed.update(f"{name}{split_fingerprint(split)}".encode())
-        for values in (split.labels, split.group):
-            hashed.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
-    return hashed.hexdigest()
-
-
 def split_fingerprint(split: Split) -> str:
     """Hash the pixels, ids and order of a split; labels and its name do not change what a model answers."""
-    hashed = hashlib.blake2b(split.inputs.fingerprint.encode(), digest_size=16)
-    hashed.update(np.ascontiguousarray(split.ids).tobytes())
-    if split.rows is not None:
-        hashed.update(np.ascontiguousarray(split.rows).tobytes())
-    return hashed.hexdigest()
+    return split.fingerprint

@@ -1,140 +1,221 @@
 """Image files in class folders: `folder:PATH` with train/, val/ (optional) and test/."""
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from ..errors import DataError, SpecError
 from ..specs import Spec
-from ..types import Size, SplitName, Splits
+from ..types import SplitName, Splits
 from .assemble import OPTIONS, RawSplit, assemble
+from .files import FileInputs, Survey, survey_files
+from .look import PictureRules, read_background, shown
+from .tree import Listing, list_pictures
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-SELECTION_NAMES = ("val", "valid", "validation", "selection")
+NAMES: dict[SplitName, tuple[str, ...]] = {
+    "train": ("train",),
+    "selection": ("val", "valid", "validation", "selection"),
+    "test": ("test",),
+}
+"""The folders of each split; the first that is there is read."""
 
-
-class FolderInputs:
-    """Image files, decoded when read, by threads (Pillow decodes outside Python's lock)."""
-
-    size: Size | None = None
-
-    def __init__(self, root: Path, paths: list[Path], channels: int, workers: int) -> None:
-        self._root, self._paths, self._workers = root, paths, workers
-        self._pool: ThreadPoolExecutor | None = None
-        self._aspect: dict[int, float] = {}
-        self.channels = channels
-        hashed = hashlib.blake2b(str(channels).encode(), digest_size=16)
-        for path in paths:
-            stat = path.stat()
-            hashed.update(f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        self.fingerprint = hashed.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def aspect(self, rows: Int[np.ndarray, " n"]) -> Float[Tensor, " n"]:
-        """Width over height of each image, from the files' headers."""
-        for row in rows.tolist():
-            if row not in self._aspect:
-                with _open(self._paths[row]) as image:
-                    self._aspect[row] = image.width / image.height
-        return torch.tensor([self._aspect[row] for row in rows.tolist()])
-
-    def read(
-        self, rows: Int[np.ndarray, " n"], size: Size | None, boxes: Float[Tensor, "n 4"] | None
-    ) -> Float[Tensor, "n c h w"]:
-        """Decode images, cut their boxes out and resize them; see `Inputs.read`."""
-        assert size is not None, "files differ in size: a size must be asked for"
-        shares = boxes if boxes is not None else torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(len(rows), 4)
-        jobs = [(self._paths[row], size, box) for row, box in zip(rows.tolist(), shares.tolist(), strict=True)]
-        if self._workers > 0:
-            self._pool = self._pool or ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
-            decoded = list(self._pool.map(self._decode, jobs))
-        else:
-            decoded = [self._decode(job) for job in jobs]
-        return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).float() / 255
-
-    def _decode(self, job: tuple[Path, Size, list[float]]) -> np.ndarray:
-        path, (height, width), (left, top, right, bottom) = job
-        with _open(path) as image:
-            try:
-                if image.mode in ("I", "F") or image.mode.startswith("I;"):
-                    raise DataError(f"{path} has more than 8 bits a pixel ({image.mode}); convert it to 8 bits")
-                pixels = image.convert("L" if self.channels == 1 else "RGB")
-            except (OSError, SyntaxError, ValueError) as error:
-                raise DataError(f"{path} cannot be decoded ({error}); remove it or replace it") from error
-        w, h = pixels.size
-        box = (left * w, top * h, min(right * w, w), min(bottom * h, h))
-        array = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR, box=box))
-        return array.reshape(height, width, -1)
+FOLDER_OPTIONS = {
+    *("channels", "workers", "exif", "background", "max_broken", "check", "class_order", "empty_classes"),
+}
+"""Data options that only image folders take."""
 
 
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
-        raise DataError(f"{path} is not an image that can be read; remove it or replace it") from error
+@dataclass(frozen=True)
+class _Part:
+    """One split as its folder holds it: its pictures without the broken ones, and what is known of them."""
+
+    listing: Listing
+    kept: list[int]
+    survey: Survey
+    broken: dict[int, str]
+
+    @property
+    def owners(self) -> list[str | None]:
+        """The class folder of each picture."""
+        return [self.listing.owners[row] for row in self.kept]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The pictures."""
+        return [self.listing.paths[row] for row in self.kept]
 
 
 def load_folder(spec: Spec) -> Splits:
     """Open `folder:PATH`: class folders under train, val (or valid, validation, selection) and test.
 
-    `?channels=1` reads grey, `?workers=N` sets the decoding threads (default 4). A train folder that holds images
-    directly, without class folders, is unlabelled.
+    The classes are the class folders of all splits. A train folder that holds images directly, without class folders,
+    is unlabelled. All that Pillow reads is a picture, and links are followed; files that are not read are counted in the
+    notes. Pictures that cannot be decoded are skipped, up to a share `max_broken` of a split. What only shows when a
+    picture is used, damage in its middle, is not known here: a grey picture is then shown in its place, with a
+    warning; `?check=all` decodes every picture once to find these too.
+
+    The pixels are known by content: an edited picture makes other data. Beyond 100,000 files or 2 GiB a split is known
+    by the size and the last 4096 bytes of each file, and the whole content of 4096 files.
+
+    Options, beside those that all data take:
+        `channels=1` reads grey. `workers=N` sets the decoding threads (default 4). `exif=ignore` leaves turned pictures
+        turned. `background=COLOUR` (default white) is what transparent pictures are laid on, by name or as `#rrggbb`;
+        `none` drops their transparency. `max_broken=0.01`. `check=all`. `class_order=text` orders folders that are
+        numbers as text. `empty_classes=true` takes a class whose folder in test holds no picture.
 
     Raises:
-        DataError: If folders or images are missing, or a split has a class that the others do not know.
+        SpecError: If an option is out of range.
+        DataError: If folders or images are missing, too many are broken, or a class came out empty in test.
     """
-    spec.refuse_unknown(OPTIONS | {"channels", "workers"})
+    spec.refuse_unknown(OPTIONS | FOLDER_OPTIONS)
     root = spec.path
     if not root.is_dir():
         raise DataError(f"no folder {root} for {spec.text!r}; expected one with train/CLASS/IMAGE and test/CLASS/IMAGE")
+    rules, order = _read_rules(spec), _word(spec, "class_order", ("numbers", "text"))
+    allow_empty, max_broken = spec.flag("empty_classes", False), _max_broken(spec)
+    thorough = _word(spec, "check", ("headers", "all")) == "all"
+    parts: dict[SplitName, _Part] = {}
+    for name, candidates in NAMES.items():
+        there = [root / candidate for candidate in candidates if (root / candidate).is_dir()]
+        if there:
+            listing = list_pictures(there[0])
+            survey = survey_files(listing.paths, rules, spec.whole("workers", 4), thorough)
+            parts[name] = _without_broken(listing, survey, max_broken)
+    if "test" not in parts:
+        raise DataError(f"{root} has no folder test/; expected train/, test/ and, better, val/")
+    classes, notes = _classes(parts, order, allow_empty)
+    raw = {
+        name: _raw_split(root, part, classes, rules, spec.whole("workers", 4), max_broken)
+        for name, part in parts.items()
+    }
+    notes += [note for name, part in parts.items() for note in _notes(name, part, rules)]
+    return assemble(spec, classes, raw, "crop" if rules.channels == 3 else "warp", notes)
+
+
+def _read_rules(spec: Spec) -> PictureRules:
     if spec.whole("channels", 3) not in (1, 3):
         raise SpecError(f"option channels of {spec.text!r} must be 1 or 3, not {spec.options['channels']!r}")
-    found: dict[SplitName, Path] = {}
-    names: tuple[tuple[SplitName, tuple[str, ...]], ...] = (
-        ("train", ("train",)),
-        ("selection", SELECTION_NAMES),
-        ("test", ("test",)),
-    )
-    for name, candidates in names:
-        for candidate in candidates:
-            if (root / candidate).is_dir():
-                found[name] = root / candidate
-                break
-    if "test" not in found:
-        raise DataError(f"{root} has no folder test/; expected train/, test/ and, better, val/")
-    classes = sorted(p.name for p in found["test"].iterdir() if p.is_dir() and not p.name.startswith("."))
-    raw = {name: _raw_split(spec, root, folder, classes) for name, folder in found.items()}
-    return assemble(spec, classes, raw, "crop" if spec.whole("channels", 3) == 3 else "warp")
+    word = spec.options.get("background", "white")
+    try:
+        background = read_background(word)
+    except ValueError:
+        raise SpecError(
+            f"option background of {spec.text!r} must be a colour as white or #ff8000, or none, not {word!r}"
+        ) from None
+    return PictureRules(spec.whole("channels", 3), _word(spec, "exif", ("upright", "ignore")) == "upright", background)
 
 
-def _raw_split(spec: Spec, root: Path, folder: Path, classes: list[str]) -> RawSplit:
-    paths = sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in SUFFIXES
-        and p.is_file()
-        and not any(x.startswith(".") for x in p.relative_to(root).parts)
-    )
+def _word(spec: Spec, key: str, words: Sequence[str]) -> str:
+    value = spec.options.get(key, words[0])
+    if value not in words:
+        raise SpecError(f"option {key} of {spec.text!r} must be {' or '.join(words)}, not {value!r}")
+    return value
+
+
+def _max_broken(spec: Spec) -> float:
+    share = spec.number("max_broken", 0.01)
+    if not 0 <= share < 1:
+        raise SpecError(f"option max_broken of {spec.text!r} must lie in [0, 1), not {spec.options['max_broken']!r}")
+    return share
+
+
+def _without_broken(listing: Listing, survey: Survey, max_broken: float) -> _Part:
+    """Leave out pictures that cannot be decoded.
+
+    Raises:
+        DataError: If these are more than may be.
+    """
+    broken = survey.broken
+    if len(broken) > max_broken * len(listing.paths):
+        row, problem = min(broken.items())
+        raise DataError(
+            f"{len(broken)} of {len(listing.paths)} files in {shown(listing.folder)} cannot be decoded, "
+            f"{shown(listing.paths[row])} among them ({problem}); remove or replace them, "
+            f"or raise ?max_broken={max_broken:g}"
+        )
+    kept = [row for row in range(len(listing.paths)) if row not in broken]
+    return _Part(listing, kept, survey.take(np.array(kept, np.int64)), broken)
+
+
+def _classes(parts: dict[SplitName, _Part], order: str, allow_empty: bool) -> tuple[list[str], list[str]]:
+    """Return the class folders of all splits in their order, and what the user should know of them.
+
+    Raises:
+        DataError: If a class folder of test holds no picture and that is not allowed.
+    """
+    used = {owner for part in parts.values() for owner in part.owners if owner is not None}
+    listed = {folder for part in parts.values() for folder in part.listing.folders}
+    of_test = set(parts["test"].listing.folders)
+    empty = sorted(of_test - set(parts["test"].owners))
+    folder = shown(parts["test"].listing.folder)
+    if empty and not allow_empty:
+        raise DataError(
+            f"{len(empty)} of {len(of_test)} class folders in {folder} hold no picture that can be read, "
+            f"{empty[0]!r} among them; add pictures, remove the folders, or give ?empty_classes=true"
+        )
+    classes, notes = sorted(used | of_test), []
+    unused = sorted(listed - set(classes))
+    if unused:
+        notes.append(f"{len(unused)} folders hold no picture in any split and are no classes, {unused[0]!r} among them")
+    numbered = len(classes) > 0 and all(name.isascii() and name.isdecimal() for name in classes)
+    as_numbers = sorted(classes, key=lambda name: (int(name), name)) if numbered else classes
+    if as_numbers != classes:
+        taken = as_numbers if order == "numbers" else classes
+        other = "?class_order=text orders them as text" if order == "numbers" else "?class_order=numbers does otherwise"
+        notes.append(f"class folders are numbers and ordered as {order} ({', '.join(taken[:3])}, …); {other}")
+        classes = taken
+    return classes, notes
+
+
+def _raw_split(
+    root: Path, part: _Part, classes: Sequence[str], rules: PictureRules, workers: int, max_broken: float
+) -> RawSplit:
     code = {name: i for i, name in enumerate(classes)}
-    names = [p.relative_to(folder).parts[0] if p.parent != folder else None for p in paths]
-    labelled = any(name is not None for name in names)
-    unknown = sorted({name for name in names if name is not None and name not in code})
-    if unknown:
-        raise DataError(f"class folder {folder / unknown[0]} has no counterpart in the test folder")
-    if labelled and None in names:
-        raise DataError(f"{folder} has images both in class folders and outside; move {paths[names.index(None)].name}")
-    channels, workers = spec.whole("channels", 3), spec.whole("workers", 4)
-    keys = [hashlib.blake2b(p.relative_to(root).as_posix().encode(), digest_size=8).digest() for p in paths]
+    labelled = any(owner is not None for owner in part.owners)
+    ids = [hashlib.blake2b(_name_of(path, root), digest_size=8).digest() for path in part.paths]
     return RawSplit(
-        inputs=FolderInputs(root, paths, channels, workers),
-        labels=np.array([code[name] for name in names if name is not None], np.int64) if labelled else None,
-        ids=np.frombuffer(b"".join(keys), np.int64) & np.int64(2**63 - 1),
+        inputs=FileInputs(part.paths, rules, workers, part.survey, max_broken),
+        labels=np.array([code[name] for name in part.owners if name is not None], np.int64) if labelled else None,
+        ids=np.frombuffer(b"".join(ids), np.int64) & np.int64(2**63 - 1),
+        keys=part.survey.keys,
     )
+
+
+def _name_of(path: Path, root: Path) -> bytes:
+    """Return the bytes of a file's name below the root: names need not be UTF-8."""
+    return os.fsencode(path.relative_to(root).as_posix())
+
+
+def _notes(name: SplitName, part: _Part, rules: PictureRules) -> list[str]:
+    """Say what was skipped, turned and laid on a background in one split."""
+    listing, notes = part.listing, []
+    if listing.skipped:
+        reasons = [f"{count} {reason} ({listing.examples[reason]})" for reason, count in listing.skipped.most_common()]
+        notes.append(f"{listing.skipped.total()} files of {name} are not read: {', '.join(reasons)}")
+    if part.broken:
+        row = min(part.broken)
+        notes.append(
+            f"{len(part.broken)} of {len(listing.paths)} pictures of {name} cannot be decoded and are skipped, "
+            f"{shown(listing.paths[row])} among them"
+        )
+    looks = part.survey.looks.values()
+    seen = Counter(what for look in looks for what in ("turned", "transparent") if getattr(look, what))
+    among = "" if part.survey.whole else f" among the {len(looks)} that were looked at"
+    if seen["turned"]:
+        notes.append(
+            f"{seen['turned']} pictures of {name}{among} are turned upright as EXIF says; ?exif=ignore does not"
+        )
+    if seen["transparent"]:
+        colour = "none (their transparency is dropped)" if rules.background is None else f"rgb{rules.background}"
+        notes.append(f"{seen['transparent']} pictures of {name}{among} are transparent; background: {colour}")
+    if not part.survey.whole:
+        notes.append(
+            f"{len(part.paths)} pictures of {name} ({part.survey.bytes / 2**30:.1f} GiB) are known by size and end, "
+            f"{len(looks)} of them by their whole content"
+        )
+    return notes

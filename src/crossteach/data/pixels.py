@@ -1,11 +1,29 @@
 """Batches of images: crop, warp, resize. Pure, deterministic, and the same for a sample in any batch."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from ..types import Interpolation, Preprocess, Size
+
+VERSION = 2
+"""Of the code that makes pixels, here and in `evaluation`; part of the fingerprint of all inputs.
+
+Raise it when a pixel changes.
+"""
+
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
+"""Pillow's filter for each interpolation."""
 
 
 def resize(
@@ -16,8 +34,19 @@ def resize(
         return images
     if interpolation == "nearest":
         return F.interpolate(images, size, mode="nearest")
+    if interpolation not in ("bilinear", "bicubic"):
+        return _resize_with_pillow(images, size, interpolation)
     resized = F.interpolate(images, size, mode=interpolation, antialias=True, align_corners=False)
     return resized.clamp_(0, 1)  # bicubic overshoots
+
+
+def _resize_with_pillow(
+    images: Float[Tensor, "N c h w"], size: Size, interpolation: Interpolation
+) -> Float[Tensor, "N c H W"]:
+    """Resize each channel as a picture of floats: torch has not all of Pillow's filters."""
+    planes = images.detach().cpu().float().flatten(0, 1).numpy()
+    resized = [np.asarray(Image.fromarray(p).resize(size[::-1], RESAMPLING[interpolation])) for p in planes]
+    return torch.from_numpy(np.stack(resized)).view(*images.shape[:2], *size).to(images).clamp_(0, 1)
 
 
 def warp(images: Float[Tensor, "N c h w"], matrices: Float[Tensor, "N 2 3"], size: Size) -> Float[Tensor, "N c H W"]:
@@ -53,9 +82,9 @@ def crop_and_resize(
     return warp(images, torch.stack(rows, dim=1).view(-1, 2, 3), size)
 
 
-def central_boxes(aspect: Float[Tensor, " N"], crop: float) -> Float[Tensor, "N 4"]:
-    """Return the central square that keeps `crop` of the shorter side, for images of this width over height."""
-    width, height = (crop / aspect).clamp(max=crop), (crop * aspect).clamp(max=crop)
+def central_boxes(aspect: Float[Tensor, " N"]) -> Float[Tensor, "N 4"]:
+    """Return the central square of images of this width over height."""
+    width, height = (1 / aspect).clamp(max=1), aspect.clamp(max=1)
     return torch.stack([(1 - width) / 2, (1 - height) / 2, (1 + width) / 2, (1 + height) / 2], dim=1)
 
 
@@ -70,7 +99,7 @@ def prepare(images: Float[Tensor, "N c h w"], preprocess: Preprocess) -> Float[T
         if preprocess.channels == 1:
             images = (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
         else:
-            images = images.expand(-1, preprocess.channels, -1, -1)
+            images = images.repeat(1, preprocess.channels, 1, 1)
     if preprocess.mean == (0.0,) and preprocess.std == (1.0,):
         return images
     mean, std = images.new_tensor(preprocess.mean), images.new_tensor(preprocess.std)

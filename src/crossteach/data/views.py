@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ..code import read_code
 from ..config import ViewsConfig
-from ..errors import ConfigError, DataError
-from ..types import Preprocess, Size, Split, Splits
+from ..errors import ConfigError
+from ..types import Interpolation, Preprocess, Size, Split, Splits
 from .drawn import ROOM, drawn_view, size_of
-from .pixels import central_boxes, resize, warp
+from .pixels import central_boxes, warp
 
 VERSION = 1
 """Of the code below; part of the store's key. Raise it when a view's pixels change."""
@@ -156,33 +156,38 @@ class ViewBatch:
     augmentation: Augmentation
     keep: bool = False
     """Whether its pixels are kept for the next time: the images are in memory, and few views of them are shown."""
-    _drawn: dict[Size | None, Tensor] = field(default_factory=dict, repr=False)
+    _drawn: dict[tuple[Size | None, Interpolation | None], Tensor] = field(default_factory=dict, repr=False)
 
     def images(self, preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
-        """Return the pixels in [0, 1] at the size this model reads: the same box for every model."""
-        size = None if self.split.inputs.size is not None else _file_size(preprocess)
-        if size not in self._drawn:
+        """Return the pixels in [0, 1] at this model's size: the same box for every model, resized its own way."""
+        drawn = (None, None) if self.split.inputs.size is not None else (preprocess.size, preprocess.interpolation)
+        if drawn not in self._drawn:
             shown = set(self.numbers.tolist())
             if self.keep and len(shown) == 1:
                 key = self.seed, self.augmentation.name, shown.pop()
-                self._drawn[size] = drawn_view(self.split, key).read(self.index, self._draw_again)
+                self._drawn[drawn] = drawn_view(self.split, key).read(self.index, self._draw_again)
             else:
-                self._drawn[size] = self._draw(self.index, self.numbers, size)
-        return self._drawn[size]
+                self._drawn[drawn] = self._draw(self.index, self.numbers, *drawn)
+        return self._drawn[drawn]
 
     def _draw_again(self, index: Int[np.ndarray, " m"]) -> Float[Tensor, "m c h w"]:
         """Draw other samples, or some of them, in the same view."""
-        return self._draw(index, np.full(len(index), self.numbers[0]), None)
+        return self._draw(index, np.full(len(index), self.numbers[0]), None, None)
 
     def _draw(
-        self, index: Int[np.ndarray, " m"], numbers: Int[np.ndarray, " m"], size: Size | None
+        self,
+        index: Int[np.ndarray, " m"],
+        numbers: Int[np.ndarray, " m"],
+        size: Size | None,
+        interpolation: Interpolation | None,
     ) -> Float[Tensor, "m c h w"]:
         inputs, rows = self.split.inputs, self.split.input_rows(index)
         u = uniforms(self.seed, self.split.ids[index], numbers, self.augmentation.draws)
         boxes = self.augmentation.boxes(inputs.aspect(rows), u) if self.augmentation.boxes else None
         if boxes is None and inputs.size is None:
-            boxes = central_boxes(inputs.aspect(rows), 1.0)
-        return self.augmentation.pixels(inputs.read(rows, size, boxes), u)
+            boxes = central_boxes(inputs.aspect(rows))
+        images = inputs.read(rows, size, boxes, interpolation or "bilinear")
+        return self.augmentation.pixels(images, u).contiguous()  # torch crashes on some other layouts in training
 
     def chance(self, seed: int) -> Float[Tensor, " n"]:
         """Return a uniform number for each view, from another stream than its pixels: for what a run draws by lot."""
@@ -236,22 +241,5 @@ def views_of(config: ViewsConfig, data: Splits) -> Views:
 
 
 def plain_images(split: Split, index: Int[np.ndarray, " n"], preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
-    """Read samples as a model is evaluated on them: its own central crop, nothing random."""
-    rows, inputs = split.input_rows(index), split.inputs
-    if inputs.size is None:
-        boxes = central_boxes(inputs.aspect(rows), preprocess.crop)
-        return inputs.read(rows, _file_size(preprocess), boxes)
-    images = inputs.read(rows, None, None)
-    if preprocess.crop == 1.0:
-        return images
-    height, width = inputs.size
-    keep = max(1, round(min(height, width) * preprocess.crop))
-    top, left = (height - keep) // 2, (width - keep) // 2
-    cropped = images[:, :, top : top + keep, left : left + keep]
-    return cropped if preprocess.size is None else resize(cropped, preprocess.size, preprocess.interpolation)
-
-
-def _file_size(preprocess: Preprocess) -> Size:
-    if preprocess.size is None:
-        raise DataError("image files come in many sizes and the model names none; add ?size=PIXELS to its spec")
-    return preprocess.size
+    """Read samples as a model is evaluated on them: resized and cropped its own way, nothing random."""
+    return split.inputs.evaluation(split.input_rows(index), preprocess)

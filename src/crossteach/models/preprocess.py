@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
-from ..errors import SpecError
+from ..errors import ModelError, SpecError
 from ..specs import Spec
-from ..types import Interpolation, Preprocess
+from ..types import CropMode, Interpolation, Preprocess
 
-PREPROCESS_OPTIONS = {"size", "channels", "mean", "std", "interpolation", "crop"}
+PREPROCESS_OPTIONS = {"size", "channels", "mean", "std", "interpolation", "crop", "crop_mode"}
 """Model options that every source takes."""
 
 
@@ -43,6 +43,10 @@ def read_preprocess(spec: Spec, default: Preprocess) -> Preprocess:
         changes["crop"] = spec.number("crop", 1.0)
         if not 0 < changes["crop"] <= 1:
             raise SpecError(f"option crop of {spec.text!r} must lie in (0, 1], not {options['crop']!r}")
+    if "crop_mode" in options:
+        changes["crop_mode"] = _one_of(options["crop_mode"], CropMode)
+        if changes["crop_mode"] is None:
+            raise SpecError(_must_be(spec, "crop_mode", CropMode, options["crop_mode"]))
     return replace(default, **changes)
 
 
@@ -53,21 +57,48 @@ def _is_size(text: str) -> bool:
 
 def read_interpolation(spec: Spec, word: str) -> Interpolation:
     """Read the name of an interpolation."""
-    match word:
-        case "bilinear" | "bicubic" | "nearest":
-            return word
-    raise SpecError(f"option interpolation of {spec.text!r} must be bilinear, bicubic or nearest, not {word!r}")
+    found: Interpolation | None = _one_of(word, Interpolation)
+    if found is None:
+        raise SpecError(_must_be(spec, "interpolation", Interpolation, word))
+    return found
+
+
+def _one_of(word: Any, words: Any) -> Any:
+    """Return a word if it is one of a Literal's, else None."""
+    return word if word in get_args(words) else None
+
+
+def _must_be(spec: Spec, key: str, words: Any, word: str) -> str:
+    return f"option {key} of {spec.text!r} must be one of {', '.join(get_args(words))}, not {word!r}"
 
 
 def from_pretrained_cfg(cfg: Mapping[str, Any]) -> Preprocess:
-    """Read timm's description of a model's input (`pretrained_cfg`)."""
-    channels, height, width = (int(n) for n in cfg.get("input_size", (3, 224, 224)))
-    interpolation = cfg.get("interpolation", "bilinear")
+    """Read timm's description of a model's input (`pretrained_cfg`).
+
+    All of its fields that change evaluation pixels are read: `input_size`, `interpolation`, `crop_pct`, `crop_mode`,
+    `mean` and `std`. As in timm itself, `test_input_size` and `test_crop_pct` are not used, and `fixed_input_size` only
+    says that the model takes no other size.
+
+    Raises:
+        ModelError: If a field has a value that timm's evaluation transform does not take.
+    """
+    channels, height, width = (int(n) for n in cfg.get("input_size") or (3, 224, 224))
+    interpolation = cfg.get("interpolation") or "bilinear"
+    crop_mode, crop = cfg.get("crop_mode") or "center", float(cfg.get("crop_pct") or 1.0)
+    for key, word, words in (("interpolation", interpolation, Interpolation), ("crop_mode", crop_mode, CropMode)):
+        if _one_of(word, words) is None:
+            raise ModelError(
+                f"a pretrained_cfg has {key} {word!r}, but evaluation needs one of {', '.join(get_args(words))}; "
+                "correct it in the model"
+            )
+    if crop <= 0:
+        raise ModelError(f"a pretrained_cfg has crop_pct {crop:g}, but it must be above 0; correct it in the model")
     return Preprocess(
         size=(height, width),
         channels=channels,
-        mean=tuple(float(m) for m in cfg.get("mean", (0.0,))),
-        std=tuple(float(s) for s in cfg.get("std", (1.0,))),
-        interpolation=interpolation if interpolation in ("bilinear", "bicubic", "nearest") else "bicubic",
-        crop=float(cfg.get("crop_pct") or 1.0),
+        mean=tuple(float(m) for m in cfg.get("mean") or (0.0,)),
+        std=tuple(float(s) for s in cfg.get("std") or (1.0,)),
+        interpolation=interpolation,
+        crop=crop,
+        crop_mode=crop_mode,
     )

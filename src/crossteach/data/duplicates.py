@@ -1,0 +1,104 @@
+"""Equal images in two splits: what is decided or measured on them was seen in training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from ..errors import DataError
+from ..specs import Spec
+from ..types import Split, SplitName
+
+WORDS = ("drop", "keep", "unchecked")
+"""What `?duplicates=` may say."""
+
+PAIRS: tuple[tuple[SplitName, SplitName], ...] = (("selection", "train"), ("test", "train"), ("selection", "test"))
+"""Which split loses an image that stands in which other; train loses none."""
+
+
+@runtime_checkable
+class _Digests(Protocol):
+    def digests(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]: ...
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    """A split with a key for each of its images."""
+
+    split: Split
+    keys: Int[np.ndarray, " N"]
+
+    def confirm(self, some: Bool[np.ndarray, " N"]) -> Int[np.ndarray, " m"]:
+        """Hash the whole content of some of its images."""
+        inputs = self.split.inputs
+        rows = self.split.input_rows(np.flatnonzero(some))
+        return inputs.digests(rows) if isinstance(inputs, _Digests) else self.keys[some]
+
+
+def settle_duplicates(
+    spec: Spec, splits: dict[SplitName, Split], keys: Mapping[int, Int[np.ndarray, " N"] | None]
+) -> list[str]:
+    """Find images that stand in two splits, and take them out of selection and test.
+
+    An image of train that stands in selection or test is taken out there. One that stands in selection and test is
+    taken out of selection. `?duplicates=keep` leaves all where they are; `?duplicates=unchecked` does not look.
+
+    Args:
+        spec: Carries the option and names the data in messages.
+        splits: Changed in place.
+        keys: For the inputs of the splits, by their identity, a key of each row: equal for equal images. Images with
+            equal keys are compared by their whole content.
+
+    Returns:
+        What the user should know.
+
+    Raises:
+        DataError: If the option is unknown, or nothing would be left of a split.
+    """
+    wanted = spec.options.get("duplicates", WORDS[0])
+    if wanted not in WORDS:
+        raise DataError(f"option duplicates of {spec.text!r} must be one of {', '.join(WORDS)}, not {wanted!r}")
+    known = {name: _keyed(split, keys) for name, split in splits.items()}
+    if wanted == "unchecked":
+        return []
+    if any(keyed is None for keyed in known.values()):
+        return ["whether the splits share images was not looked for: their contents are not all known"]
+    found = {name: keyed for name, keyed in known.items() if keyed is not None}
+    notes, lost = [], {name: np.zeros(len(split), bool) for name, split in splits.items()}
+    for name, other in PAIRS:
+        equal = _equal(found[name], found[other])
+        if equal.any():
+            notes.append(_say(name, other, int(equal.sum()), len(equal), kept=wanted == "keep"))
+        lost[name] |= equal
+    if wanted == "drop":
+        for name, gone in lost.items():
+            if gone.all():
+                raise DataError(
+                    f"all {len(gone)} images of the {name} split of {spec.text!r} stand in another split too, so "
+                    "nothing is left to judge by; give other images, or ?duplicates=keep"
+                )
+            if gone.any():
+                splits[name] = splits[name].take(np.flatnonzero(~gone))
+    return notes
+
+
+def _keyed(split: Split, keys: Mapping[int, Int[np.ndarray, " N"] | None]) -> _Keyed | None:
+    of_rows = keys[id(split.inputs)]
+    return None if of_rows is None else _Keyed(split, of_rows[split.input_rows(np.arange(len(split)))])
+
+
+def _equal(these: _Keyed, others: _Keyed) -> Bool[np.ndarray, " N"]:
+    """Mark the images of one split that stand in another."""
+    mine, theirs = np.isin(these.keys, others.keys), np.isin(others.keys, these.keys)
+    if mine.any():
+        mine[mine] = np.isin(these.confirm(mine), others.confirm(theirs))
+    return mine
+
+
+def _say(name: SplitName, other: SplitName, count: int, total: int, kept: bool) -> str:
+    done = (
+        "and are kept: figures may be too good" if kept else f"and are taken out of {name}; ?duplicates=keep keeps them"
+    )
+    return f"{count} of {total} images of {name} stand in {other} too {done}"

@@ -1,0 +1,97 @@
+"""Which files of a folder are pictures, and which class folder each stands in."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import DataError
+from .look import is_picture, shown, suffixes
+
+NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}
+"""Folders that systems leave behind."""
+
+NO_FILES = {"Thumbs.db", "desktop.ini", "ehthumbs.db"}
+"""Files that systems leave behind."""
+
+
+@dataclass
+class Listing:
+    """The pictures below one folder."""
+
+    folder: Path
+    paths: list[Path] = field(default_factory=list)
+    """All pictures, sorted by name within the folder."""
+    owners: list[str | None] = field(default_factory=list)
+    """The class folder of each picture; None for one outside."""
+    folders: list[str] = field(default_factory=list)
+    """All class folders, those without pictures too."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """How many files were not read, by reason."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """One file for each reason."""
+
+    def skip(self, path: Path, reason: str) -> None:
+        """Count a file that is not read."""
+        self.skipped[reason] += 1
+        self.examples.setdefault(reason, shown(path))
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is the system's, not the user's: hidden, or left behind by an archive."""
+    return name.startswith(".") or name in NO_CLASSES or name in NO_FILES
+
+
+def list_pictures(folder: Path) -> Listing:
+    """Find all pictures below a folder of class folders.
+
+    Whatever Pillow reads is a picture: by its suffix, or by its content where the suffix says nothing. Links are
+    followed; a folder that links to one above itself is not entered again.
+
+    Raises:
+        DataError: If the folder cannot be read, or holds pictures both in class folders and outside.
+    """
+    listing = Listing(folder)
+    for entry in _entries(folder):
+        if entry.is_dir() and not is_hidden(entry.name):
+            listing.folders.append(shown(entry.name))
+        _walk(entry, {os.path.realpath(folder)}, listing)
+    listing.paths.sort(key=lambda path: [os.fsencode(part) for part in path.relative_to(folder).parts])
+    for path in listing.paths:
+        parts = path.relative_to(folder).parts
+        listing.owners.append(shown(parts[0]) if len(parts) > 1 else None)
+    if None in listing.owners and any(owner is not None for owner in listing.owners):
+        stray = shown(listing.paths[listing.owners.index(None)].name)
+        raise DataError(f"{shown(folder)} has images both in class folders and outside; move {stray}")
+    return listing
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise DataError(f"{shown(folder)} cannot be read ({error.strerror}); give a folder that can be") from error
+
+
+def _walk(entry: os.DirEntry[str], above: set[str], listing: Listing) -> None:
+    """Add the pictures at and below an entry; `above` are the real folders that lead to it."""
+    path = Path(entry.path)
+    suffix = path.suffix.lower()
+    if is_hidden(entry.name):
+        listing.skip(path, "hidden or left behind by a system")
+    elif entry.is_dir():
+        real = os.path.realpath(path)
+        if real in above:
+            listing.skip(path, "links to a folder above")
+            return
+        for inner in _entries(path):
+            _walk(inner, above | {real}, listing)
+    elif not entry.is_file():
+        listing.skip(path, "broken links" if entry.is_symlink() else "no regular files")
+    elif suffix in suffixes() or is_picture(path):
+        listing.paths.append(path)
+    else:
+        listing.skip(
+            path, f"{suffix} files that are no images" if suffix else "files without suffix that are no images"
+        )
