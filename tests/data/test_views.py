@@ -293,7 +293,7 @@ def test_views_take_turns_or_are_always_new():
 def test_every_model_sees_the_same_crop(folder, monkeypatch):
     train = load_data(f"folder:{folder}").train
     read, boxes = train.inputs.read, []
-    monkeypatch.setattr(train.inputs, "read", lambda rows, size, box: boxes.append(box) or read(rows, size, box))
+    monkeypatch.setattr(train.inputs, "read", lambda rows, size, box, how: boxes.append(box) or read(rows, size, box))
     batch = Views(0, 4, augmentation("crop")).batch(train, np.arange(4), np.ones(4, int))
     assert batch.images(Preprocess(size=(64, 64))).shape[2:] == (64, 64)
     assert batch.images(Preprocess(size=(16, 20))).shape[2:] == (16, 20)

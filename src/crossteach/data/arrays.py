@@ -69,7 +69,7 @@ class ArrayInputs:
     def digests(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Hash the pixels of some images: equal images have equal digests."""
         whole = self._images.numpy()
-        return np.array([digest_of(whole[row].tobytes()) for row in rows.tolist()], np.int64)
+        return np.fromiter((digest_of(whole[row].tobytes()) for row in rows.tolist()), np.int64, len(rows))
 
     def read(
         self,
@@ -155,7 +155,8 @@ def splits_from_arrays(spec: Spec, arrays: dict[str, np.ndarray]) -> Splits:
             labels = arrays.get(f"y_{key}")
             if labels is not None and not np.issubdtype(labels.dtype, np.integer):
                 raise DataError(f"y_{key} of {spec.text!r} must hold class ids (integers), not {labels.dtype}")
-            raw[name] = RawSplit(inputs, labels, arrays.get(f"group_{key}"))
+            keys = inputs.digests(np.arange(len(inputs)))
+            raw[name] = RawSplit(inputs, labels, arrays.get(f"group_{key}"), keys=keys)
     if "class_names" in arrays:
         classes = read_names(arrays["class_names"], repr(spec.text))
     else:

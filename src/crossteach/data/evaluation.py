@@ -2,7 +2,7 @@
 
 An image is resized to `size / crop`, as its mode says, and the centre of `size` is cut out. The arithmetic of sizes
 and offsets is timm's and torchvision's, rounding included. Image files are resized by Pillow, as timm does; arrays are
-resized by torch.
+resized without rounding their pixels to bytes.
 """
 
 import math

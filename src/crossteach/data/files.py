@@ -120,7 +120,10 @@ class FileInputs:
         self.broken: dict[int, str] = {}
         """Pictures that turned out to be broken when they were used."""
         self._paths, self._rules, self._workers, self._max_broken = list(paths), rules, workers, max_broken
-        self._aspect = {row: look.aspect for row, look in survey.looks.items() if not look.problem}
+        self._aspect = np.full(len(self._paths), np.nan, np.float32)
+        """Width over height; NaN where it is not known yet."""
+        for row, look in survey.looks.items():
+            self._aspect[row] = np.nan if look.problem else look.aspect
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         hashed = hashlib.blake2b(f"{decoders()} {rules}".encode(), digest_size=16)
@@ -138,10 +141,9 @@ class FileInputs:
 
     def aspect(self, rows: Int[np.ndarray, " n"]) -> Float[Tensor, " n"]:
         """Width over height of each image, turned upright."""
-        for row in rows.tolist():
-            if row not in self._aspect:
-                self._aspect[row] = look_at(self._paths[row], self._rules).aspect
-        return torch.tensor([self._aspect[row] for row in rows.tolist()])
+        for row in rows[np.isnan(self._aspect[rows])].tolist():
+            self._aspect[row] = look_at(self._paths[row], self._rules).aspect
+        return torch.from_numpy(self._aspect[rows])
 
     def read(
         self,
@@ -213,8 +215,13 @@ def cut_picture(picture: Image.Image, size: Size, box: Sequence[float], interpol
 
 
 def stack(pictures: Sequence[np.ndarray]) -> Float[Tensor, "n c h w"]:
-    """Stack pictures [h, w, c] of bytes to a contiguous batch in [0, 1]: torch crashes on some others in training."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous().float() / 255
+    """Stack pictures [h, w, c] of bytes to a batch in [0, 1], channels first in memory too.
+
+    Other layouts, where torch takes them for channels-last, crash some models when they are trained on a CPU. For one
+    channel `contiguous()` would keep such a layout.
+    """
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    return torch.empty(pixels.shape).copy_(pixels) / 255
 
 
 def _need_size(size: Size | None) -> Size:

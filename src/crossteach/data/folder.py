@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,9 +55,9 @@ def load_folder(spec: Spec) -> Splits:
     """Open `folder:PATH`: class folders under train, val (or valid, validation, selection) and test.
 
     The classes are the class folders of all splits. A train folder that holds images directly, without class folders,
-    is unlabelled. All that Pillow reads is a picture, and links are followed; files that are not read are counted in the
-    notes. Pictures that cannot be decoded are skipped, up to a share `max_broken` of a split. What only shows when a
-    picture is used, damage in its middle, is not known here: a grey picture is then shown in its place, with a
+    is unlabelled. All that Pillow reads is a picture, and links are followed; files that are not read are counted in
+    the notes. Pictures that cannot be decoded are skipped, up to a share `max_broken` of a split. What only shows when
+    a picture is used, damage in its middle, is not known here: a grey picture is then shown in its place, with a
     warning; `?check=all` decodes every picture once to find these too.
 
     The pixels are known by content: an edited picture makes other data. Beyond 100,000 files or 2 GiB a split is known
@@ -65,8 +66,9 @@ def load_folder(spec: Spec) -> Splits:
     Options, beside those that all data take:
         `channels=1` reads grey. `workers=N` sets the decoding threads (default 4). `exif=ignore` leaves turned pictures
         turned. `background=COLOUR` (default white) is what transparent pictures are laid on, by name or as `#rrggbb`;
-        `none` drops their transparency. `max_broken=0.01`. `check=all`. `class_order=text` orders folders that are
-        numbers as text. `empty_classes=true` takes a class whose folder in test holds no picture.
+        `none` drops their transparency. `max_broken=0.01`. `check=all`. `class_order=text|numbers`: folders that are
+        numbers are ordered as numbers, others as text. `empty_classes=true` takes a class whose folder in test holds no
+        picture.
 
     Raises:
         SpecError: If an option is out of range.
@@ -76,7 +78,7 @@ def load_folder(spec: Spec) -> Splits:
     root = spec.path
     if not root.is_dir():
         raise DataError(f"no folder {root} for {spec.text!r}; expected one with train/CLASS/IMAGE and test/CLASS/IMAGE")
-    rules, order = _read_rules(spec), _word(spec, "class_order", ("numbers", "text"))
+    rules, order = _read_rules(spec), _word(spec, "class_order", ("auto", "text", "numbers"))
     allow_empty, max_broken = spec.flag("empty_classes", False), _max_broken(spec)
     thorough = _word(spec, "check", ("headers", "all")) == "all"
     parts: dict[SplitName, _Part] = {}
@@ -88,12 +90,14 @@ def load_folder(spec: Spec) -> Splits:
             parts[name] = _without_broken(listing, survey, max_broken)
     if "test" not in parts:
         raise DataError(f"{root} has no folder test/; expected train/, test/ and, better, val/")
-    classes, notes = _classes(parts, order, allow_empty)
+    folders, notes = _classes(parts, order, allow_empty)
     raw = {
-        name: _raw_split(root, part, classes, rules, spec.whole("workers", 4), max_broken)
+        name: _raw_split(root, part, folders, rules, spec.whole("workers", 4), max_broken)
         for name, part in parts.items()
     }
-    notes += [note for name, part in parts.items() for note in _notes(name, part, rules)]
+    notes += [note for name, part in parts.items() for note in _file_notes(name, part)]
+    notes += _look_notes(parts, rules)
+    classes = [shown(folder) for folder in folders]
     return assemble(spec, classes, raw, "crop" if rules.channels == 3 else "warp", notes)
 
 
@@ -152,30 +156,46 @@ def _classes(parts: dict[SplitName, _Part], order: str, allow_empty: bool) -> tu
     listed = {folder for part in parts.values() for folder in part.listing.folders}
     of_test = set(parts["test"].listing.folders)
     empty = sorted(of_test - set(parts["test"].owners))
-    folder = shown(parts["test"].listing.folder)
     if empty and not allow_empty:
         raise DataError(
-            f"{len(empty)} of {len(of_test)} class folders in {folder} hold no picture that can be read, "
-            f"{empty[0]!r} among them; add pictures, remove the folders, or give ?empty_classes=true"
+            f"{len(empty)} of {len(of_test)} class folders in {shown(parts['test'].listing.folder)} hold no picture "
+            f"that can be read, {shown(empty[0])!r} among them; add pictures, remove the folders, or give "
+            "?empty_classes=true"
         )
-    classes, notes = sorted(used | of_test), []
-    unused = sorted(listed - set(classes))
+    names, notes = used | of_test, []
+    unused = sorted(listed - names)
     if unused:
-        notes.append(f"{len(unused)} folders hold no picture in any split and are no classes, {unused[0]!r} among them")
-    numbered = len(classes) > 0 and all(name.isascii() and name.isdecimal() for name in classes)
-    as_numbers = sorted(classes, key=lambda name: (int(name), name)) if numbered else classes
-    if as_numbers != classes:
-        taken = as_numbers if order == "numbers" else classes
-        other = "?class_order=text orders them as text" if order == "numbers" else "?class_order=numbers does otherwise"
-        notes.append(f"class folders are numbers and ordered as {order} ({', '.join(taken[:3])}, …); {other}")
-        classes = taken
-    return classes, notes
+        first = shown(unused[0])
+        notes.append(f"{len(unused)} folders hold no picture in any split and are no classes, {first!r} among them")
+    classes, ordered = _in_order(names, order)
+    return classes, [*notes, *ordered]
+
+
+def _in_order(names: set[str], order: str) -> tuple[list[str], list[str]]:
+    """Order class folders as numbers or as text, and say which was taken where the two differ."""
+    orders = {"text": sorted(names), "numbers": sorted(sorted(names), key=_by_number)}
+    if orders["text"] == orders["numbers"]:
+        return orders["text"], []
+    are_numbers = all(name.isascii() and name.isdecimal() for name in names)
+    taken = order if order in orders else "numbers" if are_numbers else "text"
+    other = "text" if taken == "numbers" else "numbers"
+    pairs = zip(orders[taken], orders[other], strict=True)
+    start = max(0, next(i for i, (one, two) in enumerate(pairs) if one != two) - 1)
+    several = ", ".join(shown(name) for name in orders[taken][start : start + 3])
+    what = "class folders are numbers" if are_numbers else "the names of class folders hold numbers"
+    note = f"{what} and are ordered as {taken} (…, {several}, …); ?class_order={other} orders them as {other}"
+    return orders[taken], [note]
+
+
+def _by_number(name: str) -> list[str | int]:
+    """Return the parts of a name, those of digits as numbers: a9 comes before a10."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def _raw_split(
-    root: Path, part: _Part, classes: Sequence[str], rules: PictureRules, workers: int, max_broken: float
+    root: Path, part: _Part, folders: Sequence[str], rules: PictureRules, workers: int, max_broken: float
 ) -> RawSplit:
-    code = {name: i for i, name in enumerate(classes)}
+    code = {name: i for i, name in enumerate(folders)}
     labelled = any(owner is not None for owner in part.owners)
     ids = [hashlib.blake2b(_name_of(path, root), digest_size=8).digest() for path in part.paths]
     return RawSplit(
@@ -191,31 +211,46 @@ def _name_of(path: Path, root: Path) -> bytes:
     return os.fsencode(path.relative_to(root).as_posix())
 
 
-def _notes(name: SplitName, part: _Part, rules: PictureRules) -> list[str]:
-    """Say what was skipped, turned and laid on a background in one split."""
+def _file_notes(name: SplitName, part: _Part) -> list[str]:
+    """Say what was skipped in one split, and how far its files are known."""
     listing, notes = part.listing, []
     if listing.skipped:
         reasons = [f"{count} {reason} ({listing.examples[reason]})" for reason, count in listing.skipped.most_common()]
-        notes.append(f"{listing.skipped.total()} files of {name} are not read: {', '.join(reasons)}")
+        notes.append(f"{listing.skipped.total()} files or folders of {name} are not read: {', '.join(reasons)}")
     if part.broken:
-        row = min(part.broken)
+        row, problem = min(part.broken.items())
         notes.append(
             f"{len(part.broken)} of {len(listing.paths)} pictures of {name} cannot be decoded and are skipped, "
-            f"{shown(listing.paths[row])} among them"
+            f"{shown(listing.paths[row])} among them ({problem})"
         )
-    looks = part.survey.looks.values()
-    seen = Counter(what for look in looks for what in ("turned", "transparent") if getattr(look, what))
-    among = "" if part.survey.whole else f" among the {len(looks)} that were looked at"
-    if seen["turned"]:
-        notes.append(
-            f"{seen['turned']} pictures of {name}{among} are turned upright as EXIF says; ?exif=ignore does not"
-        )
-    if seen["transparent"]:
-        colour = "none (their transparency is dropped)" if rules.background is None else f"rgb{rules.background}"
-        notes.append(f"{seen['transparent']} pictures of {name}{among} are transparent; background: {colour}")
     if not part.survey.whole:
         notes.append(
             f"{len(part.paths)} pictures of {name} ({part.survey.bytes / 2**30:.1f} GiB) are known by size and end, "
-            f"{len(looks)} of them by their whole content"
+            f"{len(part.survey.looks)} of them by their whole content"
         )
+    return notes
+
+
+def _look_notes(parts: dict[SplitName, _Part], rules: PictureRules) -> list[str]:
+    """Say how many pictures were turned, and how many laid on a background."""
+    seen: dict[str, Counter[str]] = {"turned": Counter(), "transparent": Counter()}
+    for name, part in parts.items():
+        for look in part.survey.looks.values():
+            for what, counts in seen.items():
+                counts[name] += getattr(look, what)
+    whole = all(part.survey.whole for part in parts.values())
+    among = "" if whole else f" of {sum(len(part.survey.looks) for part in parts.values())} that were looked at"
+    notes = []
+    for what, counts in seen.items():
+        if not counts.total():
+            continue
+        where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+        if what == "turned":
+            done = "are turned upright, as EXIF says; ?exif=ignore leaves them as they are"
+        elif rules.background is None:
+            done = "are transparent, and what their transparency hides is shown (?background=none)"
+        else:
+            colour = "#{:02x}{:02x}{:02x}".format(*rules.background)
+            done = f"are transparent and laid on {colour}; ?background=COLOUR takes another, none drops it"
+        notes.append(f"{counts.total()} pictures{among} ({where}) {done}")
     return notes

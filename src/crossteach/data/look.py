@@ -41,7 +41,7 @@ class PictureRules:
     """What transparent pictures are laid on; None drops their transparency."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """What one file turned out to be."""
 

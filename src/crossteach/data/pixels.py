@@ -1,6 +1,7 @@
 """Batches of images: crop, warp, resize. Pure, deterministic, and the same for a sample in any batch."""
 
 import numpy as np
+import PIL
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -14,6 +15,12 @@ VERSION = 2
 
 Raise it when a pixel changes.
 """
+
+
+def pixel_code() -> str:
+    """Name the code that resizes images: another version of it may make other pixels."""
+    return f"pixels {VERSION}, Pillow {PIL.__version__}"
+
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -29,15 +36,23 @@ RESAMPLING = {
 def resize(
     images: Float[Tensor, "N c h w"], size: Size, interpolation: Interpolation = "bilinear"
 ) -> Float[Tensor, "N c H W"]:
-    """Resize a batch, with antialiasing where it shrinks; images of that size pass untouched."""
+    """Resize a batch as Pillow does, but without its rounding to bytes; images of that size pass untouched.
+
+    Where it shrinks, it averages (except `nearest`). What overshoots is cut after each direction, width before height.
+    """
     if tuple(images.shape[-2:]) == size:
         return images
     if interpolation == "nearest":
-        return F.interpolate(images, size, mode="nearest")
-    if interpolation not in ("bilinear", "bicubic"):
-        return _resize_with_pillow(images, size, interpolation)
-    resized = F.interpolate(images, size, mode=interpolation, antialias=True, align_corners=False)
-    return resized.clamp_(0, 1)  # bicubic overshoots
+        return F.interpolate(images, size, mode="nearest-exact")
+    if interpolation == "bilinear":
+        return F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False).clamp_(0, 1)
+    for step in ((images.shape[-2], size[1]), size):
+        if interpolation == "bicubic":
+            images = F.interpolate(images, step, mode="bicubic", antialias=True, align_corners=False)
+        else:
+            images = _resize_with_pillow(images, step, interpolation)
+        images = images.clamp_(0, 1)
+    return images
 
 
 def _resize_with_pillow(
@@ -46,7 +61,7 @@ def _resize_with_pillow(
     """Resize each channel as a picture of floats: torch has not all of Pillow's filters."""
     planes = images.detach().cpu().float().flatten(0, 1).numpy()
     resized = [np.asarray(Image.fromarray(p).resize(size[::-1], RESAMPLING[interpolation])) for p in planes]
-    return torch.from_numpy(np.stack(resized)).view(*images.shape[:2], *size).to(images).clamp_(0, 1)
+    return torch.from_numpy(np.stack(resized)).view(*images.shape[:2], *size).to(images)
 
 
 def warp(images: Float[Tensor, "N c h w"], matrices: Float[Tensor, "N 2 3"], size: Size) -> Float[Tensor, "N c H W"]:

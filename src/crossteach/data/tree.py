@@ -11,8 +11,8 @@ from .look import is_picture, shown, suffixes
 NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}
 """Folders that systems leave behind."""
 
-NO_FILES = {"Thumbs.db", "desktop.ini", "ehthumbs.db"}
-"""Files that systems leave behind."""
+NO_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db"}
+"""Files that systems leave behind, in small letters."""
 
 
 @dataclass
@@ -27,19 +27,19 @@ class Listing:
     folders: list[str] = field(default_factory=list)
     """All class folders, those without pictures too."""
     skipped: Counter[str] = field(default_factory=Counter)
-    """How many files were not read, by reason."""
+    """How many files and folders were not read, by reason."""
     examples: dict[str, str] = field(default_factory=dict)
-    """One file for each reason."""
+    """One of them for each reason."""
 
     def skip(self, path: Path, reason: str) -> None:
-        """Count a file that is not read."""
+        """Count a file or a folder that is not read."""
         self.skipped[reason] += 1
         self.examples.setdefault(reason, shown(path))
 
 
 def is_hidden(name: str) -> bool:
     """Tell whether a file or folder is the system's, not the user's: hidden, or left behind by an archive."""
-    return name.startswith(".") or name in NO_CLASSES or name in NO_FILES
+    return name.startswith(".") or name in NO_CLASSES or name.lower() in NO_FILES
 
 
 def list_pictures(folder: Path) -> Listing:
@@ -54,12 +54,12 @@ def list_pictures(folder: Path) -> Listing:
     listing = Listing(folder)
     for entry in _entries(folder):
         if entry.is_dir() and not is_hidden(entry.name):
-            listing.folders.append(shown(entry.name))
+            listing.folders.append(entry.name)
         _walk(entry, {os.path.realpath(folder)}, listing)
     listing.paths.sort(key=lambda path: [os.fsencode(part) for part in path.relative_to(folder).parts])
     for path in listing.paths:
         parts = path.relative_to(folder).parts
-        listing.owners.append(shown(parts[0]) if len(parts) > 1 else None)
+        listing.owners.append(parts[0] if len(parts) > 1 else None)
     if None in listing.owners and any(owner is not None for owner in listing.owners):
         stray = shown(listing.paths[listing.owners.index(None)].name)
         raise DataError(f"{shown(folder)} has images both in class folders and outside; move {stray}")
@@ -92,6 +92,4 @@ def _walk(entry: os.DirEntry[str], above: set[str], listing: Listing) -> None:
     elif suffix in suffixes() or is_picture(path):
         listing.paths.append(path)
     else:
-        listing.skip(
-            path, f"{suffix} files that are no images" if suffix else "files without suffix that are no images"
-        )
+        listing.skip(path, f"{suffix} that Pillow does not read" if suffix else "without suffix and no images")

@@ -77,20 +77,14 @@ def from_pretrained_cfg(cfg: Mapping[str, Any]) -> Preprocess:
 
     All of its fields that change evaluation pixels are read: `input_size`, `interpolation`, `crop_pct`, `crop_mode`,
     `mean` and `std`. As in timm itself, `test_input_size` and `test_crop_pct` are not used, and `fixed_input_size` only
-    says that the model takes no other size.
+    says that the model takes no other size. What a description leaves out is 3x224x224, bilinear, no crop, no
+    normalisation; timm's own descriptions leave nothing out.
 
     Raises:
         ModelError: If a field has a value that timm's evaluation transform does not take.
     """
     channels, height, width = (int(n) for n in cfg.get("input_size") or (3, 224, 224))
-    interpolation = cfg.get("interpolation") or "bilinear"
-    crop_mode, crop = cfg.get("crop_mode") or "center", float(cfg.get("crop_pct") or 1.0)
-    for key, word, words in (("interpolation", interpolation, Interpolation), ("crop_mode", crop_mode, CropMode)):
-        if _one_of(word, words) is None:
-            raise ModelError(
-                f"a pretrained_cfg has {key} {word!r}, but evaluation needs one of {', '.join(get_args(words))}; "
-                "correct it in the model"
-            )
+    crop = float(cfg.get("crop_pct") or 1.0)
     if crop <= 0:
         raise ModelError(f"a pretrained_cfg has crop_pct {crop:g}, but it must be above 0; correct it in the model")
     return Preprocess(
@@ -98,7 +92,18 @@ def from_pretrained_cfg(cfg: Mapping[str, Any]) -> Preprocess:
         channels=channels,
         mean=tuple(float(m) for m in cfg.get("mean") or (0.0,)),
         std=tuple(float(s) for s in cfg.get("std") or (1.0,)),
-        interpolation=interpolation,
+        interpolation=_word_of(cfg, "interpolation", Interpolation),
         crop=crop,
-        crop_mode=crop_mode,
+        crop_mode=_word_of(cfg, "crop_mode", CropMode),
     )
+
+
+def _word_of(cfg: Mapping[str, Any], key: str, words: Any) -> Any:
+    """Read a field of a description that is one of a Literal's words, the first of them if it is not given."""
+    word = cfg.get(key) or get_args(words)[0]
+    if _one_of(word, words) is None:
+        raise ModelError(
+            f"a pretrained_cfg has {key} {word!r}, but evaluation needs one of {', '.join(get_args(words))}; "
+            "correct it in the model"
+        )
+    return word

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..data.pixels import pixel_code
 from ..errors import ModelError, first_line
 from ..types import Classifier
 from .asking import evaluation_mode
@@ -150,6 +151,7 @@ def provenance(classifier: Classifier, data_fingerprint: str) -> dict[str, str]:
         "device": classifier.device.type,
         "torch": str(torch.__version__),
         "scoring": str(PROCEDURE),
+        "pixels": pixel_code(),
         **({} if batch is None else {"batch": str(batch)}),
     }
 
