@@ -71,7 +71,8 @@ def test_npz_is_read_as_it_was_written(npz):
 
 def test_floats_and_bytes_are_the_same_pixels(npz):
     colour = np.random.default_rng(0).integers(0, 256, (60, 8, 9, 3), dtype=np.uint8)
-    changes = {key: np.zeros((n, 8, 9, 3), np.uint8) for key, n in (("x_val", 30), ("x_test", 40))}
+    rng = np.random.default_rng(1)
+    changes = {key: rng.integers(0, 256, (n, 8, 9, 3), np.uint8) for key, n in (("x_val", 30), ("x_test", 40))}
     of_bytes = npz(x_train=colour, **changes).train
     of_floats = npz(x_train=colour / 255, **changes).train
     assert torch.allclose(pixels(of_bytes), pixels(of_floats))

@@ -57,7 +57,7 @@ def data(tmp_path, *shape):
     np.savez(
         path, **{f"{kind}_{part}": v for part in ("train", "val", "test") for kind, v in (("x", images), ("y", labels))}
     )
-    return load_data(f"npz:{path}")
+    return load_data(f"npz:{path}?duplicates=keep")
 
 
 def test_a_model_of_another_size_than_32_opens_without_a_word_on_size(spec, tmp_path):

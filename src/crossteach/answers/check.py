@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy import stats
@@ -38,8 +39,9 @@ def require_label_space(classifier: Classifier, data: Splits) -> None:
     expected = len(data.classes)
     if classifier.n_classes != expected:
         raise LabelSpaceError(
-            f"{classifier.spec!r} scores {classifier.n_classes} classes but {data.spec!r} has {expected}; "
-            "all models of a transfer and the data must share their classes: pick a model with these classes"
+            f"{classifier.spec!r} scores {classifier.n_classes} classes but {data.spec!r} has {expected}"
+            f"{_odd_classes(classifier, data)}; all models of a transfer and the data must share their classes: pick a "
+            "model with these classes, or remove what is no class from the data"
         )
     if classifier.classes is not None and classifier.classes != data.classes:
         pairs = enumerate(zip(classifier.classes, data.classes, strict=True))
@@ -48,6 +50,19 @@ def require_label_space(classifier: Classifier, data: Splits) -> None:
             f"class {index} of {classifier.spec!r} is {own!r} but in {data.spec!r} it is {theirs!r}; "
             "order the classes alike"
         )
+
+
+def _odd_classes(classifier: Classifier, data: Splits) -> str:
+    """Name the classes of the data that the model does not know, or else those that look least like classes."""
+    if classifier.classes is not None:
+        unknown = [repr(name) for name in data.classes if name not in classifier.classes]
+        return f", of which the model does not know {', '.join(unknown[:3])}" if unknown else ""
+    labels = [split.labels for split in (data.train, data.selection, data.test) if split.labels is not None]
+    if len(data.classes) < classifier.n_classes or not labels:
+        return ""
+    counts = np.bincount(np.concatenate(labels), minlength=len(data.classes))
+    fewest = [f"{data.classes[i]!r} ({counts[i]})" for i in np.argsort(counts, kind="stable")[:3]]
+    return f", the smallest of them {', '.join(fewest)} samples"
 
 
 def require_channels(classifier: Classifier, data: Splits) -> None:
