@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .config import TransferConfig as TransferConfig
     from .config import ViewsConfig as ViewsConfig
     from .config import with_settings as with_settings
+    from .data import from_arrays as from_arrays
+    from .data import from_dataset as from_dataset
     from .data import load_data as load_data
     from .errors import CrossteachError as CrossteachError
     from .functional.flips import Change as Change
@@ -62,6 +64,8 @@ _HOME = {
     "OptimConfig": "config",
     "GateConfig": "config",
     "with_settings": "config",
+    "from_arrays": "data",
+    "from_dataset": "data",
     "load_data": "data",
     "CrossteachError": "errors",
     "Change": "functional.flips",
