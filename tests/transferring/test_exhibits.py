@@ -99,7 +99,7 @@ def test_files_of_many_sizes_become_pictures_of_one(tmp_path):
             (tmp_path / "data" / split / name).mkdir(parents=True)
             for i in range(4):
                 Image.new("RGB", (150 + 30 * i, 120), colour).save(tmp_path / "data" / split / name / f"{i}.png")
-    data = load_data(f"folder:{tmp_path / 'data'}")
+    data = load_data(f"folder:{tmp_path / 'data'}?duplicates=keep")
     files = write_pictures(data.test, range(8), tmp_path)
     assert len(files) == 8
     for row, file in files.items():
