@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .flips import Change as Change
     from .flips import Flips as Flips
     from .flips import change as change
+    from .flips import count_by_class as count_by_class
     from .flips import expertise_area as expertise_area
     from .flips import flip_entropy as flip_entropy
     from .flips import flip_matrix as flip_matrix
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .flips import negative_flips as negative_flips
     from .flips import percent as percent
     from .flips import positive_flips as positive_flips
+    from .flips import strongest as strongest
     from .flips import transfer_rate as transfer_rate
     from .flips import transfer_rate_by_area as transfer_rate_by_area
     from .losses import cross_entropy as cross_entropy
@@ -75,9 +77,9 @@ if TYPE_CHECKING:
 PUBLIC = {
     "flips": (
         # who is right where the other is wrong
-        *("positive_flips", "negative_flips", "flip_matrix", "percent", "Flips"),
+        *("positive_flips", "negative_flips", "flip_matrix", "percent", "strongest", "Flips"),
         # over classes
-        *("flips_by_class", "flip_entropy", "expertise_area", "EXPERTISE_SHARES"),
+        *("flips_by_class", "count_by_class", "flip_entropy", "expertise_area", "EXPERTISE_SHARES"),
         # what a transfer gained and lost
         *("change", "Change", "transfer_rate", "transfer_rate_by_area"),
     ),

@@ -4,10 +4,11 @@ Definitions: Roth et al., "Fantastic Gains" (ICLR 2024), sections 3 and 5; docs/
 All rates are in %.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -154,6 +155,29 @@ def flips_by_class(flips: Bool[Tensor, " N"], labels: Int[Tensor, " N"], n_class
         tensor([0, 2, 0])
     """
     return torch.bincount(labels[flips], minlength=n_classes)
+
+
+def count_by_class(
+    masks: Mapping[str, Bool[Tensor, " N"]], labels: Int[Tensor, " N"], n_classes: int
+) -> dict[str, Int[np.ndarray, " C"]]:
+    """Count several kinds of marked samples of each class, as the columns of a table; see `flips_by_class`.
+
+    Example:
+        >>> count_by_class({"gained": torch.tensor([True, False])}, torch.tensor([1, 1]), 2)
+        {'gained': array([0, 1])}
+    """
+    return {name: flips_by_class(mask, labels, n_classes).numpy(force=True) for name, mask in masks.items()}
+
+
+def strongest(strength: Float[Tensor, " N"], mask: Bool[Tensor, " N"], count: int) -> Int[Tensor, " k"]:
+    """Return the positions of the marked samples with the largest strength, at most `count`, earlier ones on a tie.
+
+    Example:
+        >>> strongest(torch.tensor([0.1, 0.9, 0.5]), torch.tensor([True, False, True]), 1)
+        tensor([2])
+    """
+    rows = mask.nonzero().flatten()
+    return rows[torch.argsort(strength[rows], descending=True, stable=True)][:count]
 
 
 def flip_entropy(counts: Int[Tensor, " C"]) -> float:

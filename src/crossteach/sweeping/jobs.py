@@ -87,7 +87,7 @@ def _models(specs: tuple[str, ...], place: Place) -> list[TorchClassifier]:
         key = spec, place.device
         _LOADED[key] = _LOADED.pop(key) if key in _LOADED else _load(spec, place)
     for key in list(_LOADED)[: -len(specs)]:
-        if sum(_weight(model) for model in _LOADED.values()) > KEPT_BYTES:
+        if sum(state_bytes(model) for model in _LOADED.values()) > KEPT_BYTES:
             del _LOADED[key]
     return [_LOADED[spec, place.device] for spec in specs]
 
@@ -96,5 +96,6 @@ def _load(spec: str, place: Place) -> TorchClassifier:
     return load_model(spec, place.trust, _data(place.data)).to(place.device)
 
 
-def _weight(model: TorchClassifier) -> int:
+def state_bytes(model: TorchClassifier) -> int:
+    """Return how many bytes a model's weights and buffers take."""
     return sum(value.nbytes for value in model.module.state_dict().values())

@@ -201,7 +201,7 @@ def _list(jobs: dict[str, Job], surveyed: Survey) -> dict[str, dict[str, Any]]:
             "teacher_name": " + ".join(shown[spec] for spec in job.teachers) or None,
             "method": job.method,
             "base_method": base,
-            "control": method.is_control,
+            "control": method.control,
             "reads_labels": method.labels,
             "seed": job.config.seed,
             "student_family": student.family,

@@ -34,6 +34,7 @@ from ..transferring.plan import TrainingPlan
 from ..transferring.setup import find_side, open_setup, try_views
 from ..transferring.training import train
 from ..types import Progress, Splits, no_progress
+from .jobs import state_bytes
 from .plan import Job, Plan
 
 STEPS = 3
@@ -153,7 +154,7 @@ def _open(
         fingerprint=model.fingerprint,
         family=model.family,
         params=model.n_parameters,
-        state_bytes=sum(value.nbytes for value in model.module.state_dict().values()),
+        state_bytes=state_bytes(model),
         missing_views={v: count_missing(model, data.train, views_of(v, data), store) for v in asked},
         answer_seconds=timed["answer"],
         step_seconds=timed["step"],

@@ -25,8 +25,7 @@ from ..scouting.ranking import predicted_gain
 from ..types import Classifier, Progress, Split, Splits, TrainableClassifier, no_progress
 from .gate import GateResult, Verdict
 from .lesson import TransferResult, read_result, teach
-from .measured import TransferPredictions
-from .path import Choice, choose_weights, gather_evidence, with_own_statistics, with_weights
+from .path import Choice, choose_weights, gather_evidence, predict_after, with_own_statistics
 from .plan import TrainingPlan
 from .setup import TransferSetup, describe, open_setup
 from .state import TrainingState
@@ -240,10 +239,7 @@ def _finish(setup: TransferSetup, run: RunFolder, outcome: CurriculumOutcome) ->
     data, copy = setup.data, setup.student.clone()
     before = predict(setup.student, data.test, setup.store)
     teachers = tuple(predict(teacher, data.test, setup.store) for teacher in setup.teachers)
-    ungated = with_weights(copy, outcome.ended, data.test, before)
-    after = with_weights(copy, outcome.returned, data.test, before)
-    copy.module.load_state_dict(outcome.returned)
-    found = TransferPredictions(before, after, ungated, teachers)
+    found = predict_after(copy, outcome.ended, outcome.returned, data.test, before, teachers)
     lessons = [lesson.summary for lesson in outcome.lessons]
     gated = "each lesson was gated: `ungated` is what stood before the last question to the gate"
     notes = (*setup.notes, *_notes_of_lessons(setup, lessons), *outcome.notes, gated)

@@ -17,8 +17,7 @@ from ..functional.partition import RuleInputs
 from ..models import load_student
 from ..runs import RunFolder
 from ..types import Classifier, Split, TrainableClassifier
-from .measured import TransferPredictions
-from .path import choose_weights, monitor_of, with_weights
+from .path import choose_weights, monitor_of, predict_after
 from .plan import TrainingPlan
 from .probe import Objective, calibrated_cross_entropy, choose_rate
 from .setup import TransferSetup
@@ -76,10 +75,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
     )
     choice = choose_weights(setup, copy, trained, plan, gate)
 
-    ungated = with_weights(copy, choice.ended, data.test, before)
-    after = with_weights(copy, choice.returned, data.test, before)
-    copy.module.load_state_dict(choice.returned)
-    found = TransferPredictions(before, after, ungated, teachers)
+    found = predict_after(copy, choice.ended, choice.returned, data.test, before, teachers)
     late = _late_notes((copy, student, *setup.teachers), setup.notes)
     notes = (*setup.notes, *_clamped(plan.tutors), *found_notes, *monitor_notes, *late, *choice.notes)
     taught = [] if trained.taught is None else trained.taught.tolist()
