@@ -1,4 +1,4 @@
-"""Gain and loss by class, the most moved class first."""
+"""Gain and loss by class, the class with the most changes first."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A scout in a folder: `config.json`, `classes.parquet`, `pictures.json` with its pictures, and last `scout.json`."""
+"""Writes a scout's folder: `config.json`, `classes.parquet`, `pictures.json` with its pictures, last `scout.json`."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a sweep's workers do: let a tutor answer, teach a student. Models and data stay loaded from job to job."""
+"""What a sweep's workers run: one tutor's answers, or one transfer. Models and data stay loaded between jobs."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +21,7 @@ KEPT_BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class Place:
-    """Where a worker finds what all jobs share."""
+    """What all jobs of a sweep share: data, store and device."""
 
     data: str
     store: Path
@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True)
 class TutorPass:
-    """One tutor, all views that a sweep asks it for."""
+    """One tutor, and all views that it has to answer."""
 
     place: Place
     model: str

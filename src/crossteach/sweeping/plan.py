@@ -38,7 +38,7 @@ class PlannedMethod:
 
 @dataclass(frozen=True)
 class Pair:
-    """Who learns from whom."""
+    """A student and its teachers."""
 
     student: str
     teachers: tuple[str, ...]
@@ -57,7 +57,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is asked for."""
+    """The content of a plan: data, models, methods, seeds and settings."""
 
     data: str
     students: tuple[str, ...]
@@ -186,7 +186,7 @@ class _Asked:
                 raise self.error(key, f"unknown key {key!r}; expected one of {', '.join(known)}")
 
     def checked(self, key: str, read: Callable[[], Any]) -> Any:
-        """Say where it stands what another room refuses."""
+        """Add the line of the plan to an error that reading it raises."""
         try:
             return read()
         except CrossteachError as error:

@@ -1,4 +1,4 @@
-"""Many transfers from one plan: tutors first, each once, then students; what is whole is never done again."""
+"""Runs a sweep: first each tutor answers once, then the students learn. Jobs that are done are not done again."""
 
 import shutil
 import time
@@ -65,7 +65,7 @@ def sweep(
         prepared = _prepare(plan, out, store, seed, device, progress, trust)
         stack.enter_context(prepared.folder.working())
         todo = prepared.todo(retry_failed, overwrite)
-        prepared.require_room(todo)
+        prepared.require_disk(todo)
         if executor is None:
             executor = LocalProcesses(prepared.workers, _threads(prepared.workers, device))
             stack.callback(executor.close)
@@ -118,7 +118,7 @@ def plan_cost(
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A plan whose models have been opened."""
+    """A plan whose models have been opened and checked, and the folder of its sweep."""
 
     plan: Plan
     surveyed: Survey
@@ -140,7 +140,7 @@ class _Prepared:
         """Say what these jobs take."""
         return estimate([self.jobs[name] for name in todo], self.surveyed, self.workers)
 
-    def require_room(self, todo: Sequence[str]) -> None:
+    def require_disk(self, todo: Sequence[str]) -> None:
         """Raise SweepError if the disk cannot hold what the jobs write."""
         cost = self.cost(todo)
         wanted: dict[int, int] = {}
@@ -154,7 +154,7 @@ class _Prepared:
             if size > free:
                 raise SweepError(
                     f"the plan needs about {size / 1e9:.1f} GB at {places[disk]} and {free / 1e9:.1f} GB are free; "
-                    "make room, or plan fewer jobs or views"
+                    "free some space, or plan fewer jobs or views"
                 )
 
 
@@ -172,7 +172,7 @@ def _prepare(
 
 
 def _affordable(surveyed: Survey, n_jobs: int, device: str) -> int:
-    """Return how many workers cores, memory and jobs allow; a GPU gets one, since nobody can say what fits on it."""
+    """Return how many workers cores, memory and jobs allow; a GPU gets one, since what fits on it is not known."""
     if device != "cpu":
         return 1
     free, weights = free_memory(), sum(m.state_bytes for m in surveyed.models.values())
@@ -214,7 +214,7 @@ def _list(jobs: dict[str, Job], surveyed: Survey) -> dict[str, dict[str, Any]]:
 
 @dataclass
 class _Running:
-    """A sweep at work: two stages of tasks, and what is reported of them."""
+    """A running sweep: two stages of tasks, and how far they are."""
 
     prepared: _Prepared
     executor: Executor

@@ -1,4 +1,4 @@
-"""Every model of a plan, opened once: does it fit the data and its methods, and what will it cost?"""
+"""Opens every model of a plan once: does it fit the data and its methods, and how long does it take?"""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ BARE_MEMORY = 700 << 20
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a sweep needs to know of a model when it is closed again."""
+    """What a sweep keeps of a model after closing it."""
 
     spec: str
     name: str
@@ -231,7 +231,7 @@ def _seconds_a_step(model: TorchClassifier, config: TransferConfig, data: Splits
 
 
 class _RandomTutors:
-    """A tutor that takes no time."""
+    """A tutor that answers zeros and takes no time."""
 
     names: tuple[str, ...] = ("random",)
 
@@ -239,7 +239,7 @@ class _RandomTutors:
         self._n_classes = n_classes
 
     def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
-        """Answer nothing in particular."""
+        """Answer zeros."""
         return torch.zeros(1, len(batch.index), self._n_classes)
 
 

@@ -1,4 +1,4 @@
-"""Many teachers: all at once, one after the other, or one by one from the same start and then averaged.
+"""Several teachers: all at once, one after the other, or each alone with the original, then averaged.
 
 Every lesson of a sequence or of a soup is a whole transfer in a folder of its own (`lesson-1`, …). So an interrupted
 curriculum resumes, and what each teacher contributed can be read there and in `lessons` of the summary.
@@ -81,7 +81,7 @@ def transfer(
 
 @dataclass(frozen=True)
 class CurriculumOutcome:
-    """Where a curriculum ended."""
+    """The end of a curriculum: its lessons, the verdict and the weights."""
 
     lessons: tuple[TransferResult, ...]
     verdict: GateResult
@@ -121,7 +121,7 @@ def _discard_answers(setup: TransferSetup, student: TrainableClassifier) -> None
 
 
 def _verdict(lessons: Sequence[TransferResult]) -> Verdict:
-    """Say of all lessons what is true of any that was taken, else that all diverged, or that the original is kept."""
+    """Return one verdict for all lessons: that of a lesson that was taken, else diverged if all did, else kept."""
     verdicts: list[Verdict] = [lesson.summary["gate"]["verdict"] for lesson in lessons]
     left: Verdict = "diverged" if set(verdicts) == {"diverged"} else "kept_original"
     return next((v for v in TAKEN if v in verdicts), left)
@@ -154,7 +154,7 @@ def _one_by_one(
 
 
 def _nothing_more(setup: TransferSetup) -> TrainingPlan:
-    """Return a plan of no training: its views are those of the setup."""
+    """Return a plan that only gives the views of the setup: nothing is trained by it."""
     return TrainingPlan(setup.method, setup.config, setup.data.train, setup.views, None, 1.0, 1)
 
 

@@ -1,4 +1,4 @@
-"""What a transfer shows beside its numbers: gain and loss by class, and samples that were gained and lost."""
+"""Writes gain and loss by class, and pictures of samples that were gained and lost."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,7 +43,7 @@ def write_exhibits(run: RunFolder, data: Splits, found: TransferPredictions) -> 
 
 
 def class_table(classes: Sequence[str], found: TransferPredictions) -> dict[str, np.ndarray]:
-    """Count, for each class, the test samples and those that changed sides."""
+    """Count, for each class, the test samples and those that were gained and lost."""
     before, after, ungated, labels = found.before, found.after, found.ungated, found.before.labels
     assert labels is not None
     flips = found.positive_flips

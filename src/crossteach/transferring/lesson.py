@@ -1,4 +1,4 @@
-"""One training from one student and its tutors to a student that is better, or as it was: a lesson."""
+"""One lesson: one student is trained once by its tutors, and the gate chooses the weights."""
 
 import time
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ Notes = tuple[str, ...]
 
 @dataclass(frozen=True)
 class TransferResult:
-    """What a transfer returns."""
+    """The result of a transfer: the student, the summary and the run folder."""
 
     student: TrainableClassifier
     """The weights that the gate chose; the original, bit for bit, where it kept them."""
@@ -47,7 +47,7 @@ class TransferResult:
 
 
 def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
-    """Train the student once, each sample asking all teachers, and let the gate choose the weights.
+    """Train the student once, with all teachers for each sample, and let the gate choose the weights.
 
     Args:
         setup: Student, teachers, data and method.
@@ -101,7 +101,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
 
 
 def read_result(student: TrainableClassifier, run: RunFolder) -> TransferResult:
-    """Return what a whole run has come to; its student bears the name and the spec of the one it was."""
+    """Read the result of a whole run; its student keeps the name and the spec of the original."""
     summary = run.summary()
     return TransferResult(load_student(run.path, student), summary, run.path, tuple(summary["notes"]))
 
@@ -147,7 +147,7 @@ def _by_tutor(setup: TransferSetup, values: Sequence[float] | None) -> dict[str,
 
 
 def _clamped(tutors: Tutors | None) -> Notes:
-    """Say how many of the tutors' logits float16 could not hold: it belongs to the answers, whoever computed them."""
+    """Say how many of the tutors' logits float16 could not hold, whether they were computed now or read."""
     count = getattr(tutors, "clamped", 0)
     return (f"{count} logits of tutors lay below what float16 holds and were clamped",) if count else ()
 

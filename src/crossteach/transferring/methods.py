@@ -1,4 +1,4 @@
-"""What each method name means: which target a sample gets, which losses, which averaging."""
+"""The methods by name: which target a sample gets, which losses, which averaging."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -68,7 +68,7 @@ def _whole(tutor: Int[Tensor, " N"], n_tutors: int) -> Float[Tensor, "T N"]:
 
 @dataclass(frozen=True)
 class Method:
-    """One way to teach."""
+    """How one method teaches: its targets, the weight of its losses, and whom it asks."""
 
     targets: Targets | None = None
     """None where no tutor is asked."""

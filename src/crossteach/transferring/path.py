@@ -1,4 +1,4 @@
-"""The path from old to new weights: which point of it is returned."""
+"""Chooses the weights that are returned, among points on the straight path from the old to the new ones."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""What a transfer is about, opened and checked."""
+"""Checks that models, data and method of a transfer fit together, before anything is trained or written."""
 
 import time
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from .methods import Method, choose_method
 
 @dataclass(frozen=True)
 class TransferSetup:
-    """What a transfer is about, opened and checked."""
+    """Models, data, method and settings of a transfer, checked."""
 
     student: TrainableClassifier
     teachers: tuple[Classifier, ...]
@@ -187,7 +187,7 @@ def _require_order(data: Splits, config: TransferConfig, n_teachers: int) -> Non
 
 
 def _selection(data: Splits) -> str:
-    """Name what decides: a user who gave no selection split does not know of one."""
+    """Name the selection split in a message: a user who gave none does not know of one."""
     return "the part of train that is set aside to decide" if data.selection_seen else "the selection split"
 
 
@@ -215,7 +215,7 @@ def _with_random_weights(teacher: Classifier) -> Classifier:
     """Replace a teacher by its architecture with random weights; it keeps the spec it was asked for by."""
     copy = random_copy(teacher)
     if copy is None or copy.fingerprint == teacher.fingerprint:
-        reason = "nobody has its architecture" if copy is None else "built anew, it has the same weights"
+        reason = "its architecture is not known" if copy is None else "built anew, it has the same weights"
         raise ModelError(f"there is no randomly initialised copy of {teacher.spec!r}: {reason}; name another teacher")
     return replace(copy, spec=teacher.spec)
 
@@ -299,7 +299,7 @@ def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
 
 
 def describe(setup: TransferSetup) -> dict[str, Any]:
-    """Everything that the result depends on."""
+    """Return everything that the result depends on, for `config.json`."""
     return {
         "command": "transfer",
         "student": {"spec": setup.student.spec, "fingerprint": setup.student.fingerprint},

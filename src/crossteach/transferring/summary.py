@@ -1,4 +1,4 @@
-"""What a transfer is reported as: `summary.json`, `samples.parquet` and the saved student."""
+"""Writes what a transfer reports: `summary.json`, `samples.parquet` and the saved student."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -37,7 +37,7 @@ def summarise(
     notes: Sequence[str],
     seconds: float,
 ) -> dict[str, Any]:
-    """Put a transfer into one JSON document; its keys are those of docs/architecture.md."""
+    """Return the content of `summary.json`; its keys are those of docs/architecture.md."""
     before, after, teachers, labels = found.before, found.after, found.teachers, found.before.labels
     assert labels is not None
     gated, raw = measure(found, after), measure(found, found.ungated)
