@@ -7,13 +7,13 @@ from pathlib import Path
 from ..answers.prediction import predict
 from ..answers.store import Store
 from ..answers.tutors import fill_store
-from ..config import TransferConfig, ViewsConfig
+from ..config import TransferConfig
 from ..data import load_data
-from ..data.views import views_of
 from ..errors import FolderInUseError, RunFolderError
 from ..models import TorchClassifier, load_model
 from ..transferring.curriculum import transfer
 from ..types import Splits
+from .asked import AskedViews
 
 KEPT_BYTES = 512 << 20
 """Weights that a worker keeps loaded beside those it works with."""
@@ -36,7 +36,7 @@ class TutorPass:
 
     place: Place
     model: str
-    views: tuple[ViewsConfig, ...]
+    views: tuple[AskedViews, ...]
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class TransferJob:
 
 
 def fill_answers(asked: TutorPass) -> None:
-    """Store what a model answers on the views of the transfer set, and on the plain samples of the other splits."""
+    """Store a model's answers on the views that jobs will show, and on the plain samples of the other splits."""
     data, store = _data(asked.place.data), Store(asked.place.store)
     (model,) = _models((asked.model,), asked.place)
     for split in (data.selection, data.test):
         predict(model, split, store)
     for views in asked.views:
-        fill_store([model], data.train, views_of(views, data), store)
+        fill_store([model], data.train, views.views(data), store, shown=views.numbers)
 
 
 def run_transfer(job: TransferJob) -> None:

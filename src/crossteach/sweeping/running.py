@@ -13,12 +13,14 @@ from ..errors import SweepError
 from ..scouting.scout import unique_names
 from ..transferring.methods import choose_method
 from ..types import Progress, no_progress
+from .asked import tutor_views
+from .cost import Cost, estimate
 from .executors import Ended, Executor, LocalProcesses, Task, cores, free_memory
 from .folder import SweepFolder
 from .jobs import KEPT_BYTES, Place, TransferJob, TutorPass, fill_answers, run_transfer
 from .plan import Job, Plan, read_plan
 from .study import Row, describe_methods, read_row, to_parquet
-from .survey import Cost, Survey, estimate, name_jobs, survey, tutor_views
+from .survey import Survey, name_jobs, survey
 
 TABLE_SECONDS = 5.0
 """How often the table of results is written at most."""
@@ -103,7 +105,7 @@ def plan_cost(
             {
                 "spec": m.spec,
                 "params": m.params,
-                "views_to_answer": sum(m.missing_views.values()),
+                "views_to_answer": sum(sum(numbers.values()) for numbers in m.missing_views.values()),
                 "answers_per_second": round(1 / max(m.answer_seconds, 1e-9), 1),
                 "seconds_a_step": round(m.step_seconds, 5),
             }

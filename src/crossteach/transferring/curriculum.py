@@ -203,13 +203,24 @@ def _lesson(
     setup: TransferSetup, run: RunFolder, number: int, student: TrainableClassifier, teacher: Classifier
 ) -> TransferResult:
     """Do one transfer from one teacher, in a folder of its own."""
-    config, lengths = setup.config, lesson_epochs(setup.config, len(setup.teachers))
-    budget = None if config.time_budget is None else config.time_budget / len(lengths)
-    optim = replace(config.optim, epochs=lengths[number - 1])
-    views = replace(config.views, first=config.views.first + sum(lengths[: number - 1]))
-    single = replace(config, curriculum=CurriculumConfig(), optim=optim, views=views, time_budget=budget)
+    single = lesson_config(setup.config, number, len(setup.teachers))
     lesson = open_setup(student, [teacher], setup.data, single, setup.store, setup.progress)
     return teach(lesson, open_run(run.path / f"lesson-{number}", describe(lesson)))
+
+
+def lesson_config(config: TransferConfig, number: int, lessons: int) -> TransferConfig:
+    """Return the settings of one lesson of several: its epochs, its share of the time, and the views it begins with.
+
+    Args:
+        config: Of all lessons together.
+        number: Of the lesson, from 1.
+        lessons: How many there are.
+    """
+    lengths = lesson_epochs(config, lessons)
+    budget = None if config.time_budget is None else config.time_budget / lessons
+    optim = replace(config.optim, epochs=lengths[number - 1])
+    views = replace(config.views, first=config.views.first + sum(lengths[: number - 1]))
+    return replace(config, curriculum=CurriculumConfig(), optim=optim, views=views, time_budget=budget)
 
 
 def lesson_epochs(config: TransferConfig, lessons: int) -> list[int]:
