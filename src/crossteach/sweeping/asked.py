@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from ..config import TransferConfig, ViewsConfig
 from ..data.views import Views, views_of
-from ..transferring.curriculum import lesson_config
+from ..transferring.curriculum import lesson_config, lesson_epochs
 from ..transferring.methods import Method, choose_method
 from ..types import Splits
 from .plan import Job
@@ -55,7 +55,10 @@ def _numbers_of(job: Job, data: Splits) -> dict[str, set[int]]:
     count = len(job.teachers)
     if curriculum.order == "parallel" or count < 2:
         return {tutor: _shown(job.config, data) for tutor in tutors}
-    lessons = [_shown(lesson_config(job.config, number, count), data) for number in range(1, count + 1)]
+    lessons = [
+        _shown(lesson_config(job.config, number, count), data) if epochs else set()  # refused when models are opened
+        for number, epochs in enumerate(lesson_epochs(job.config, count), 1)
+    ]
     in_order = curriculum.order == "soup" or curriculum.sequence == "given"
     of_teacher = lessons if in_order else [set.intersection(*lessons)] * count
     of_student = set.union(*lessons) if curriculum.order == "soup" else lessons[0]
