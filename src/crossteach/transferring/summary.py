@@ -58,16 +58,7 @@ def summarise(
         "negative_flips": one_or_list(negative),
         "ungated": raw,
         "ungated_transfer_delta": raw["transfer_delta"],
-        "gate": {
-            "verdict": verdict.verdict,
-            "alpha": verdict.alpha,
-            "selection_delta": verdict.selection_delta,
-            "selection_seen": data.selection_seen,
-            "evidence": in_words(*verdict.label_free) if verdict.label_free else "",
-            "label_free": _label_free(verdict),
-            "classes": verdict.classes,
-            "path": [asdict(step) for step in verdict.path],
-        },
+        "gate": _gate(verdict, data.selection_seen),
         "calibration": {
             "before": expected_calibration_error(before.logits, labels),
             "after": expected_calibration_error(after.logits, labels),
@@ -80,6 +71,20 @@ def summarise(
             "teachers": [t.model_fingerprint for t in teachers],
             "data": data.fingerprint,
         },
+    }
+
+
+def _gate(verdict: GateResult, selection_seen: bool) -> dict[str, Any]:
+    """Put the verdict of the gate, and how it was reached, into JSON."""
+    return {
+        "verdict": verdict.verdict,
+        "alpha": verdict.alpha,
+        "selection_delta": verdict.selection_delta,
+        "selection_seen": selection_seen,
+        "evidence": in_words(*verdict.label_free) if verdict.label_free else "",
+        "label_free": _label_free(verdict),
+        "classes": verdict.classes,
+        "path": [asdict(step) for step in verdict.path],
     }
 
 
