@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from crossteach import functional
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "crossteach"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -75,3 +77,28 @@ def test_every_figure_on_the_page_of_the_study_is_on_record():
 
 def figures(text: str) -> set[str]:
     return {figure.rstrip(",") for figure in re.findall(NUMBER, text.replace("−", "-"))}
+
+
+PUBLIC = ROOT / "docs" / "functional.md"
+
+
+def test_the_example_for_loops_of_your_own_runs_and_prints_what_the_page_says():
+    """Bounds of the interval may move with the threads of a machine; the rest is rounded far above that."""
+    page = PUBLIC.read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    told = re.search(r"It prints:\n\n```text\n(.*?)```", page, re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
+    assert re.sub(", 95%.*", "", done.stdout) == re.sub(", 95%.*", "", told)
+
+
+TYPES = {"EXPERTISE_SHARES", "Interval", "StudyInterval", "StudySummary", "AreaSimilarity", "EnsembleAccuracies"}
+"""What public functions take or return; their docstrings tell of it."""
+
+
+def test_every_public_function_stands_on_the_page_and_what_the_page_names_is_there():
+    page = PUBLIC.read_text()
+    told = {name for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)", row)}
+    named = set(re.findall(r"`(\w+)[`(]", page))
+    missing = set(functional.__all__) - named
+    assert not missing - TYPES
+    assert not told - set(functional.__all__) - {"crossteach"}

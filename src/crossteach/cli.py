@@ -1,4 +1,4 @@
-"""The command line: parse, call, hand on what is to be shown. The only room that knows typer."""
+"""The command line: parse arguments, call the package, pass results to terminal.py. Only this file imports typer."""
 
 import functools
 import signal

@@ -1,7 +1,7 @@
 """A user's own Python: a function in `FILE.py`, or in a module that can be imported.
 
-A file is compiled from its text whenever it is asked for, never imported: Python's cache of compiled files may be
-older than the file. The same text in the same place runs once.
+A file is compiled from its text, never imported: Python's cache of compiled files may be older than the file. The same
+text in the same place runs once.
 """
 
 import hashlib

@@ -119,7 +119,7 @@ class ViewsConfig:
 
 @dataclass(frozen=True)
 class PartitionConfig:
-    """What the student is pulled towards."""
+    """How the loss compares the student with its tutors, and who teaches."""
 
     temperature: float = 1.0
     """T of the KL term."""
@@ -173,7 +173,7 @@ class ContrastConfig:
 
 @dataclass(frozen=True)
 class GateConfig:
-    """When the new weights are taken."""
+    """When the gate accepts the new weights."""
 
     max_loss: float = 0.3
     """Points of accuracy that the lower bound may fall below zero."""
@@ -182,7 +182,7 @@ class GateConfig:
     alphas: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     """Points on the straight path from the old weights (0) to the new (1)."""
     measure: str = "accuracy"
-    """What may not fall: accuracy, or balanced accuracy (balanced), in which every class counts the same."""
+    """What the gate measures: accuracy, or balanced accuracy (balanced), in which every class counts the same."""
     class_max_loss: float | None = None
     """Points that no single class may be shown to lose; None asks nothing of single classes."""
     unseen_group: float = 4.0
@@ -230,7 +230,7 @@ class CurriculumConfig:
 
 @dataclass(frozen=True)
 class ScoringConfig:
-    """How models are asked for their answers."""
+    """How models are run to get their answers."""
 
     batch: int | None = None
     """Images at once: 1, 2, 4, 8, 16, 32, 64 or 128; None takes as many as a model's cost allows on a CPU, else 128.

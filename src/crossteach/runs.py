@@ -1,4 +1,4 @@
-"""A run folder: what was asked, what happened, what came out.
+"""A run folder: the configuration, the record and the results of one run.
 
 `config.json`, `metrics.jsonl`, `summary.json`, `samples.parquet`, `classes.parquet`, `pictures.json` with `pictures/`,
 `student/`, and while it runs `checkpoint.pt`. A report adds `report.html`, `figures/` and `tables/`. A folder is whole
@@ -30,7 +30,7 @@ OURS = {
 
 
 class RunFolder:
-    """Where one run writes, resumes and is read."""
+    """The folder of one run: what it writes, resumes from and is read from."""
 
     def __init__(self, path: Path, done: str = "summary.json", config: Mapping[str, Any] | None = None) -> None:
         """Take the folder, the file whose presence makes it whole, and the configuration it must hold."""
@@ -75,7 +75,7 @@ class RunFolder:
         return content
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Declare the run whole."""
+        """Write the summary: the run is whole."""
         write_json(self.path / self._done, summary)
         (self.path / "checkpoint.pt").unlink(missing_ok=True)
 
@@ -174,7 +174,7 @@ def _other_configuration(kept: Any, wanted: Mapping[str, Any]) -> str:
 
 
 def _empty(path: Path, done: str) -> None:
-    """Remove what a run has written, and nothing else; a folder that is half empty is not whole."""
+    """Remove what a run has written, and nothing else; the summary first, so that a half-empty folder is not whole."""
     with writing(path):
         (path / done).unlink(missing_ok=True)
         for inside in [*(path / name for name in OURS), *path.glob("lesson-*")]:

@@ -1,4 +1,4 @@
-"""The types that everything passes on."""
+"""The types that all folders of the package share: data, models, and what a model predicts."""
 
 import hashlib
 from collections.abc import Callable
@@ -31,10 +31,10 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a model wants done to pixels in [0, 1] before it sees them."""
+    """How images with pixels in [0, 1] are prepared for one model: size, crop and normalisation."""
 
     size: Size | None = None
-    """Height and width of its input; None takes the data's own size."""
+    """Height and width of the model's input; None takes the data's own size."""
     channels: int | None = None
     """1 or 3; None takes the data's own channels."""
     mean: tuple[float, ...] = (0.0,)
@@ -96,7 +96,7 @@ class Split:
     name: SplitName
     inputs: Inputs
     ids: Int[np.ndarray, " N"]
-    """Stable for a sample whatever stands around it; views are keyed by it."""
+    """One number for each sample, the same in any order or subset; a sample's views depend on it."""
     labels: Int[np.ndarray, " N"] | None = None
     """Class ids in [0, C); None where the split has no labels."""
     group: Int[np.ndarray, " N"] | None = None
@@ -134,7 +134,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """One data set: what a student trains on, what decides, and what reports."""
+    """One data set in three splits: train teaches, selection decides, test reports."""
 
     spec: str
     classes: tuple[str, ...]
@@ -165,7 +165,7 @@ class Splits:
 
 @runtime_checkable
 class Classifier(Protocol):
-    """Something that answers: enough to teach."""
+    """A model that can teach: it returns logits for images. Its weights need not be at hand."""
 
     spec: str
     name: str
@@ -176,12 +176,12 @@ class Classifier(Protocol):
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers it learnt; 0 where nobody knows."""
+        """Number of trained parameters; 0 where it is not known."""
         ...
 
     @property
     def family(self) -> Family:
-        """What mixes the positions of its input."""
+        """Its kind, by the layers that mix the positions of its input."""
         ...
 
     @property
@@ -195,13 +195,13 @@ class Classifier(Protocol):
         ...
 
     def logits(self, images: Float[Tensor, "N c h w"]) -> Float[Tensor, "N C"]:
-        """Score images given in [0, 1], at any size; resizing and normalising is the model's own business."""
+        """Score images given in [0, 1], at any size; the model resizes and normalises them itself."""
         ...
 
 
 @runtime_checkable
 class TrainableClassifier(Classifier, Protocol):
-    """A classifier whose weights are at hand: enough to learn."""
+    """A model that can learn: a classifier with its torch module."""
 
     module: nn.Module
 
@@ -220,7 +220,7 @@ class TrainableClassifier(Classifier, Protocol):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one model says about one split. All analysis starts here."""
+    """The logits of one model on every sample of one split. All analysis starts here."""
 
     model: str
     logits: Float[Tensor, "N C"]

@@ -147,7 +147,7 @@ def npz(path: Path, source: digits.Digits, **changes: np.ndarray | None) -> str:
         ("npz:{tmp}/none.npz", "no file"),
         ("npz:{tmp}/text.npz", "not a whole .npz"),
         ("npz:{tmp}/cut.npz", "not a whole .npz"),
-        ("npz:{tmp}/pickled.npz", "not a whole .npz"),
+        ("npz:{tmp}/pickled.npz", "holds Python objects, which only pickle reads"),
         ("npz:{tmp}/outside.npz", "labels of the train split"),
         ("npz:{tmp}/negative.npz", "but -1 occurs"),
         ("npz:{tmp}/short.npz", "900 samples but 899 labels"),

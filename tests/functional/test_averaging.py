@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from crossteach.functional.averaging import SlowWeights, interpolate, snapshot
+from crossteach.errors import ModelError
+from crossteach.functional.averaging import SlowWeights, average, interpolate, snapshot
 
 
 def net(seed):
@@ -82,3 +83,13 @@ def test_the_ends_of_momentum(momentum, follows):
         module[3].weight.mul_(2)
     slow.update(module, 1)
     assert torch.equal(slow.state["3.weight"], (snapshot(module) if follows else before)["3.weight"])
+
+
+def test_weights_that_do_not_fit_together_are_refused():
+    small, large = snapshot(nn.Linear(2, 2)), snapshot(nn.Linear(2, 3))
+    with pytest.raises(ModelError, match="of different architectures"):
+        interpolate(small, large, 0.5)
+    with pytest.raises(ModelError, match="weights 1 and 2 of a soup are of different architectures"):
+        average([small, large])
+    with pytest.raises(ModelError, match="none are given"):
+        average([])

@@ -144,3 +144,8 @@ def test_flips_refuse_what_cannot_be_compared(unchecked):
         knowledge.flips(predictions(scores(0), None), predictions(scores(1), None))
     with pytest.raises(LabelSpaceError, match=r"\[60, 4\] and \[60, 5\]"):
         knowledge.flips(student, predictions(scores(1, c=5), y))
+
+
+def test_a_change_between_other_samples_is_refused(unchecked):
+    with pytest.raises(LabelSpaceError, match="old and new weights must score the same samples and classes"):
+        knowledge.change(scores(0), scores(1, N - 1), labels(0))

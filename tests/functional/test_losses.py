@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, rel_entr, softmax
 
+from crossteach.errors import ConfigError, MissingLabelsError
 from crossteach.functional.losses import cross_entropy, kl_divergence, mixed, top_kl_divergence
 
 
@@ -118,3 +119,10 @@ def test_no_gradient_reaches_the_targets():
     mixed(student, target, torch.tensor([0, 1, 2, 3, 4, 0, 1]), 0.5, 2.0).backward()
     assert target.grad is None
     assert student.grad is not None and student.grad.abs().sum() > 0
+
+
+def test_a_term_without_what_it_needs_is_refused():
+    with pytest.raises(ConfigError, match=r"kl_weight=0\.5 needs targets and none are given"):
+        mixed(logits(0), None, torch.zeros(7, dtype=torch.long), 0.5)
+    with pytest.raises(MissingLabelsError, match=r"kl_weight=0\.5 needs labels and none are given"):
+        mixed(logits(0), logits(1), None, 0.5)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossteach.errors import MissingLabelsError
+from crossteach.errors import ConfigError, MissingLabelsError
 from crossteach.functional import partition
 from crossteach.functional.partition import RuleInputs
 from crossteach.transferring.methods import METHODS
@@ -207,6 +207,15 @@ def test_labels_are_missed_where_they_are_needed():
     ):
         with pytest.raises(MissingLabelsError, match="needs labels"):
             rule(tutors, None, told)
+
+
+def test_what_a_rule_needs_beside_labels_is_missed_in_one_line():
+    tutors, labels, _ = drawn(3)
+    for few in (None, (1.0, 2.0)):
+        with pytest.raises(ConfigError, match="a temperature for each of the 3 tutors"):
+            partition.calibrated(tutors, labels, RuleInputs(temperatures=few))
+    with pytest.raises(ConfigError, match="needs a uniform number for each sample and none is given"):
+        partition.shuffled(tutors, labels)
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.targets])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from crossteach import Predictions, TransferConfig, load_data, load_model, transfer, with_settings
 from crossteach.data.pictures import encode_picture, write_pictures
-from crossteach.transferring.exhibits import class_table, strongest
+from crossteach.transferring.exhibits import class_table, most_changed
 from crossteach.transferring.measured import TransferPredictions
 
 
@@ -51,7 +51,7 @@ def test_the_class_table_counts_what_a_loop_counts():
 def test_the_samples_whose_confidence_changed_most_come_first():
     before, after, *_ = random_predictions()
     mask = ~before.correct & after.correct
-    rows = strongest(before, after, mask, 12)
+    rows = most_changed(before, after, mask, 12)
     change = {
         i: abs(float(after.logits[i].softmax(0)[label] - before.logits[i].softmax(0)[label]))
         for i, label in enumerate(before.labels.tolist())
@@ -59,7 +59,7 @@ def test_the_samples_whose_confidence_changed_most_come_first():
     }
     assert rows == sorted(change, key=lambda i: -change[i])[:12]
     same = predictions(torch.zeros(5, 2), torch.zeros(5, dtype=torch.long))
-    assert strongest(same, same, torch.tensor([True, False, True, True, True]), 3) == [0, 2, 3]
+    assert most_changed(same, same, torch.tensor([True, False, True, True, True]), 3) == [0, 2, 3]
 
 
 def test_small_pictures_are_the_pixels_themselves(task, tmp_path):

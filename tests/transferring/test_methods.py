@@ -94,13 +94,13 @@ def test_wise_ft_ends_with_the_average_bit_for_bit(task, tmp_path, monkeypatch):
     for method in ("xe", "wise-ft"):
         measured = []
         with monkeypatch.context() as patched:
-            real = crossteach.transferring.lesson.with_weights
+            real = crossteach.transferring.lesson.predict_after
 
             def keep(student, state, *rest, real=real, measured=measured):
                 measured.append({name: value.clone() for name, value in state.items()})
                 return real(student, state, *rest)
 
-            patched.setattr(crossteach.transferring.lesson, "with_weights", keep)
+            patched.setattr(crossteach.transferring.lesson, "predict_after", keep)
             settings = (f"method={method}", "gate.alphas=1", "gate.max_loss=100")
             result = run(task, tmp_path / method, *settings, teachers=[])
         ended[method] = measured[0]

@@ -159,12 +159,11 @@ def _flush(tables: Sequence[Mapping[int, LogitTable]], number: int, asked: Seque
             table.flush(np.arange(end))
 
 
-def count_missing(classifier: Classifier, split: Split, views: Views, store: Store) -> int:
-    """Return how many (sample, view) pairs the store does not know of a tutor; nothing is made."""
-    known = (
-        store.count_known(key, len(split), classifier.n_classes, "float16") for key in _keys(classifier, split, views)
-    )
-    return views.count * len(split) - sum(known)
+def count_missing(classifier: Classifier, split: Split, views: Views, store: Store) -> dict[int, int]:
+    """Return how many samples of each view, by its number, the store does not know of a tutor; nothing is made."""
+    n, classes = len(split), classifier.n_classes
+    keys = _keys(classifier, split, views)
+    return {number: n - store.count_known(key, n, classes, "float16") for number, key in enumerate(keys)}
 
 
 def _keys(classifier: Classifier, split: Split, views: Views) -> list[dict[str, Any]]:

@@ -1,1 +1,128 @@
-"""Tensors in, tensors out: flips, partitions, losses, averages of weights, calibration, statistics, ensembles."""
+"""Tensors in, tensors out: for training loops and analyses of your own. docs/functional.md shows them at work.
+
+```python
+from crossteach.functional import positive_flips, supervised, targets
+```
+
+Importing the package loads no torch; a name does, when it is first used. `flips` itself, which compares two stored
+`Predictions`, is `crossteach.flips`: here that is the name of a module.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .averaging import SlowWeights as SlowWeights
+    from .averaging import State as State
+    from .averaging import average as average
+    from .averaging import interpolate as interpolate
+    from .averaging import snapshot as snapshot
+    from .calibration import calibration_error as calibration_error
+    from .calibration import expected_calibration_error as expected_calibration_error
+    from .calibration import fit_temperature as fit_temperature
+    from .contrastive import RepresentationDistillation as RepresentationDistillation
+    from .contrastive import SimilarityMatching as SimilarityMatching
+    from .contrastive import info_nce as info_nce
+    from .contrastive import similarity_divergence as similarity_divergence
+    from .ensembles import EnsembleAccuracies as EnsembleAccuracies
+    from .ensembles import ensemble_accuracies as ensemble_accuracies
+    from .flips import EXPERTISE_SHARES as EXPERTISE_SHARES
+    from .flips import Change as Change
+    from .flips import Flips as Flips
+    from .flips import change as change
+    from .flips import count_by_class as count_by_class
+    from .flips import expertise_area as expertise_area
+    from .flips import flip_entropy as flip_entropy
+    from .flips import flip_matrix as flip_matrix
+    from .flips import flips_by_class as flips_by_class
+    from .flips import negative_flips as negative_flips
+    from .flips import percent as percent
+    from .flips import positive_flips as positive_flips
+    from .flips import strongest as strongest
+    from .flips import transfer_rate as transfer_rate
+    from .flips import transfer_rate_by_area as transfer_rate_by_area
+    from .losses import cross_entropy as cross_entropy
+    from .losses import kl_divergence as kl_divergence
+    from .losses import mixed as mixed
+    from .losses import top_kl_divergence as top_kl_divergence
+    from .partition import Mixture as Mixture
+    from .partition import Partition as Partition
+    from .partition import RuleInputs as RuleInputs
+    from .partition import calibrated as calibrated
+    from .partition import flips_or_mean as flips_or_mean
+    from .partition import frozen_student_only as frozen_student_only
+    from .partition import label_targets as label_targets
+    from .partition import mixed_targets as mixed_targets
+    from .partition import off_negative_flips as off_negative_flips
+    from .partition import on_positive_flips as on_positive_flips
+    from .partition import shuffled as shuffled
+    from .partition import soft as soft
+    from .partition import supervised as supervised
+    from .partition import targets as targets
+    from .partition import teacher_only as teacher_only
+    from .partition import uniform as uniform
+    from .partition import unsupervised as unsupervised
+    from .semantics import AreaSimilarity as AreaSimilarity
+    from .semantics import Closeness as Closeness
+    from .semantics import cosine_similarity as cosine_similarity
+    from .statistics import Interval as Interval
+    from .statistics import balanced_weights as balanced_weights
+    from .statistics import holm as holm
+    from .statistics import mcnemar as mcnemar
+    from .statistics import paired_delta as paired_delta
+    from .statistics import sign_flip_test as sign_flip_test
+    from .study import StudyInterval as StudyInterval
+    from .study import StudySummary as StudySummary
+    from .study import study_interval as study_interval
+    from .study import summarise_study as summarise_study
+
+PUBLIC = {
+    "flips": (
+        # who is right where the other is wrong
+        *("positive_flips", "negative_flips", "flip_matrix", "percent", "strongest", "Flips"),
+        # over classes
+        *("flips_by_class", "count_by_class", "flip_entropy", "expertise_area", "EXPERTISE_SHARES"),
+        # what a transfer gained and lost
+        *("change", "Change", "transfer_rate", "transfer_rate_by_area"),
+    ),
+    "partition": (
+        # what every rule takes and returns
+        *("Partition", "Mixture", "RuleInputs"),
+        # rules that give each sample to one tutor
+        *("supervised", "unsupervised", "calibrated", "on_positive_flips", "off_negative_flips"),
+        *("shuffled", "teacher_only", "frozen_student_only"),
+        # rules that give each tutor a share of a sample
+        *("soft", "uniform", "flips_or_mean"),
+        # from the choice to target logits
+        *("targets", "mixed_targets", "label_targets"),
+    ),
+    "losses": ("kl_divergence", "top_kl_divergence", "cross_entropy", "mixed"),
+    "contrastive": (
+        # losses on features
+        *("similarity_divergence", "info_nce", "SimilarityMatching", "RepresentationDistillation"),
+    ),
+    "averaging": ("State", "snapshot", "interpolate", "average", "SlowWeights"),
+    "calibration": ("expected_calibration_error", "calibration_error", "fit_temperature"),
+    "statistics": (
+        *("paired_delta", "sign_flip_test", "mcnemar", "balanced_weights", "Interval"),
+        "holm",  # for many
+    ),
+    "study": ("study_interval", "StudyInterval", "summarise_study", "StudySummary"),
+    "ensembles": ("ensemble_accuracies", "EnsembleAccuracies"),
+    "semantics": ("cosine_similarity", "Closeness", "AreaSimilarity"),
+}
+"""The public names of each module."""
+
+_HOME = {name: module for module, names in PUBLIC.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'crossteach.functional' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,7 +1,7 @@
-"""Contrastive baselines: the student's features are pulled towards a teacher's, not its answers.
+"""Contrastive baselines: losses that compare the features of student and teacher, not their answers.
 
-Both losses are modules of one shape, ``(student features, teacher features, labels) -> loss``. What a module learns and
-remembers is its own state, trained and kept beside the student.
+Both losses are modules called with (student features, teacher features, labels). What a module learns and remembers is
+its own state, trained and kept beside the student.
 """
 
 import math
@@ -15,15 +15,15 @@ from torch import Tensor, nn
 def similarity_divergence(
     student: Float[Tensor, "N F"], teacher: Float[Tensor, "N G"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Return the mean KL divergence between who is like whom to the teacher, and to the student, in nats.
+    """Return the mean KL divergence from the teacher's similarities of samples to the student's, in nats.
 
-    For each sample the cosine similarities to the others of the batch, divided by the temperature, become a
-    distribution over them. The two models need not have the same number of features.
+    For each sample, a softmax turns its cosine similarities to the other samples of the batch, divided by the
+    temperature, into a distribution over these. The two models may have different numbers of features.
 
     Args:
         student: Features in training.
         teacher: Features of the same samples, without gradient.
-        temperature: Below 1 it looks at the nearest.
+        temperature: Above 0; the lower it is, the more the most similar samples count.
 
     Example:
         >>> similarity_divergence(torch.eye(3), 2 * torch.eye(3, 5), 0.1).item()
@@ -34,12 +34,12 @@ def similarity_divergence(
 
 
 def _others(features: Float[Tensor, "N F"], temperature: float) -> Float[Tensor, "N N-1"]:
-    """Return the logarithm of how a sample's likeness is spread over the others."""
+    """Return, for each sample, the log-softmax of its similarities to the others."""
     directions = F.normalize(features, dim=1)
-    likeness = directions @ directions.T / temperature
-    n = len(likeness)
+    similarity = directions @ directions.T / temperature
+    n = len(similarity)
     apart = ~torch.eye(n, dtype=torch.bool, device=features.device)
-    return likeness[apart].view(n, n - 1).log_softmax(1)
+    return similarity[apart].view(n, n - 1).log_softmax(1)
 
 
 def info_nce(
@@ -49,14 +49,19 @@ def info_nce(
     same: Bool[Tensor, "N N+M"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy of finding an anchor's own positive among all positives and the negatives.
+    """Return the mean cross-entropy of finding an anchor's own positive among all positives and negatives, in nats.
 
     Args:
-        anchors: Directions of one model, of length 1.
-        positives: Directions of the other model for the same samples.
-        negatives: Directions of the other model for samples before.
-        same: Whether a candidate is of the anchor's class, and so no negative of it.
-        temperature: Of the similarities.
+        anchors: Features of one model, each row of length 1.
+        positives: Features of the other model for the same samples, likewise.
+        negatives: Features of the other model for earlier samples, likewise.
+        same: Whether a candidate (the positives, then the negatives) has the anchor's class; it is then left out.
+        temperature: The cosine similarities are divided by it.
+
+    Example:
+        >>> nothing, same = torch.zeros(0, 2), torch.eye(2, dtype=torch.bool)
+        >>> round(info_nce(torch.eye(2), torch.eye(2), nothing, same, 1.0).item(), 3)
+        0.313
 
     Source: van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding" (2018).
     """
@@ -67,7 +72,7 @@ def info_nce(
 
 
 class SimilarityMatching(nn.Module):
-    """Contrastive distillation (CD): the batch's feature similarities are matched. It learns and remembers nothing."""
+    """Contrastive distillation (CD): `similarity_divergence` as a module. It learns and remembers nothing."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
@@ -83,8 +88,9 @@ class SimilarityMatching(nn.Module):
 class RepresentationDistillation(nn.Module):
     """Contrastive representation distillation (CRD), with a bounded queue in place of a bank of all samples.
 
-    Each model's features pass a linear head of their own; a sample's two directions shall find each other among those
-    of other classes. Negatives are the batch and the last `negatives` directions before it.
+    A linear head of its own projects each model's features to `width` numbers. The two projections of one sample should
+    be more similar to each other than to those of other classes. Negatives are the rest of the batch and the last
+    `negatives` samples before it.
 
     Sources: Tian, Krishnan and Isola, "Contrastive Representation Distillation" (ICLR 2020), whose loss is a binary NCE
     over two banks of N x D; the queue is that of He et al., "Momentum Contrast" (CVPR 2020).
@@ -96,7 +102,15 @@ class RepresentationDistillation(nn.Module):
     place: Tensor
 
     def __init__(self, student: int, teacher: int, width: int, negatives: int, temperature: float) -> None:
-        """Take the numbers of features of both models, of the heads, and of the samples that are remembered."""
+        """Make the heads and the empty queue.
+
+        Args:
+            student: Number of the student's features.
+            teacher: Number of the teacher's features.
+            width: Number of features after projection.
+            negatives: How many samples the queue holds.
+            temperature: As in `info_nce`.
+        """
         super().__init__()
         self.student_head, self.teacher_head = nn.Linear(student, width), nn.Linear(teacher, width)
         self.temperature = temperature
@@ -120,7 +134,7 @@ class RepresentationDistillation(nn.Module):
 
     @torch.no_grad()
     def _remember(self, ours: Float[Tensor, "N D"], theirs: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
-        """Put a batch in the place of the oldest."""
+        """Let a batch replace the oldest samples of the queue."""
         size = len(self.classes)
         ours, theirs, labels = ours[-size:], theirs[-size:], labels[-size:]
         rows = (self.place + torch.arange(len(labels), device=labels.device)) % size

@@ -21,14 +21,20 @@ class EnsembleAccuracies:
 def ensemble_accuracies(
     blocks: Iterable[tuple[Float[Tensor, "M B C"], Int[Tensor, " B"]]], n_models: int
 ) -> EnsembleAccuracies:
-    """Average the probabilities of every two models, and of all, and count what is right.
+    """Return the accuracy of the mean probability of every two models, and of all.
 
-    This is the one comparison whose work grows with pairs × samples × classes: it walks over samples in blocks, so
-    that all models' probabilities of a block fit into the cache, and asks each unordered pair once.
+    The work grows with pairs × samples × classes. So samples come in blocks, of which all models' probabilities fit
+    into the processor's cache, and each unordered pair is computed once.
 
     Args:
         blocks: Logits of all models on some samples, and their labels. Some tens of samples a block are fastest.
         n_models: How many models a block holds.
+
+    Example:
+        >>> logits = torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]])
+        >>> ensemble_accuracies([(logits, torch.tensor([1]))], 2).pairs
+        tensor([[  0., 100.],
+                [100., 100.]], dtype=torch.float64)
     """
     right = torch.zeros(n_models, n_models, dtype=torch.long)
     together = samples = 0

@@ -4,10 +4,11 @@ Definitions: Roth et al., "Fantastic Gains" (ICLR 2024), sections 3 and 5; docs/
 All rates are in %.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -19,11 +20,11 @@ EXPERTISE_SHARES = (2.0, 5.0, 20.0, 50.0, 100.0)
 """The shares of positive flips, in %, at which areas of expertise are read."""
 
 
-def _require_same_shape(student: Tensor, teacher: Tensor) -> None:
-    if student.shape != teacher.shape:
+def _require_same_shape(first: Tensor, second: Tensor, names: str = "student and teacher") -> None:
+    if first.shape != second.shape:
         raise LabelSpaceError(
-            f"student and teacher must score the same samples and classes, but their scores are "
-            f"{list(student.shape)} and {list(teacher.shape)}"
+            f"{names} must score the same samples and classes, but their scores are "
+            f"{list(first.shape)} and {list(second.shape)}"
         )
 
 
@@ -58,12 +59,26 @@ def positive_flips(
 def negative_flips(
     student: Float[Tensor, "N C"], teacher: Float[Tensor, "N C"], labels: Int[Tensor, " N"]
 ) -> Bool[Tensor, " N"]:
-    """Mark the samples that the student has right and the teacher wrong; see `positive_flips`."""
+    """Mark the samples that the student has right and the teacher wrong.
+
+    Arguments, result and errors are those of `positive_flips`.
+
+    Example:
+        >>> negative_flips(torch.eye(2), torch.eye(2).flip(0), torch.tensor([0, 0]))
+        tensor([ True, False])
+
+    Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 3.
+    """
     return positive_flips(teacher, student, labels)
 
 
 def percent(mask: Bool[Tensor, " N"]) -> float:
-    """Return the share that is marked, in %; 0 for an empty mask."""
+    """Return the share that is marked, in %; 0 for an empty mask.
+
+    Example:
+        >>> percent(torch.tensor([True, False, False, False]))
+        25.0
+    """
     return 100.0 * mask.double().mean().item() if mask.numel() else 0.0
 
 
@@ -101,10 +116,16 @@ class Flips:
 def flips(student: Predictions, teacher: Predictions) -> Flips:
     """Compare two models' predictions on the same samples.
 
+    Args:
+        student: What `crossteach.predict` gives of the model that will learn.
+        teacher: What it gives of the model that will teach, on the same split.
+
     Raises:
         DataError: If they answered other samples, or in another order.
         MissingLabelsError: If there are no labels.
         LabelSpaceError: If they do not score the same classes.
+
+    Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 3.
     """
     if student.data_fingerprint != teacher.data_fingerprint:
         raise DataError(
@@ -122,12 +143,52 @@ def flips(student: Predictions, teacher: Predictions) -> Flips:
 
 
 def flips_by_class(flips: Bool[Tensor, " N"], labels: Int[Tensor, " N"], n_classes: int) -> Int[Tensor, " C"]:
-    """Count the marked samples of each class."""
+    """Count the marked samples of each class.
+
+    Args:
+        flips: The mask.
+        labels: True class ids in ``[0, n_classes)``.
+        n_classes: C, the length of the result.
+
+    Example:
+        >>> flips_by_class(torch.tensor([True, False, True]), torch.tensor([1, 1, 1]), 3)
+        tensor([0, 2, 0])
+    """
     return torch.bincount(labels[flips], minlength=n_classes)
 
 
+def count_by_class(
+    masks: Mapping[str, Bool[Tensor, " N"]], labels: Int[Tensor, " N"], n_classes: int
+) -> dict[str, Int[np.ndarray, " C"]]:
+    """Count several kinds of marked samples of each class, as the columns of a table; see `flips_by_class`.
+
+    Example:
+        >>> count_by_class({"gained": torch.tensor([True, False])}, torch.tensor([1, 1]), 2)
+        {'gained': array([0, 1])}
+    """
+    return {name: flips_by_class(mask, labels, n_classes).numpy(force=True) for name, mask in masks.items()}
+
+
+def strongest(strength: Float[Tensor, " N"], mask: Bool[Tensor, " N"], count: int) -> Int[Tensor, " k"]:
+    """Return the positions of the marked samples with the largest strength, at most `count`, earlier ones on a tie.
+
+    Example:
+        >>> strongest(torch.tensor([0.1, 0.9, 0.5]), torch.tensor([True, False, True]), 1)
+        tensor([2])
+    """
+    rows = mask.nonzero().flatten()
+    return rows[torch.argsort(strength[rows], descending=True, stable=True)][:count]
+
+
 def flip_entropy(counts: Int[Tensor, " C"]) -> float:
-    """Return −Σ k ln k of the flips' distribution over classes, in nats; 0 without flips, ln C where uniform."""
+    """Return −Σ k ln k of the flips' distribution over classes, in nats; 0 without flips, ln C where uniform.
+
+    Example:
+        >>> round(flip_entropy(torch.tensor([5, 0, 5])), 3)
+        0.693
+
+    Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 3.
+    """
     total = counts.sum().item()
     if total == 0:
         return 0.0
@@ -140,9 +201,18 @@ def expertise_area(counts: Int[Tensor, " C"], share: float) -> Int[Tensor, " k"]
 
     Ties are broken by class id, so that the area is the same everywhere.
 
+    Args:
+        counts: Positive flips of each class, as `flips_by_class` gives them.
+        share: In %, above 0 and up to 100.
+
+    Returns:
+        Class ids, most flips first; none where there are no flips.
+
     Example:
         >>> expertise_area(torch.tensor([1, 6, 3]), 50.0)
         tensor([1])
+
+    Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 3.
     """
     total = int(counts.sum())
     if total == 0:
@@ -157,7 +227,12 @@ def flip_matrix(correct: Bool[Tensor, "M N"]) -> Float[Tensor, "M M"]:
     """Return the positive flips of every ordered pair, in %: row student, column teacher.
 
     Args:
-        correct: Which samples each model has right.
+        correct: Which samples each of M models has right.
+
+    Example:
+        >>> flip_matrix(torch.tensor([[True, False], [True, True]]))
+        tensor([[ 0., 50.],
+                [ 0.,  0.]], dtype=torch.float64)
     """
     right = correct.double()
     return 100.0 * ((1 - right) @ right.T) / max(correct.shape[1], 1)
@@ -184,7 +259,21 @@ class Change:
 
 
 def change(before: Float[Tensor, "N C"], after: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Change:
-    """Compare a student before and after a transfer."""
+    """Compare a student before and after a transfer.
+
+    Args:
+        before: Scores of the old weights.
+        after: Scores of the new weights on the same samples, in the same order.
+        labels: True class ids.
+
+    Raises:
+        LabelSpaceError: If both do not score the same samples and classes.
+
+    Example:
+        >>> change(torch.eye(2), torch.eye(2).flip(0), torch.tensor([1, 1])).gain
+        50.0
+    """
+    _require_same_shape(before, after, "old and new weights")
     was, now = before.argmax(1) == labels, after.argmax(1) == labels
     return Change(
         n=len(labels),
@@ -199,7 +288,19 @@ def change(before: Float[Tensor, "N C"], after: Float[Tensor, "N C"], labels: In
 def transfer_rate(flips: Bool[Tensor, " N"], after: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float | None:
     """Return the share, in %, of the teacher's positive flips that the student has right afterwards.
 
-    None where there were no flips to transfer.
+    Args:
+        flips: The positive flips before the transfer.
+        after: Scores of the student afterwards.
+        labels: True class ids.
+
+    Returns:
+        The share; None where there were no flips to transfer.
+
+    Example:
+        >>> transfer_rate(torch.tensor([True, True]), torch.eye(2), torch.tensor([0, 0]))
+        50.0
+
+    Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 5.
     """
     return percent((after.argmax(1) == labels)[flips]) if flips.any() else None
 
@@ -210,7 +311,20 @@ def transfer_rate_by_area(
     labels: Int[Tensor, " N"],
     shares: Sequence[float] = EXPERTISE_SHARES,
 ) -> dict[float, float | None]:
-    """Return the transfer rate inside each area of expertise, keyed by its share of the flips."""
+    """Return the transfer rate inside each area of expertise, in %, keyed by the area's share of the flips.
+
+    Args:
+        flips: The positive flips before the transfer.
+        after: Scores of the student afterwards.
+        labels: True class ids.
+        shares: Of the flips, in %, that each area holds; see `expertise_area`.
+
+    Example:
+        >>> transfer_rate_by_area(torch.tensor([True, True]), torch.eye(2), torch.tensor([0, 0]), [100.0])
+        {100.0: 50.0}
+
+    Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 5.
+    """
     counts = flips_by_class(flips, labels, after.shape[1])
     rates = {}
     for share in shares:

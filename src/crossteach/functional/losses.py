@@ -1,4 +1,4 @@
-"""What the student is pulled towards. Every loss takes logits; targets carry no gradient."""
+"""How far a student is from what it is taught. Every loss takes logits; targets carry no gradient."""
 
 import math
 
@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from ..errors import ConfigError, MissingLabelsError
 
 
 def kl_divergence(
@@ -64,7 +66,16 @@ def _with_tail(log_probs: Float[Tensor, "N C"], kept: Int[Tensor, "N top"]) -> F
 
 
 def cross_entropy(student: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy of logits against labels, in nats."""
+    """Return the mean cross-entropy of logits against labels, in nats.
+
+    Args:
+        student: Logits of the student in training.
+        labels: True class ids; samples of the label −100 do not count.
+
+    Example:
+        >>> round(cross_entropy(torch.zeros(1, 2), torch.tensor([0])).item(), 3)
+        0.693
+    """
     return F.cross_entropy(student, labels)
 
 
@@ -85,13 +96,26 @@ def mixed(
         kl_weight: λ in [0, 1].
         temperature: Of the KL term.
         top_classes: How many of the target's largest classes the KL term keeps apart; None is all.
+
+    Raises:
+        ConfigError: If the KL term has a weight and there are no targets.
+        MissingLabelsError: If cross-entropy has a weight and there are no labels.
+
+    Example:
+        >>> logits, labels = torch.zeros(1, 2), torch.tensor([0])
+        >>> round(mixed(logits, torch.zeros(1, 2), labels, kl_weight=0.5).item(), 3)
+        0.347
     """
     terms = []
     if kl_weight > 0:
-        assert target is not None, "a KL term needs targets"
+        if target is None:
+            raise ConfigError(f"kl_weight={kl_weight:g} needs targets and none are given; give logits, or kl_weight=0")
         top = student.shape[1] if top_classes is None else top_classes
         terms.append(kl_weight * top_kl_divergence(student, target, top, temperature))
     if kl_weight < 1:
-        assert labels is not None, "a cross-entropy term needs labels"
+        if labels is None:
+            raise MissingLabelsError(
+                f"kl_weight={kl_weight:g} needs labels and none are given; give class ids, or kl_weight=1"
+            )
         terms.append((1 - kl_weight) * cross_entropy(student, labels))
     return torch.stack(terms).sum()

@@ -1,7 +1,7 @@
 """Who teaches which sample: tutor logits to a tutor index, or to tutor weights. Tutor 0 is the frozen student.
 
 Every rule has one shape, ``(tutors, labels, inputs)``. A `Partition` gives each sample to one tutor; a `Mixture` gives
-each tutor a share of it. What a rule does not read it ignores.
+each tutor a share of it. A rule ignores what it does not read.
 
 Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 4.2, "data partitioning".
 """
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import MissingLabelsError
+from ..errors import ConfigError, MissingLabelsError
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def supervised(
 def unsupervised(
     tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
-    """Give each sample to the tutor that is most confident in whatever class; no label is read.
+    """Give each sample to the tutor that is most confident in any class; no label is read.
 
     Args:
         tutors: Logits; tutor 0 is the frozen student, and wins ties.
@@ -125,11 +125,18 @@ def calibrated(
         labels: Not read.
         inputs: Its temperatures, one for each tutor, and its margin, of calibrated confidences.
 
+    Raises:
+        ConfigError: Without a temperature for each tutor.
+
     Example:
         >>> calibrated(torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]]), None, RuleInputs(temperatures=(1.0, 4.0)))
         tensor([0])
     """
-    assert inputs.temperatures is not None, "calibrated confidence needs a temperature for each tutor"
+    if inputs.temperatures is None or len(inputs.temperatures) != len(tutors):
+        raise ConfigError(
+            f"calibrated confidence needs a temperature for each of the {len(tutors)} tutors, not "
+            f"{inputs.temperatures}; find each with fit_temperature, and pass RuleInputs(temperatures=(...))"
+        )
     heat = torch.tensor(inputs.temperatures, dtype=tutors.dtype, device=tutors.device)
     return unsupervised(tutors / heat[:, None, None], None, inputs)
 
@@ -141,8 +148,17 @@ def on_positive_flips(
 
     Of several right teachers the most confident one teaches.
 
+    Args:
+        tutors: Logits; tutor 0 is the frozen student.
+        labels: True class ids.
+        inputs: Not read.
+
     Raises:
         MissingLabelsError: Without labels.
+
+    Example:
+        >>> on_positive_flips(torch.tensor([[[2.0, 0.0]], [[0.0, 2.0]]]), torch.tensor([1]))
+        tensor([1])
     """
     labels = require_labels(labels, "the partition by flips")
     right = _right(tutors, labels)
@@ -154,11 +170,20 @@ def off_negative_flips(
 ) -> Int[Tensor, " N"]:
     """Give a sample to a teacher, but for those where the frozen student is right and the teacher wrong.
 
-    Of several right teachers the most confident one teaches; where nobody is right, the teacher with the highest
-    probability of the right class.
+    Of several right teachers the most confident one teaches. Where all tutors are wrong, the teacher with the highest
+    probability of the right class teaches.
+
+    Args:
+        tutors: Logits; tutor 0 is the frozen student.
+        labels: True class ids.
+        inputs: Not read.
 
     Raises:
         MissingLabelsError: Without labels.
+
+    Example:
+        >>> off_negative_flips(torch.tensor([[[2.0, 0.0]], [[0.0, 2.0]]]), torch.tensor([0]))
+        tensor([0])
     """
     labels = require_labels(labels, "the partition by flips")
     right = _right(tutors, labels)
@@ -172,11 +197,21 @@ def flips_or_mean(
 ) -> Float[Tensor, "K N"]:
     """Weigh the teacher alone on positive flips, the frozen student alone on negative flips, both alike elsewhere.
 
-    With several teachers: where the frozen student is wrong, the most confident right teacher alone, or all tutors
-    alike if nobody is right; where it is right, alike all tutors that are right too.
+    With several teachers: where the frozen student is wrong, the most confident of the right teachers has all the
+    weight; if all are wrong, all tutors weigh alike. Where the frozen student is right, all right tutors weigh alike.
+
+    Args:
+        tutors: Logits; tutor 0 is the frozen student.
+        labels: True class ids.
+        inputs: Not read.
 
     Raises:
         MissingLabelsError: Without labels.
+
+    Example:
+        >>> flips_or_mean(torch.tensor([[[2.0, 0.0]], [[0.0, 2.0]]]), torch.tensor([1]))
+        tensor([[0.],
+                [1.]])
     """
     labels = require_labels(labels, "the partition by flips")
     right = _right(tutors, labels)
@@ -195,8 +230,14 @@ def soft(
 ) -> Float[Tensor, "K N"]:
     """Weigh each tutor by the odds p / (1−p) of its confidence p, its highest probability; no label is read.
 
-    Between the hard choice, which forgets the second tutor, and the ensemble, which forgets who is sure. Weights of p
-    itself would hardly leave the ensemble: most confidences are high. Beyond odds of e^10000 all are alike.
+    This stands between the hard choice, which ignores all tutors but one, and the ensemble, which ignores how sure
+    each is. Weights of p itself would hardly differ from the ensemble, since most confidences are high. Odds above
+    e^10000 count as e^10000.
+
+    Args:
+        tutors: Logits; tutor 0 is the frozen student.
+        labels: Not read.
+        inputs: Not read.
 
     Example:
         >>> soft(torch.tensor([[[0.5, 0.5]], [[0.25, 0.75]]]).log())
@@ -212,24 +253,45 @@ def soft(
 def uniform(
     tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Float[Tensor, "K N"]:
-    """Weigh all tutors alike: the mean-probability ensemble."""
+    """Weigh all tutors alike: the mean-probability ensemble.
+
+    Example:
+        >>> uniform(torch.zeros(2, 1, 3))
+        tensor([[0.5000],
+                [0.5000]])
+    """
     return torch.full_like(tutors[..., 0], 1 / len(tutors))
 
 
 def shuffled(
     tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
-    """Let chance say who teaches, each tutor as many samples as the supervised partition gives it here.
+    """Choose tutors by chance; each tutor gets as many samples of the batch as the supervised partition gives it.
 
-    "Here" is the batch: its counts are kept exactly, so the share over a training is exactly the supervised one. Who
-    gets which sample is said by `inputs.chance`, a number that belongs to the sample and its view: samples in its
-    ascending order are dealt to tutor 0, then 1, and so on. Where batches have about the same shares, a view then has
-    the same tutor in nearly every batch it meets, as under a real partition.
+    Counts are kept in every batch, so they are also kept over a whole training. Which samples a tutor gets depends on
+    `inputs.chance`, a number that belongs to a sample and its view. Samples are sorted by it and dealt out: first those
+    of tutor 0, then those of tutor 1, and so on. Where batches have about the same counts, a view has the same tutor in
+    nearly every batch, as under a real partition.
+
+    Args:
+        tutors: Logits; tutor 0 is the frozen student.
+        labels: True class ids.
+        inputs: Its chance, a uniform number in [0, 1) for each sample, and its margin.
 
     Raises:
         MissingLabelsError: Without labels.
+        ConfigError: Without chance.
+
+    Example:
+        >>> tutors = torch.tensor([[[2.0, 0.0], [2.0, 0.0]], [[0.0, 2.0], [0.0, 2.0]]])
+        >>> shuffled(tutors, torch.tensor([0, 1]), RuleInputs(chance=torch.tensor([0.9, 0.1])))
+        tensor([1, 0])
     """
-    assert inputs.chance is not None, "a random choice needs a number for each sample"
+    if inputs.chance is None:
+        raise ConfigError(
+            "a choice by chance needs a uniform number for each sample and none is given; "
+            f"pass RuleInputs(chance=torch.rand({tutors.shape[1]}))"
+        )
     dealt = supervised(tutors, labels, inputs).sort().values
     return torch.empty_like(dealt).scatter_(0, inputs.chance.to(dealt.device).argsort(stable=True), dealt)
 
@@ -237,19 +299,38 @@ def shuffled(
 def teacher_only(
     tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
-    """Give every sample to the last tutor: plain distillation."""
+    """Give every sample to the last tutor: plain distillation.
+
+    Example:
+        >>> teacher_only(torch.zeros(2, 3, 4))
+        tensor([1, 1, 1])
+    """
     return torch.full((tutors.shape[1],), len(tutors) - 1, dtype=torch.long, device=tutors.device)
 
 
 def frozen_student_only(
     tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
-    """Give every sample to the frozen student: the self-transfer control."""
+    """Give every sample to the frozen student: the self-transfer control.
+
+    Example:
+        >>> frozen_student_only(torch.zeros(2, 3, 4))
+        tensor([0, 0, 0])
+    """
     return torch.zeros(tutors.shape[1], dtype=torch.long, device=tutors.device)
 
 
 def targets(tutors: Float[Tensor, "K N C"], tutor: Int[Tensor, " N"]) -> Float[Tensor, "N C"]:
-    """Pick each sample's logits from its tutor."""
+    """Pick each sample's logits from its tutor.
+
+    Args:
+        tutors: Logits of each tutor.
+        tutor: The tutor of each sample, as a `Partition` returns it.
+
+    Example:
+        >>> targets(torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]]), torch.tensor([1]))
+        tensor([[3., 4.]])
+    """
     return tutors.gather(0, tutor[None, :, None].expand(1, -1, tutors.shape[2])).squeeze(0)
 
 
@@ -257,6 +338,14 @@ def mixed_targets(tutors: Float[Tensor, "K N C"], weights: Float[Tensor, "K N"])
     """Return the logarithm of the weighted mean of the tutors' probabilities: logits whose softmax is that mean.
 
     The mean is taken at temperature 1; a temperature of the loss softens the mean.
+
+    Args:
+        tutors: Logits of each tutor.
+        weights: Of each tutor on each sample, as a `Mixture` returns them; those of a sample sum to 1.
+
+    Example:
+        >>> mixed_targets(torch.tensor([[[0.5, 0.5]], [[0.1, 0.9]]]).log(), torch.tensor([[0.5], [0.5]])).exp()
+        tensor([[0.3000, 0.7000]])
     """
     return torch.logsumexp(tutors.log_softmax(-1) + weights.log()[..., None], 0)
 
@@ -265,6 +354,17 @@ def label_targets(frozen: Float[Tensor, "N C"], labels: Int[Tensor, " N"] | None
     """Return the frozen student's logits where it is right, and the label (as one-hot logits) elsewhere.
 
     The partition without a teacher: the control `self+labels`.
+
+    Args:
+        frozen: Logits of the frozen student.
+        labels: True class ids.
+
+    Raises:
+        MissingLabelsError: Without labels.
+
+    Example:
+        >>> label_targets(torch.tensor([[2.0, 1.0]]), torch.tensor([1])).softmax(1)
+        tensor([[0., 1.]])
     """
     labels = require_labels(labels, "self+labels")
     one_hot = torch.full_like(frozen, -CERTAIN).scatter_(1, labels[:, None], 0.0)
@@ -275,10 +375,10 @@ CERTAIN = 1e4
 """Logit gap of a one-hot target: at any temperature its softmax is exactly 0 and 1 in float32."""
 
 
-def require_labels(labels: Int[Tensor, " N"] | None, who: str) -> Int[Tensor, " N"]:
-    """Return the labels, or raise MissingLabelsError naming who needs them."""
+def require_labels(labels: Int[Tensor, " N"] | None, what: str) -> Int[Tensor, " N"]:
+    """Return the labels, or raise MissingLabelsError naming what needs them."""
     if labels is None:
         raise MissingLabelsError(
-            f"{who} needs labels on the transfer set, which has none; use kl+dp-unsupervised, or give labels"
+            f"{what} needs labels on the transfer set, which has none; use kl+dp-unsupervised, or give labels"
         )
     return labels

@@ -1,8 +1,8 @@
 """Are the classes of an area of expertise close in meaning? Relative similarity, and a permutation test.
 
-An area is a set of classes. It is close where its classes are more similar to each other than classes are on
-average, and surely so where random sets of as many classes seldom are. Definition: Roth et al., "Fantastic Gains"
-(ICLR 2024), section 3: areas of expertise are semantically related.
+An area is a set of classes. It is close where its classes are more similar to each other than all classes are on
+average. The p-value says how often a random set of as many classes is at least as close. Definition: Roth et al.,
+"Fantastic Gains" (ICLR 2024), section 3: areas of expertise are semantically related.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,11 @@ SAME = 1e-6
 def cosine_similarity(embeddings: Float[np.ndarray, "C d"]) -> Float[np.ndarray, "C C"]:
     """Return the cosine of every pair of rows, in [−1, 1].
 
+    Args:
+        embeddings: A vector of d numbers for each class.
+
     Raises:
-        DataError: If a row is zero or not finite: it points nowhere.
+        DataError: If a row is zero or not finite: it has no direction.
 
     Example:
         >>> cosine_similarity(np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])).round(2)

@@ -11,7 +11,12 @@ Rows = Int[np.ndarray, " N"]
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Return the exact two-sided p-value of McNemar's test on discordant pairs; 1 without any."""
+    """Return the exact two-sided p-value of McNemar's test on discordant pairs; 1 without any.
+
+    Example:
+        >>> mcnemar(8, 1)
+        0.0390625
+    """
     return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
@@ -78,6 +83,12 @@ def paired_delta(
         weights: How much each sample counts, 1 on average; `balanced_weights` make it balanced accuracy.
         unseen: Points by which a group that is not among these may differ from them. The error grows as if one such
             group stood beside them: no sample of groups shows what it has by chance not met.
+
+    Example:
+        >>> before, after = np.arange(100) < 80, np.arange(100) < 84
+        >>> found = paired_delta(before, after)
+        >>> found.estimate, round(found.low, 1), round(found.high, 1)
+        (4.0, -0.4, 8.2)
     """
     n = len(before)
     weights = np.ones(n) if weights is None else weights
@@ -120,7 +131,12 @@ def balanced_weights(labels: Rows) -> Float[np.ndarray, " N"]:
 
 
 def holm(p_values: Sequence[float]) -> Float[np.ndarray, " P"]:
-    """Return p-values corrected for their number (Holm, 1979)."""
+    """Return p-values corrected for their number (Holm, 1979).
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).tolist()
+        [0.03, 0.06, 0.06]
+    """
     p = np.asarray(p_values, float)
     order = np.argsort(p)
     corrected = np.empty_like(p)

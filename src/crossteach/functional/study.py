@@ -143,6 +143,11 @@ def summarise_study(
         deltas: Transfer delta of each run, in points.
         upper_bounds: Upper end of each run's 95% interval.
         taken: Which results the gate accepted; None means all.
+
+    Example:
+        >>> found = summarise_study(["a", "a", "b"], [1.0, 0.5, -0.2], [2.0, 1.0, 0.1])
+        >>> found.median_delta, found.success_worst, round(found.harm, 1)
+        (0.5, 0.0, 33.3)
     """
     delta, upper = np.asarray(deltas, float), np.asarray(upper_bounds, float)
     accepted = np.ones(len(delta), bool) if taken is None else np.asarray(taken, bool)

@@ -1,4 +1,4 @@
-"""Gain and loss by class, the most moved class first."""
+"""Gain and loss by class, the class with the most changes first."""
 
 from typing import Any
 
@@ -52,12 +52,10 @@ def from_ledger(run: Run) -> dict[str, np.ndarray] | None:
         return None
     labels = samples["label"].astype(np.int64)
     right = {name: samples[name] == labels for name in samples if name.startswith("pred_")}
-    flips = np.zeros(len(labels), bool)
-    for name, correct in right.items():
-        if name.startswith("pred_teacher"):
-            flips |= correct & ~right["pred_before"]
     before = right["pred_before"]
-    marked = {"samples": np.ones(len(labels), bool), "positive_flips": flips}
+    teachers = [correct for name, correct in right.items() if name.startswith("pred_teacher")]
+    known = np.any([np.zeros_like(before), *teachers], axis=0)
+    marked = {"samples": np.ones_like(before), "positive_flips": known & ~before}
     for name, suffix in (("after", ""), ("ungated", "_ungated")):
         marked[f"gained{suffix}"] = ~before & right[f"pred_{name}"]
         marked[f"lost{suffix}"] = before & ~right[f"pred_{name}"]

@@ -1,4 +1,4 @@
-"""Figures: drawn by matplotlib once, as a file of its own and as a part of the page that follows its colours."""
+"""Figures: drawn by matplotlib once, written as a file and put into the page, where they take the page's colours."""
 
 import io
 import re
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 INK, SOFT, LINE, PAPER, FIRST, SECOND = "#0a0101", "#0a0202", "#0a0303", "#0a0404", "#0a0505", "#0a0606"
-"""Stand-ins that nobody would choose: replaced by variables in the page, by real colours in the file."""
+"""Placeholder colours: replaced by variables in the page, by real colours in the file."""
 COLOURS = {
     INK: ("--ink", "#1d2528"),
     SOFT: ("--soft", "#566268"),
@@ -64,7 +64,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 @dataclass(frozen=True)
 class Mark:
-    """A drawn point with a name: what it says under the pointer, and which pair it stands for."""
+    """A drawn point: the text that shows under the mouse pointer, and the pair of models that it stands for."""
 
     text: str
     pair: str = ""
@@ -119,7 +119,7 @@ def draw(name: str, text: str, size: tuple[float, float], paint: Draw, panels: i
 
 @contextmanager
 def _drawing() -> Iterator[None]:
-    """Set matplotlib up for the length of one drawing; a name in a script its font lacks is no fault."""
+    """Set matplotlib up for the length of one drawing; a name in a script that its font lacks gives no warning."""
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():  # type: ignore[arg-type]
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

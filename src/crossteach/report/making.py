@@ -1,4 +1,4 @@
-"""From a run folder to its page."""
+"""Writes the report of a run folder: reads it, makes the page, and fills the template."""
 
 import base64
 import hashlib

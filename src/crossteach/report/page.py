@@ -1,4 +1,4 @@
-"""What a page is made of."""
+"""A page before it is written: its template, its data and its figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from .figures import Drawing
 
 @dataclass(frozen=True)
 class Page:
-    """A template and what fills it."""
+    """A template, and the data and figures that it shows."""
 
     template: str
     context: dict[str, Any]

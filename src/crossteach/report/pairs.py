@@ -1,4 +1,4 @@
-"""The pairs of a scout: all of them for the tables, the most telling of each for the page."""
+"""The pairs of a scout: all of them for the tables, the most important numbers of each for the page."""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Pairs:
     )
 
     def __init__(self, run: Run, summary: dict[str, Any]) -> None:
-        """Complete the pairs of a summary by what its matrix says.
+        """Complete the pairs of a summary with the numbers of its matrix.
 
         Raises:
             RunFolderError: If a pair names a model that the scout does not have.
@@ -61,7 +61,7 @@ class Pairs:
         self._counts = run.columns("classes.parquet", ("student", "teacher", "class", "positive", "negative"))
 
     def _mentioned(self) -> list[str]:
-        """List the classes of an older scout, which did not keep them."""
+        """List the classes of a scout by an older version, which did not keep their names."""
         names = (clean(name) for pair in self.all for name in pair.get("expertise", {}).get("100", []))
         return list(dict.fromkeys(names))
 
@@ -104,7 +104,7 @@ class Pairs:
         return [] if rows is None else rows.tolist()
 
     def by_class(self) -> Iterator[list[Any]]:
-        """Yield every pair's positive flips in every class; its negative ones are those of the pair turned round."""
+        """Yield every pair's positive flips in every class; the negative ones are those of the reversed pair."""
         for pair in self.all:
             counts = np.zeros(len(self.classes), np.int64)
             rows = self._rows.get(pair["index"])
@@ -171,7 +171,7 @@ class Pairs:
         return {key: rounded(value) for key, value in found.items() if value not in (None, [])}
 
     def _areas(self, pair: Pair) -> list[list[Any]]:
-        """Return share, share held, number of classes, the first of them, and how alike they are, twice.
+        """Return share, share held, number of classes, the first of them, and their similarity by names and by WordNet.
 
         An area holds the one before it; where its first classes are the same, they are not written again.
         """
@@ -191,15 +191,15 @@ class Pairs:
         known = clean(name)
         return self._class.get(known, known)
 
-    def _pictures(self, first: Pair | None, room: int) -> tuple[dict[str, str], dict[str, Any], int]:
-        """Embed samples, those of the first pair before others, as far as the page may grow."""
+    def _pictures(self, first: Pair | None, most: int) -> tuple[dict[str, str], dict[str, Any], int]:
+        """Embed samples, those of the first pair before others, up to `most` bytes."""
         found = self._run.json("pictures.json")
         entries = [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
         chosen = (first["student"], first["teacher"]) if first else ()
         entries.sort(key=lambda entry: (entry.get("student"), entry.get("teacher")) != chosen)
         images: dict[str, str] = {}
         samples: dict[str, Any] = {}
-        left, left_out = room, 0
+        left, left_out = most, 0
         keys = ("label", "student_says", "student_confidence", "teacher_says", "teacher_confidence", "sample")
         for entry in entries:
             s, t = (self._place.get(clean(entry.get(key))) for key in ("student", "teacher"))

@@ -1,4 +1,4 @@
-"""Run folders as a report reads them: files only, checked before anything is drawn."""
+"""Reads run folders for a report: only their files, checked before anything is drawn."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 @dataclass(frozen=True)
 class Run:
-    """A whole run folder."""
+    """A run folder whose run has ended."""
 
     path: Path
     kind: Kind
@@ -113,7 +113,7 @@ class Run:
 
 
 def open_folder(path: Path) -> Run:
-    """Open a folder that scout, transfer or sweep has brought to its end.
+    """Open a folder in which a scout, a transfer or a sweep has ended.
 
     Raises:
         RunFolderError: If there is no folder, no run in it, or a run that is not whole.

@@ -1,4 +1,4 @@
-"""A scout's page: who knows what the others do not, and who should teach whom first."""
+"""The page of a scout: what each model knows that the others do not, and which teacher to try first."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def scout_page(run: Run, tables: Tables) -> Page:
 
 
 def checked(run: Run) -> dict[str, Any]:
-    """Return the summary, after a look at what the page cannot do without."""
+    """Return the summary, after checking that what the page needs is there."""
     summary, path = run.summary, run.path / "scout.json"
     require(summary, path, data=str, models=list, positive_flips=list, ceilings=dict)
     summary["data"] = clean(summary["data"])
@@ -151,7 +151,7 @@ def repeat(run: Run) -> str | None:
 
 
 def write_tables(summary: dict[str, Any], pairs: Pairs, tables: Tables) -> None:
-    """Write everything the page draws on, whole."""
+    """Write all data that the page shows a part of."""
     names = [model["name"] for model in summary["models"]]
     keys = ["name", "spec", *(key for key, *_ in MODEL_COLUMNS), "fingerprint"]
     tables.write("models", keys, [[model.get(key) for key in keys] for model in summary["models"]])

@@ -147,7 +147,7 @@ def counted(count: int, what: str) -> str:
 
 
 def percent(value: float) -> str:
-    """Write a share without digits that nobody reads, but never round a few to none or to all."""
+    """Write a share in % with few digits, but never round a few to none or to all."""
     return f"{number(value, 0 if value in (0, 100) or 1 <= value <= 99 else 1)} %"
 
 

@@ -22,7 +22,7 @@ def full_colour(matrices: Iterable[Matrix]) -> float:
 
 
 def heats(runs: Runs, matrices: Iterable[tuple[Method, Matrix]], full: float) -> Iterator[dict[str, Any]]:
-    """Yield every matrix as rows of cells, as long as the page has room; of the others only what they are."""
+    """Yield every matrix as rows of cells, up to `CELLS` cells in all; of the others no rows."""
     left = CELLS
     for method, matrix in matrices:
         fits = matrix.deltas.size <= left

@@ -278,10 +278,10 @@ def _legend(axes: Axes, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
 
 
 def _hold(axes: Axes, which: Literal["x", "y"], values: np.ndarray, far: float) -> None:
-    """Let an axis hold values with some room around; where some lie beyond `far`, shrink what is far away."""
+    """Let an axis hold values with a margin around; where some lie beyond `far`, shrink what is far away."""
     low, high = float(values.min()), float(values.max())
-    room = 0.06 * (high - low) or 1.0
-    low, high = low - room, high + room
+    margin = 0.06 * (high - low) or 1.0
+    low, high = low - margin, high + margin
     if max(-low, high) > far:
         axis = axes.xaxis if which == "x" else axes.yaxis
         (axes.set_xscale if which == "x" else axes.set_yscale)("symlog", linthresh=1.0)

@@ -1,4 +1,4 @@
-"""The whole jobs of a sweep, grouped in the ways that its page asks for."""
+"""The finished jobs of a sweep, grouped as its page shows them: by method, student, family and pair."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class Method:
 
 
 class Runs:
-    """Every whole job of a sweep, as columns."""
+    """Every finished job of a sweep, as columns."""
 
     def __init__(self, run: Run) -> None:
         """Read `results.parquet`.
@@ -110,7 +110,7 @@ class Runs:
         return {value: np.array(rows) for value, rows in found.items()}
 
     def measure(self, places: Places) -> Group:
-        """Put runs into one row; None for the end of training where lessons were gated one by one."""
+        """Summarise runs in one row; None for the end of training where lessons were gated one by one."""
         taken = self.columns["verdict"][places] == "accepted"
         row: Group = {"runs": len(places), "accepted": 100 * float(taken.mean())}
         for prefix in SIDES:
@@ -124,7 +124,7 @@ class Runs:
         return row
 
     def measured(self, keys: Sequence[str], places: Places | None = None) -> list[Group]:
-        """Return a row for each group: what it has in common, and its measures."""
+        """Return a row for each group: the values that its runs share, and their summary."""
         return [
             {**dict(zip(keys, value, strict=True)), **self.measure(rows)}
             for value, rows in self.groups(keys, places).items()

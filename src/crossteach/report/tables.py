@@ -1,4 +1,4 @@
-"""The report's data as CSV: complete where the page shows the most telling rows."""
+"""The report's data as CSV: all rows, where the page shows only the most important ones."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""A transfer's page: what was asked, what came out, and what each claim rests on."""
+"""The page of a transfer: what was asked, what came out, and the evidence for it."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def transfer_page(run: Run, tables: Tables) -> Page:
 
 
 def checked(run: Run) -> dict[str, Any]:
-    """Return the summary, after a look at what the page cannot do without."""
+    """Return the summary, after checking that what the page needs is there."""
     summary, path = run.summary, run.path / "summary.json"
     require(summary, path, student=str, teachers=list, method=str, n_test=int, gate=dict, ungated=dict, interval=list)
     for key in ("accuracy_before", "accuracy_after", "transfer_delta", "knowledge_gain", "knowledge_loss", "p_value"):
@@ -182,7 +182,7 @@ def lessons(summary: dict[str, Any], tables: Tables) -> list[dict[str, Any]]:
 
 
 def gate_drawing(summary: dict[str, Any], run: Run, tables: Tables) -> list[Drawing]:
-    """Draw the path from the old weights to the new, where the gate has walked it."""
+    """Draw the path from the old weights to the new, where the gate has tested it."""
     steps = [step for step in summary["gate"].get("path") or [] if isinstance(step.get("delta"), dict)]
     summary["gate"]["path"] = steps
     if not steps:
@@ -218,7 +218,7 @@ def gate_reason(summary: dict[str, Any], config: dict[str, Any]) -> str:
 
 
 def curve_drawing(epochs: list[dict[str, Any]], tables: Tables) -> list[Drawing]:
-    """Draw the loss, and what was watched, over the epochs."""
+    """Draw the loss, and what the divergence stop measured, over the epochs."""
     if not epochs:
         return []
     columns = list(dict.fromkeys(key for record in epochs for key in record))
@@ -228,7 +228,7 @@ def curve_drawing(epochs: list[dict[str, Any]], tables: Tables) -> list[Drawing]
 
 
 def taught(summary: dict[str, Any], tables: Tables) -> list[dict[str, Any]]:
-    """List who taught what share of the samples."""
+    """List which share of the samples each tutor taught."""
     counts = {clean(k): v for k, v in (summary.get("training", {}).get("taught") or {}).items()}
     total = sum(counts.values())
     rows = [{"name": name, "count": n, "share": 100 * n / total} for name, n in counts.items() if total]

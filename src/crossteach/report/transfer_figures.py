@@ -37,7 +37,7 @@ def deltas(summary: dict[str, Any]) -> Drawing:
 
 
 def gate(steps: Rows, verdict: dict[str, Any], max_loss: float | None) -> Drawing:
-    """Draw what the held samples say along the path."""
+    """Draw the delta on the gate part at each point of the path."""
     alphas = [step["alpha"] for step in steps]
     estimates = [step["delta"]["estimate"] for step in steps]
 
@@ -72,7 +72,7 @@ def gate(steps: Rows, verdict: dict[str, Any], max_loss: float | None) -> Drawin
 
 
 def curve(epochs: Rows) -> Drawing:
-    """Draw the loss over the epochs, and accuracy or (without labels) agreement with whom it agrees with most."""
+    """Draw the loss over the epochs, and accuracy or (without labels) agreement with the closest model."""
     watched = next((key for key in ("tune_accuracy", "tune_agreement") if key in epochs[0]), "")
     scored = [e for e in epochs if isinstance(e.get(watched), int | float)]
     what = watched.removeprefix("tune_")

@@ -25,9 +25,10 @@ METHODS = {
     "kl+dp-soft": "each sample is taught by teacher and frozen student together, weighed by the odds of their "
     "confidence; no label is read",
     "xe+dp": "data partitioning by the labels, mixed with the labels' cross-entropy",
-    "cd": "contrastive distillation: the student's features shall be alike where the teacher's are, beside the labels",
-    "crd": "contrastive representation distillation: a sample's features in student and teacher shall find each other "
-    "among those of other classes, beside the labels",
+    "cd": "contrastive distillation: samples whose features are similar in the teacher get similar ones in the "
+    "student, beside the labels",
+    "crd": "contrastive representation distillation: a sample's features in the student get more similar to its "
+    "own in the teacher than to those of other classes, beside the labels",
     "self": "a control without a teacher: the student is taught by its frozen self",
     "xe": "a control without a teacher: the student goes on training on the labels",
     "self+labels": "a control without a teacher: the frozen student where it is right, else the label",
@@ -50,7 +51,7 @@ NUMBER = (int, float)
 
 
 def method_in_words(name: str) -> str:
-    """Say what a method is; a name that nobody knows stays a name.
+    """Say what a method is; a name that is not in `METHODS` stays a name.
 
     Example:
         >>> method_in_words("kl+mcl").split("; ")[-1], method_in_words("theirs")

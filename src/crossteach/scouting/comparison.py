@@ -20,7 +20,7 @@ DISAGREEMENTS = 10
 
 @dataclass(frozen=True)
 class Partitioned:
-    """What a partition would make of a transfer set, before anything is trained."""
+    """Which samples of a transfer set each would teach under a partition, measured before anything is trained."""
 
     teacher_share: float
     """Samples that the teacher would teach, in %."""
@@ -65,7 +65,7 @@ def describe_flips(
     text: Closeness | None = None,
     wordnet: Closeness | None = None,
 ) -> dict[str, Any]:
-    """Say in JSON what a teacher knows that a student does not: how much, in which classes, and where they differ.
+    """Describe as JSON what a teacher knows that a student does not: how much, in which classes, and where they differ.
 
     Args:
         student: Of the model that would learn.
@@ -138,7 +138,7 @@ def _similarity(areas: dict[str, Int[Tensor, " _"]], closeness: Closeness | None
 
 
 def describe_partitions(student: CompactPredictions, teacher: CompactPredictions, calibrated: bool) -> dict[str, Any]:
-    """Say in JSON who would teach what on the transfer set, under each rule that has what it reads."""
+    """Describe as JSON who would teach what on the transfer set, under each rule that has what it reads."""
     rules = {
         "supervised": student.labels is not None,
         "unsupervised": True,

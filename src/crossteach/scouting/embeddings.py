@@ -1,8 +1,8 @@
 """How similar classes are in meaning: embeddings of their names, and WordNet as a second opinion.
 
 The names are read by all-MiniLM-L6-v2 (the extra `semantics`; Apache-2.0, packaged for PyPI under MIT), from the
-package's own files: no network, on the CPU. Anything else that gives a vector a class serves as well: a function of
-the names, or a saved array. Where there is nothing, the result says what is missing, and the rest goes on without.
+package's own files: no network, on the CPU. A function of the names or a saved array serves as well, if it gives one
+vector for each class. Where there is no source, the result says what is missing, and the scout goes on without it.
 
 What MiniLM reads of a class name:
 
@@ -50,13 +50,13 @@ WORDNET_ID = re.compile(r"n(\d{8})(?!\d)[\s_,:-]*(.*)", re.DOTALL)
 
 @dataclass(frozen=True, eq=False)
 class ClassSimilarity:
-    """How similar every two classes are, or why nobody knows."""
+    """How similar every two classes are, or why that is not known."""
 
     matrix: Float[np.ndarray, "C C"] | None
     source: str
     """What it was measured with, for the report."""
     fingerprint: str = ""
-    """Changes when the source may answer otherwise; "" where nobody can tell (a function): do not keep the result."""
+    """Changes when the source may give another result; "" where that cannot be known (a function): do not keep it."""
     missing: str = ""
     """Why there is no matrix, and what to do about it; "" where there is one."""
 

@@ -1,17 +1,16 @@
-"""A scout in a folder: `config.json`, `classes.parquet`, `pictures.json` with its pictures, and last `scout.json`."""
+"""Writes a scout's folder: `config.json`, `classes.parquet`, `pictures.json` with its pictures, last `scout.json`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..answers.compact import CompactPredictions
 from ..answers.store import Store
 from ..data.pictures import write_pictures
 from ..files import write_json
-from ..functional.flips import flips_by_class
+from ..functional.flips import count_by_class, strongest
 from ..runs import RunFolder, open_run
 from ..types import Classifier, Progress, Splits, no_progress
 from .comparison import flips_between
@@ -84,25 +83,19 @@ def class_table(test: Sequence[CompactPredictions]) -> dict[str, np.ndarray]:
     correct = [d.correct for d in test]
     for student, knows in enumerate(correct):
         for teacher, knows_too in enumerate(correct):
-            positive = flips_by_class(knows_too & ~knows, labels, n_classes).numpy()
-            negative = flips_by_class(knows & ~knows_too, labels, n_classes).numpy()
-            found = np.flatnonzero(positive + negative)
-            parts = (
-                np.full(len(found), student),
-                np.full(len(found), teacher),
-                found,
-                positive[found],
-                negative[found],
-            )
-            for column, part in zip(columns.values(), parts, strict=True):
-                column.append(part)
+            flips = {"positive": knows_too & ~knows, "negative": knows & ~knows_too}
+            counts = count_by_class(flips, labels, n_classes)
+            found = np.flatnonzero(counts["positive"] + counts["negative"])
+            pair = {"student": np.full(len(found), student), "teacher": np.full(len(found), teacher), "class": found}
+            for name, part in (pair | {name: count[found] for name, count in counts.items()}).items():
+                columns[name].append(part)
     return {name: np.concatenate(parts).astype(np.int32) for name, parts in columns.items()}
 
 
 def _write_pictures(
     folder: RunFolder, test: Sequence[CompactPredictions], summary: dict[str, Any], data: Splits
 ) -> None:
-    """Show what teachers know: of each student's first teacher, then of its second, while there is room."""
+    """Show what teachers know: of each student's first teacher, then of its second, up to `MOST_PICTURES` samples."""
     chosen: list[tuple[CompactPredictions, CompactPredictions, list[int]]] = []
     rows: set[int] = set()
     for student, teacher in _pairs_in_order(test, summary):
@@ -135,7 +128,9 @@ def _pairs_in_order(
 
 
 def strongest_flips(student: CompactPredictions, teacher: CompactPredictions) -> list[int]:
-    """Choose positive flips to show: from the classes with most of them, the teacher surest of the right answer.
+    """Choose positive flips to show: classes with most of them first, in each those where the teacher is surest.
+
+    Sure means: its probability of the right class exceeds the student's by most.
 
     Returns:
         Rows of the split; few of each class.
@@ -145,9 +140,7 @@ def strongest_flips(student: CompactPredictions, teacher: CompactPredictions) ->
     surer = teacher.right.exp() - student.right.exp()
     rows: list[int] = []
     for c in flips.expertise(100.0).tolist():
-        inside = (flips.positive & (flips.labels == c)).nonzero().squeeze(1)
-        best = torch.argsort(surer[inside], descending=True, stable=True)[:A_CLASS]
-        rows += inside[best].tolist()
+        rows += strongest(surer, flips.positive & (flips.labels == c), A_CLASS).tolist()
         if len(rows) >= A_PAIR:
             break
     return rows[:A_PAIR]

@@ -1,4 +1,4 @@
-"""Which teacher first: teachers of a student in order, and those that add nothing to the ones before them."""
+"""Orders the teachers of a student by predicted gain, and marks those that add nothing to the ones before them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class RankedTeacher:
     predicted_gain: float
     """Accuracy of the partition's targets − accuracy of the student on the tune part of the selection split, in points.
 
-    What the student heads for if it learns every target, so a bound and not a forecast: docs/scout.md says how much of
-    it students reached, and how well the order agreed with the truth.
+    It is what the student would gain if it learnt every target: a bound, not a forecast. docs/scout.md says how much of
+    it students reached, and how well the order agreed with the gains of real transfers.
     """
     adds: float
     """What the teacher adds to the oracle of the student and the teachers above it, in points."""
@@ -31,8 +31,8 @@ class RankedTeacher:
 def predicted_gain(student: CompactPredictions, teacher: CompactPredictions) -> float:
     """Return how far the partition's targets stand above the student, in points.
 
-    The partition is the one that asks for confidence: the supervised one is right wherever either model is, so that
-    its targets only repeat the positive flips.
+    The partition is the unsupervised one. The supervised one is right wherever either model is, so its targets would
+    only repeat the positive flips.
     """
     accuracy = partitioned(student, teacher, "unsupervised").target_accuracy
     assert accuracy is not None
@@ -42,8 +42,8 @@ def predicted_gain(student: CompactPredictions, teacher: CompactPredictions) -> 
 def rank_teachers(student: CompactPredictions, teachers: Sequence[CompactPredictions]) -> list[RankedTeacher]:
     """Order teachers by predicted gain, and mark those that add nothing to the ones above them.
 
-    What a teacher adds is read off the joint oracle of the student and the teachers above it. (Taking next whichever
-    adds most would put a teacher with many flips and many loud errors before a modest one that is worth more.)
+    What a teacher adds is the share of samples that it has right and neither the student nor a teacher above has. (An
+    order by what each adds would put a teacher with many flips and many confident errors first.)
 
     Args:
         student: On the labelled tune part of the selection split.

@@ -1,7 +1,9 @@
 """Many transfers from one plan: a YAML file, worker processes, a folder that two terminals can read, one table.
 
-`plan.py` reads the file, `survey.py` opens every model once and says what the rest will cost, `jobs.py` is what workers
-do, `running.py` is the story, `folder.py` what stands on disk, `study.py` what the results say.
+`plan.py` reads the file, `survey.py` opens and checks every model once, `asked.py` says which views tutors answer, and
+`cost.py` estimates what is left to do; `preparing.py` puts these together. `jobs.py` has what workers run and
+`executors.py` runs it. `running.py` leads a sweep from start to end, `folder.py` reads and writes its folder, and
+`study.py` summarises the results.
 """
 
 from .folder import sweep_status as sweep_status

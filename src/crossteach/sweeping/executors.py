@@ -1,4 +1,4 @@
-"""Where tasks run. One executor now: processes on this machine; a cluster would be another `Executor`."""
+"""Executors run tasks. There is one now, for processes on this machine; a cluster would be another."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ TERMINATION_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Task:
-    """A call that any process can make: function and argument can be pickled. It may run twice: it is idempotent."""
+    """A call that any process can make: function and argument can be pickled. Running it twice does no harm."""
 
     name: str
     function: Callable[[Any], Any]
@@ -34,20 +34,20 @@ class Task:
 
 @dataclass(frozen=True)
 class Ended:
-    """A task that came to an end."""
+    """The result of a task, or why it failed."""
 
     task: Task
     value: Any = None
     reason: str = ""
     """Why it failed, in one line; empty where it did not."""
     trace: str = ""
-    """The traceback of an error that nobody raised on purpose."""
+    """The traceback of an error that is not a CrossteachError."""
     seconds: float = 0.0
 
 
 @runtime_checkable
 class Executor(Protocol):
-    """Whoever runs tasks."""
+    """Runs tasks, in any order and any number at once."""
 
     workers: int
     """How many run at the same time."""
@@ -108,7 +108,7 @@ class LocalProcesses:
             yield from self._ended()
 
     def _next(self, waiting: dict[str, deque[Task]], worker: _Worker) -> Task | None:
-        """Go on with the worker's group; else take the longest one, best of all one that nobody works on."""
+        """Go on with the worker's group; else take the longest one, best one that no other worker is on."""
         if not waiting:
             return None
         others = {other.group for other in self._alive if other is not worker and other.task}
@@ -153,7 +153,7 @@ class LocalProcesses:
                 'own call this under  if __name__ == "__main__":'
             )
         elif not worker.ready:
-            self.workers = max(1, len(self._alive))  # there is no room for more
+            self.workers = max(1, len(self._alive))  # memory or process limit: no more can start
 
     def close(self) -> None:
         """End every worker at once."""
@@ -248,7 +248,7 @@ def cores() -> int:
 
 
 def free_memory() -> int | None:
-    """Return the bytes that may still be taken, by this machine and by this control group; None if nobody says."""
+    """Return the bytes that may still be taken on this machine and in this control group; None if not known."""
     free: list[int] = []
     with contextlib.suppress(OSError, ValueError):
         lines = Path("/proc/meminfo").read_text().splitlines()

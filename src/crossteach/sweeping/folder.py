@@ -28,7 +28,7 @@ ADDED = ("report.html", "figures", "tables")
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """Where a sweep writes, goes on and is read."""
+    """The folder of a sweep: what it writes, resumes from and is read from."""
 
     path: Path
 
@@ -121,11 +121,11 @@ class SweepFolder:
         write_bytes(self.path / "results.parquet", table)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Declare the sweep done: nothing is left to run."""
+        """Write `sweep.json`: nothing is left to run."""
         write_json(self.path / "sweep.json", summary)
 
     def reopen(self) -> None:
-        """Take the declaration back: there is something to run again."""
+        """Remove `sweep.json`: there is something to run again."""
         with writing(self.path):
             (self.path / "sweep.json").unlink(missing_ok=True)
 

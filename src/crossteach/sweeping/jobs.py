@@ -1,4 +1,4 @@
-"""What a sweep's workers do: let a tutor answer, teach a student. Models and data stay loaded from job to job."""
+"""What a sweep's workers run: one tutor's answers, or one transfer. Models and data stay loaded between jobs."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,13 +7,13 @@ from pathlib import Path
 from ..answers.prediction import predict
 from ..answers.store import Store
 from ..answers.tutors import fill_store
-from ..config import TransferConfig, ViewsConfig
+from ..config import TransferConfig
 from ..data import load_data
-from ..data.views import views_of
 from ..errors import FolderInUseError, RunFolderError
 from ..models import TorchClassifier, load_model
 from ..transferring.curriculum import transfer
 from ..types import Splits
+from .asked import AskedViews
 
 KEPT_BYTES = 512 << 20
 """Weights that a worker keeps loaded beside those it works with."""
@@ -21,7 +21,7 @@ KEPT_BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class Place:
-    """Where a worker finds what all jobs share."""
+    """What all jobs of a sweep share: data, store and device."""
 
     data: str
     store: Path
@@ -32,11 +32,11 @@ class Place:
 
 @dataclass(frozen=True)
 class TutorPass:
-    """One tutor, all views that a sweep asks it for."""
+    """One tutor, and all views that it has to answer."""
 
     place: Place
     model: str
-    views: tuple[ViewsConfig, ...]
+    views: tuple[AskedViews, ...]
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class TransferJob:
 
 
 def fill_answers(asked: TutorPass) -> None:
-    """Store what a model answers on the views of the transfer set, and on the plain samples of the other splits."""
+    """Store a model's answers on the views that jobs will show, and on the plain samples of the other splits."""
     data, store = _data(asked.place.data), Store(asked.place.store)
     (model,) = _models((asked.model,), asked.place)
     for split in (data.selection, data.test):
         predict(model, split, store)
     for views in asked.views:
-        fill_store([model], data.train, views_of(views, data), store)
+        fill_store([model], data.train, views.views(data), store, shown=views.numbers)
 
 
 def run_transfer(job: TransferJob) -> None:
@@ -87,7 +87,7 @@ def _models(specs: tuple[str, ...], place: Place) -> list[TorchClassifier]:
         key = spec, place.device
         _LOADED[key] = _LOADED.pop(key) if key in _LOADED else _load(spec, place)
     for key in list(_LOADED)[: -len(specs)]:
-        if sum(_weight(model) for model in _LOADED.values()) > KEPT_BYTES:
+        if sum(state_bytes(model) for model in _LOADED.values()) > KEPT_BYTES:
             del _LOADED[key]
     return [_LOADED[spec, place.device] for spec in specs]
 
@@ -96,5 +96,6 @@ def _load(spec: str, place: Place) -> TorchClassifier:
     return load_model(spec, place.trust, _data(place.data)).to(place.device)
 
 
-def _weight(model: TorchClassifier) -> int:
+def state_bytes(model: TorchClassifier) -> int:
+    """Return how many bytes a model's weights and buffers take."""
     return sum(value.nbytes for value in model.module.state_dict().values())

@@ -1,20 +1,18 @@
 """A plan of many transfers: one YAML file, read and checked before any model is opened."""
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..config import TransferConfig, with_settings
-from ..errors import ConfigError, CrossteachError, SpecError, TrustError, first_line
+from ..errors import ConfigError, SpecError, TrustError, first_line
 from ..specs import escape, split_weights, unescape
 from ..transferring.methods import choose_method, find_method
+from .plan_file import PlanFile, parse_plan
 
-KEYS = ("data", "models", "students", "teachers", "pairs", "methods", "seeds", "settings", "trust")
 WITH_WEIGHTS = ("py", "timm")
 """Schemes in which an @ parts a name from a file of weights."""
 METHOD_KEYS = ("method", "name", "settings")
@@ -38,7 +36,7 @@ class PlannedMethod:
 
 @dataclass(frozen=True)
 class Pair:
-    """Who learns from whom."""
+    """A student and its teachers."""
 
     student: str
     teachers: tuple[str, ...]
@@ -57,7 +55,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is asked for."""
+    """The content of a plan: data, models, methods, seeds and settings."""
 
     data: str
     students: tuple[str, ...]
@@ -104,16 +102,14 @@ def read_plan(path: Path, seed: int = 0, trust: bool = False) -> Plan:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the plan {path} cannot be read ({first_line(error)}); give a YAML file") from error
-    content = _parse(text, path)
-    asked = _Asked(content, path)
-    asked.refuse_unknown(KEYS)
-    methods = _read_methods(asked)
-    students, pairs = _read_pairs(asked, any(m.asks_teachers for m in methods))
-    settings = asked.checked("settings", lambda: read_settings(content.get("settings")))
-    trust = asked.flag("trust") or trust
-    plan = Plan(asked.text("data"), students, pairs, methods, _read_seeds(asked, seed), settings, text, trust)
+    file = parse_plan(text, path)
+    methods = _read_methods(file)
+    students, pairs = _read_pairs(file, any(m.asks_teachers for m in methods))
+    settings = file.checked("settings", lambda: read_settings(file.content.get("settings")))
+    trust = file.flag("trust") or trust
+    plan = Plan(file.text("data"), students, pairs, methods, _read_seeds(file, seed), settings, text, trust)
     for method in methods:
-        asked.checked("methods", lambda m=method: _require_trust([*settings, *m.settings], trust))
+        file.checked("methods", lambda m=method: _require_trust([*settings, *m.settings], trust))
     return plan
 
 
@@ -124,97 +120,6 @@ def _require_trust(settings: Sequence[str], trust: bool) -> None:
         raise TrustError(
             f"views.augmentation={named} runs a Python file; read it, then pass --trust, or give the plan trust: true"
         )
-
-
-class _Mapping(dict[str, Any]):
-    """A mapping of the file that knows where its keys stand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: dict[str, int] = {}
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML, and refuses a key that stands twice instead of keeping the last."""
-
-
-def _construct(loader: _Loader, node: Any) -> _Mapping:
-    own = {id(key_node) for key_node, _ in node.value}
-    loader.flatten_mapping(node)  # puts what << brings in before the mapping's own keys, which win
-    found, brought = _Mapping(), set[str]()
-    for key_node, value_node in node.value:
-        key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-        if not isinstance(key, str) or (key in found and key not in brought):
-            reason = "stands twice" if isinstance(key, str) else "is not a word"
-            raise ConfigError(f"line {line} of the plan: the key {key!r} {reason}")
-        brought = brought - {key} if id(key_node) in own else brought | {key}
-        found[key] = loader.construct_object(value_node, deep=True)
-        found.lines[key] = line
-    return found
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct)
-
-
-def _parse(text: str, path: Path) -> _Mapping:
-    try:
-        content = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1} of the plan {path}" if mark else f"the plan {path}"
-        raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', None) or first_line(error)}") from error
-    if not isinstance(content, _Mapping):
-        raise ConfigError(f"the plan {path} must be a mapping with the keys {', '.join(KEYS)}; see docs/sweep.md")
-    return content
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """The keys of the file, each read with an error that says where it stands."""
-
-    content: _Mapping
-    path: Path
-
-    def error(self, key: str, what: str) -> ConfigError:
-        line = self.content.lines.get(key)
-        where = f"line {line} of the plan {self.path}" if line else f"the plan {self.path}"
-        return ConfigError(f"{where}: {what}")
-
-    def refuse_unknown(self, known: Sequence[str]) -> None:
-        for key in self.content:
-            if key not in known:
-                raise self.error(key, f"unknown key {key!r}; expected one of {', '.join(known)}")
-
-    def checked(self, key: str, read: Callable[[], Any]) -> Any:
-        """Say where it stands what another room refuses."""
-        try:
-            return read()
-        except CrossteachError as error:
-            raise type(error)(str(self.error(key, f"{key}: {error}"))) from error
-
-    def text(self, key: str) -> str:
-        value = self.content.get(key)
-        if not isinstance(value, str):
-            raise self.error(key, f"{key!r} must be one spec, as in {key}: glyphs, not {value!r}")
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self.content.get(key, False)
-        if not isinstance(value, bool):
-            raise self.error(key, f"{key!r} must be true or false, not {value!r}")
-        return value
-
-    def specs(self, key: str) -> tuple[str, ...]:
-        """Read a list of specs, their patterns replaced by what they match."""
-        given = self.content.get(key)
-        value = [given] if isinstance(given, str) else given
-        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-            raise self.error(key, f"{key!r} must be a list of model specs, not {given!r}")
-        found = [spec for text in value for spec in self.checked(key, lambda text=text: expand(text))]
-        twice = sorted({spec for spec in found if found.count(spec) > 1})
-        if twice:
-            raise self.error(key, f"{key!r} names {twice[0]!r} twice; name it once")
-        return tuple(found)
 
 
 def expand(spec: str) -> list[str]:
@@ -278,15 +183,15 @@ def _word(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def _read_methods(asked: _Asked) -> tuple[PlannedMethod, ...]:
-    given = asked.content.get("methods")
+def _read_methods(file: PlanFile) -> tuple[PlannedMethod, ...]:
+    given = file.content.get("methods")
     if not isinstance(given, list) or not given:
-        raise asked.error("methods", f"'methods' must be a list, as in [xe, kl, kl+dp], not {given!r}")
-    methods = [asked.checked("methods", lambda each=each: _read_method(each)) for each in given]
+        raise file.error("methods", f"'methods' must be a list, as in [xe, kl, kl+dp], not {given!r}")
+    methods = [file.checked("methods", lambda each=each: _read_method(each)) for each in given]
     names = [m.name for m in methods]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise asked.error("methods", f"'methods' has {twice[0]!r} twice; give each its own name")
+        raise file.error("methods", f"'methods' has {twice[0]!r} twice; give each its own name")
     return tuple(methods)
 
 
@@ -306,49 +211,62 @@ def _read_method(value: Any) -> PlannedMethod:
     return PlannedMethod(name, value["method"], settings)
 
 
-def _read_seeds(asked: _Asked, default: int) -> tuple[int, ...]:
-    given = asked.content.get("seeds", [default])
+def _read_seeds(file: PlanFile, default: int) -> tuple[int, ...]:
+    given = file.content.get("seeds", [default])
     whole = isinstance(given, list) and all(type(seed) is int and 0 <= seed < 2**31 for seed in given)
     if not whole or not given or len(set(given)) < len(given):
-        raise asked.error("seeds", f"'seeds' must be a list of different whole numbers in [0, 2**31), not {given!r}")
+        raise file.error("seeds", f"'seeds' must be a list of different whole numbers in [0, 2**31), not {given!r}")
     return tuple(given)
 
 
-def _read_pairs(asked: _Asked, teachers_needed: bool) -> tuple[tuple[str, ...], tuple[Pair, ...]]:
+def _read_specs(file: PlanFile, key: str) -> tuple[str, ...]:
+    """Read a list of specs, their patterns replaced by what they match."""
+    given = file.content.get(key)
+    value = [given] if isinstance(given, str) else given
+    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+        raise file.error(key, f"{key!r} must be a list of model specs, not {given!r}")
+    found = [spec for text in value for spec in file.checked(key, lambda text=text: expand(text))]
+    twice = sorted({spec for spec in found if found.count(spec) > 1})
+    if twice:
+        raise file.error(key, f"{key!r} names {twice[0]!r} twice; name it once")
+    return tuple(found)
+
+
+def _read_pairs(file: PlanFile, teachers_needed: bool) -> tuple[tuple[str, ...], tuple[Pair, ...]]:
     """Return the students and who teaches them; a student is never among its own teachers."""
-    content = asked.content
+    content = file.content
     if "models" in content:
         if "students" in content or "teachers" in content:
-            raise asked.error("models", "'models' stands for students and teachers; give either it or them")
-        students = teachers = asked.specs("models")
+            raise file.error("models", "'models' stands for students and teachers; give either it or them")
+        students = teachers = _read_specs(file, "models")
     else:
-        students = asked.specs("students") if "students" in content or "pairs" not in content else ()
+        students = _read_specs(file, "students") if "students" in content or "pairs" not in content else ()
         every = content.get("teachers", "all" if "pairs" not in content else None)
-        teachers = students if every == "all" else asked.specs("teachers") if every is not None else ()
+        teachers = students if every == "all" else _read_specs(file, "teachers") if every is not None else ()
     pairs = [Pair(s, (t,)) for s, t in product(students, teachers) if s != t]
-    pairs += _explicit(asked)
+    pairs += _explicit(file)
     students = tuple(dict.fromkeys((*students, *(pair.student for pair in pairs))))
     alone = [s for s in students if all(pair.student != s for pair in pairs)]
     if teachers_needed and alone:
-        raise asked.error("teachers", f"{alone[0]!r} has no teacher; name another model, or only methods without any")
+        raise file.error("teachers", f"{alone[0]!r} has no teacher; name another model, or only methods without any")
     return students, tuple(dict.fromkeys(pairs))
 
 
-def _explicit(asked: _Asked) -> list[Pair]:
-    given = asked.content.get("pairs", [])
+def _explicit(file: PlanFile) -> list[Pair]:
+    given = file.content.get("pairs", [])
     if not isinstance(given, list):
-        raise asked.error("pairs", f"'pairs' must be a list of [student, teacher], not {given!r}")
+        raise file.error("pairs", f"'pairs' must be a list of [student, teacher], not {given!r}")
     pairs = []
     for each in given:
         if not isinstance(each, list) or len(each) != 2 or not isinstance(each[0], str):
-            raise asked.error("pairs", f"a pair is [student, teacher] or [student, [teacher, …]], not {each!r}")
+            raise file.error("pairs", f"a pair is [student, teacher] or [student, [teacher, …]], not {each!r}")
         student, teachers = each[0], [each[1]] if isinstance(each[1], str) else each[1]
         named = isinstance(teachers, list) and teachers and all(isinstance(t, str) for t in teachers)
         if not named or len(set(teachers)) < len(teachers):
-            raise asked.error("pairs", f"the teachers of {student!r} must be different specs, not {each[1]!r}")
+            raise file.error("pairs", f"the teachers of {student!r} must be different specs, not {each[1]!r}")
         if student in teachers:
-            raise asked.error("pairs", f"{student!r} cannot teach itself; use the method self")
+            raise file.error("pairs", f"{student!r} cannot teach itself; use the method self")
         pairs.append(Pair(student, tuple(teachers)))
     if len(set(pairs)) < len(pairs):
-        raise asked.error("pairs", "'pairs' names a pair twice; name it once")
+        raise file.error("pairs", "'pairs' names a pair twice; name it once")
     return pairs

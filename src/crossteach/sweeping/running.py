@@ -1,6 +1,5 @@
-"""Many transfers from one plan: tutors first, each once, then students; what is whole is never done again."""
+"""Runs a sweep: first each tutor answers once, then the students learn. Jobs that are done are not done again."""
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -10,15 +9,14 @@ from typing import Any
 
 from ..answers.store import Store
 from ..errors import SweepError
-from ..scouting.scout import unique_names
-from ..transferring.methods import choose_method
 from ..types import Progress, no_progress
-from .executors import Ended, Executor, LocalProcesses, Task, cores, free_memory
+from .asked import tutor_views
+from .executors import Ended, Executor, LocalProcesses, Task, cores
 from .folder import SweepFolder
-from .jobs import KEPT_BYTES, Place, TransferJob, TutorPass, fill_answers, run_transfer
-from .plan import Job, Plan, read_plan
+from .jobs import TransferJob, TutorPass, fill_answers, run_transfer
+from .plan import Job
+from .preparing import PreparedSweep, prepare
 from .study import Row, describe_methods, read_row, to_parquet
-from .survey import Cost, Survey, estimate, name_jobs, survey, tutor_views
 
 TABLE_SECONDS = 5.0
 """How often the table of results is written at most."""
@@ -62,10 +60,10 @@ def sweep(
         if executor is not None:
             stack.callback(executor.close)
         SweepFolder(Path(out)).require_free()
-        prepared = _prepare(plan, out, store, seed, device, progress, trust)
+        prepared = prepare(plan, out, store, seed, device, progress, trust)
         stack.enter_context(prepared.folder.working())
         todo = prepared.todo(retry_failed, overwrite)
-        prepared.require_room(todo)
+        prepared.require_disk(todo)
         if executor is None:
             executor = LocalProcesses(prepared.workers, _threads(prepared.workers, device))
             stack.callback(executor.close)
@@ -92,7 +90,7 @@ def plan_cost(
     trust: bool = False,
 ) -> dict[str, Any]:
     """Check a plan as `sweep` does, run nothing, and say what is left to do and what that takes."""
-    prepared = _prepare(plan, out, store, seed, device, progress, trust)
+    prepared = prepare(plan, out, store, seed, device, progress, trust)
     todo = prepared.todo(retry_failed, overwrite)
     cost = prepared.cost(todo)
     failed = [n for n in prepared.jobs if n not in todo and not prepared.folder.is_whole(n)]
@@ -103,7 +101,7 @@ def plan_cost(
             {
                 "spec": m.spec,
                 "params": m.params,
-                "views_to_answer": sum(m.missing_views.values()),
+                "views_to_answer": sum(sum(numbers.values()) for numbers in m.missing_views.values()),
                 "answers_per_second": round(1 / max(m.answer_seconds, 1e-9), 1),
                 "seconds_a_step": round(m.step_seconds, 5),
             }
@@ -116,107 +114,15 @@ def plan_cost(
     }
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A plan whose models have been opened."""
-
-    plan: Plan
-    surveyed: Survey
-    jobs: dict[str, Job]
-    listed: dict[str, dict[str, Any]]
-    """Content of jobs.json."""
-    folder: SweepFolder
-    place: Place
-    workers: int
-
-    def todo(self, retry_failed: bool, overwrite: bool) -> list[str]:
-        """List the jobs to run, those of one student side by side."""
-        if overwrite:
-            return list(self.jobs)
-        open_ = [name for name in self.jobs if not self.folder.is_whole(name)]
-        return [name for name in open_ if retry_failed or self.folder.failure(name) is None]
-
-    def cost(self, todo: Sequence[str]) -> Cost:
-        """Say what these jobs take."""
-        return estimate([self.jobs[name] for name in todo], self.surveyed, self.workers)
-
-    def require_room(self, todo: Sequence[str]) -> None:
-        """Raise SweepError if the disk cannot hold what the jobs write."""
-        cost = self.cost(todo)
-        wanted: dict[int, int] = {}
-        places: dict[int, Path] = {}
-        for path, size in ((self.place.store, cost.store_bytes), (self.folder.path, cost.folder_bytes)):
-            there = next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
-            disk = there.stat().st_dev
-            wanted[disk], places[disk] = wanted.get(disk, 0) + size, there
-        for disk, size in wanted.items():
-            free = shutil.disk_usage(places[disk]).free
-            if size > free:
-                raise SweepError(
-                    f"the plan needs about {size / 1e9:.1f} GB at {places[disk]} and {free / 1e9:.1f} GB are free; "
-                    "make room, or plan fewer jobs or views"
-                )
-
-
-def _prepare(
-    plan: str | Path, out: str | Path, store: Store | None, seed: int, device: str, progress: Progress, trust: bool
-) -> _Prepared:
-    folder, store = SweepFolder(Path(out)), store or Store()
-    folder.require_ours()
-    read = read_plan(Path(plan), seed, trust)
-    surveyed = survey(read, store, device, progress)
-    jobs = name_jobs(read.jobs(), surveyed)
-    listed = _list(jobs, surveyed)
-    place = Place(read.data, store.folder, device, read.trust)
-    return _Prepared(read, surveyed, jobs, listed, folder, place, _affordable(surveyed, len(jobs), device))
-
-
-def _affordable(surveyed: Survey, n_jobs: int, device: str) -> int:
-    """Return how many workers cores, memory and jobs allow; a GPU gets one, since nobody can say what fits on it."""
-    if device != "cpu":
-        return 1
-    free, weights = free_memory(), sum(m.state_bytes for m in surveyed.models.values())
-    each = surveyed.memory + min(KEPT_BYTES, weights)
-    fitting = cores() if free is None else min(cores(), free // each)
-    return max(1, min(fitting, n_jobs))
-
-
 def _threads(workers: int, device: str) -> int:
     return cores() if device != "cpu" else 1
 
 
-def _list(jobs: dict[str, Job], surveyed: Survey) -> dict[str, dict[str, Any]]:
-    """Describe every job for `jobs.json` and its row of the results."""
-    models = surveyed.models
-    shown = dict(zip(models, unique_names([m.name for m in models.values()]), strict=True))
-    listed = {}
-    for name, job in jobs.items():
-        base, method = choose_method(job.config.method, surveyed.data.train.labels is not None)
-        student, teachers = models[job.student], [models[spec] for spec in job.teachers]
-        listed[name] = {
-            "job": name,
-            "student": job.student,
-            "student_name": shown[job.student],
-            "teachers": list(job.teachers),
-            "teacher_name": " + ".join(shown[spec] for spec in job.teachers) or None,
-            "method": job.method,
-            "base_method": base,
-            "control": method.is_control,
-            "reads_labels": method.labels,
-            "seed": job.config.seed,
-            "student_family": student.family,
-            "student_params": student.params,
-            "teacher_family": " + ".join(t.family for t in teachers) or None,
-            "teacher_params": sum(t.params for t in teachers) or None,
-        }
-    return listed
-
-
 @dataclass
 class _Running:
-    """A sweep at work: two stages of tasks, and what is reported of them."""
+    """A running sweep: two stages of tasks, and how far they are."""
 
-    prepared: _Prepared
+    prepared: PreparedSweep
     executor: Executor
     progress: Progress
     rows: dict[str, Row] = field(default_factory=dict)

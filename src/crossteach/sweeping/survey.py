@@ -1,43 +1,33 @@
-"""Every model of a plan, opened once: does it fit the data and its methods, and what will it cost?"""
+"""Opens every model of a plan once: does it fit the data and its methods, and how long does it take?"""
 
 import hashlib
 import json
-import math
-import resource
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ..answers.arguments import require_distinct
 from ..answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
 from ..answers.prediction import predict
 from ..answers.store import Store
 from ..answers.tutors import count_missing
-from ..config import PROCEDURE, ContrastConfig, PartitionConfig, TransferConfig, ViewsConfig, changed
+from ..config import PROCEDURE, ContrastConfig, TransferConfig, ViewsConfig, changed
 from ..data import load_data, split_fingerprint
-from ..data.cut import TUNE_SHARE, stratified_sample
+from ..data.cut import stratified_sample
 from ..data.drawn import ROOM
-from ..data.views import ViewBatch, Views, views_of
-from ..errors import ConfigError, CrossteachError, ModelError, first_line
+from ..data.views import views_of
+from ..errors import ConfigError
 from ..models import TorchClassifier, load_model
-from ..models.scoring import CHUNK, provenance, score
-from ..transferring.methods import METHODS, choose_method
-from ..transferring.plan import TrainingPlan
+from ..models.scoring import provenance
+from ..transferring.methods import choose_method
 from ..transferring.setup import find_side, open_setup, try_views
-from ..transferring.training import train
 from ..types import Progress, Splits, no_progress
+from .asked import AskedViews, tutor_views
+from .jobs import state_bytes
 from .plan import Job, Plan
+from .timing import resident, time_model
 
-STEPS = 3
-"""Steps of a student that are timed."""
 ASKED = 5000
 """Samples of the selection split on which a student has to be better than chance."""
 BARE_MEMORY = 700 << 20
@@ -46,7 +36,7 @@ BARE_MEMORY = 700 << 20
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a sweep needs to know of a model when it is closed again."""
+    """What a sweep keeps of a model after closing it."""
 
     spec: str
     name: str
@@ -55,8 +45,8 @@ class ModelFacts:
     params: int
     state_bytes: int
     """Of its saved weights."""
-    missing_views: dict[ViewsConfig, int]
-    """(sample, view) pairs that it still has to answer."""
+    missing_views: dict[ViewsConfig, dict[int, int]]
+    """How many samples of each view, by its number, it still has to answer; see `AskedViews`."""
     answer_seconds: float
     """A sample, view or plain."""
     step_seconds: float
@@ -85,10 +75,10 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
         CrossteachError: What `load_model`, `load_data` and `transfer` raise; nothing has been written then.
         ConfigError: If two specs are the same model.
     """
-    before = _resident()
+    before = resident()
     data = load_data(plan.data)
     require_test_labels(data)
-    data_memory = max(0, _resident() - before)
+    data_memory = max(0, resident() - before)
     jobs = plan.jobs()
     asked = tutor_views(jobs, data)
     models: dict[str, ModelFacts] = {}
@@ -106,21 +96,6 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     return Survey(data, models, BARE_MEMORY + ROOM + data_memory + 2 * most)
 
 
-def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[ViewsConfig]]:
-    """Return which views every tutor has to answer before the students learn."""
-    asked: dict[str, dict[ViewsConfig, None]] = {}
-    for job in jobs:
-        views = job.config.views
-        _, method = choose_method(job.config.method, data.train.labels is not None)
-        teach = method.teachers and not method.random_teachers  # random copies are made and asked by their own jobs
-        tutors = ((job.student,) if method.frozen_student else ()) + (job.teachers if teach else ())
-        for tutor in tutors:
-            asked.setdefault(tutor, {})
-            if method.targets is not None and views.count and not views.live:
-                asked[tutor][views] = None
-    return {spec: list(views) for spec, views in asked.items()}
-
-
 def _reads_features(job: Job, data: Splits) -> bool:
     """Tell whether a job reads its teacher's features."""
     return choose_method(job.config.method, data.train.labels is not None)[1].features is not None
@@ -130,7 +105,7 @@ def _open(
     model: TorchClassifier,
     lessons: Sequence[tuple[TransferConfig, int]],
     teaching: Sequence[tuple[ContrastConfig, ViewsConfig]],
-    asked: Sequence[ViewsConfig],
+    asked: Sequence[AskedViews],
     data: Splits,
     store: Store,
 ) -> ModelFacts:
@@ -146,19 +121,25 @@ def _open(
     if lessons and not all(config.force for config, _ in lessons):
         _require_better_than_chance(model, data, store)
     first = lessons[0][0] if lessons else None
-    timed = _timings(model, first, asked[0] if asked else ViewsConfig(), data, store)
+    timed = time_model(model, first, asked[0].config if asked else ViewsConfig(), data, store)
     return ModelFacts(
         spec=model.spec,
         name=model.name,
         fingerprint=model.fingerprint,
         family=model.family,
         params=model.n_parameters,
-        state_bytes=sum(value.nbytes for value in model.module.state_dict().values()),
-        missing_views={v: count_missing(model, data.train, views_of(v, data), store) for v in asked},
-        answer_seconds=timed["answer"],
-        step_seconds=timed["step"],
-        memory=int(timed["memory"]),
+        state_bytes=state_bytes(model),
+        missing_views={v.config: _missing(model, v, data, store) for v in asked},
+        answer_seconds=timed.answer,
+        step_seconds=timed.step,
+        memory=timed.memory,
     )
+
+
+def _missing(model: TorchClassifier, asked: AskedViews, data: Splits, store: Store) -> dict[int, int]:
+    """Return how many samples of each view that is asked for are not stored yet."""
+    missing = count_missing(model, data.train, asked.views(data), store)
+    return {number: missing[number] for number in asked.numbers}
 
 
 def _require_better_than_chance(model: TorchClassifier, data: Splits, store: Store) -> None:
@@ -178,87 +159,6 @@ def _another(model: TorchClassifier, number: int) -> TorchClassifier:
     with torch.no_grad():
         next(other.module.parameters()).add_(1 + number)
     return other
-
-
-def _timings(
-    model: TorchClassifier, config: TransferConfig | None, shown: ViewsConfig, data: Splits, store: Store
-) -> dict[str, Any]:
-    """Time a chunk of answers and, of a student, a few steps, on one thread as in a worker."""
-    key = {
-        "kind": "timing",
-        "batch_size": config.optim.batch_size if config else 0,
-        **provenance(model, split_fingerprint(data.train)),
-    }
-    if (known := store.recall(key)) is not None:
-        return known
-    threads, before = torch.get_num_threads(), _resident()
-    torch.set_num_threads(1)
-    try:
-        answer = _seconds_an_answer(model, views_of(shown, data), data)
-        step = _seconds_a_step(model, config, data) if config else 0.0
-    except CrossteachError:
-        raise
-    except Exception as error:  # the module is its user's and may raise anything
-        raise ModelError(f"{model.spec!r} cannot take a training step: {first_line(error)}") from error
-    finally:
-        torch.set_num_threads(threads)
-    timed = {"answer": answer, "step": step, "memory": max(0, _peak() - before)}
-    store.remember(key, timed)
-    return timed
-
-
-def _seconds_an_answer(model: TorchClassifier, views: Views, data: Splits) -> float:
-    rows = np.arange(min(CHUNK, len(data.train)))
-
-    def answer() -> None:
-        score(model, views.batch(data.train, rows, np.zeros(len(rows), np.int64)).images(model.preprocess))
-
-    views = replace(views, count=0)  # so that none is kept, and each is timed
-    answer()  # the first one also allocates
-    return _seconds(answer) / len(rows)
-
-
-def _seconds_a_step(model: TorchClassifier, config: TransferConfig, data: Splits) -> float:
-    method = replace(METHODS["self"], frozen_student=False)
-    short = replace(config, partition=PartitionConfig())
-    tutors = _RandomTutors(model.n_classes)
-    drawn = replace(views_of(config.views, data), count=0)  # so that none is kept, and each is timed
-    lesson = TrainingPlan(method, short, data.train, drawn, tutors, 1e-4, STEPS, STEPS)
-    copy = model.clone()
-    train(copy, replace(lesson, max_steps=1))  # the first one also sets up the optimiser
-    return _seconds(lambda: train(copy, lesson)) / STEPS
-
-
-class _RandomTutors:
-    """A tutor that takes no time."""
-
-    names: tuple[str, ...] = ("random",)
-
-    def __init__(self, n_classes: int) -> None:
-        self._n_classes = n_classes
-
-    def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
-        """Answer nothing in particular."""
-        return torch.zeros(1, len(batch.index), self._n_classes)
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def _peak() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _resident() -> int:
-    """Return the bytes that this process takes now; where the system does not say, the most it ever took."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except (OSError, ValueError):
-        return _peak()
 
 
 def name_jobs(jobs: Sequence[Job], surveyed: Survey) -> dict[str, Job]:
@@ -296,66 +196,3 @@ def name_jobs(jobs: Sequence[Job], surveyed: Survey) -> dict[str, Job]:
 
 def _slug(word: str) -> str:
     return "".join(c if c.isalnum() or c in "+-" else "_" for c in word)[:40]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What is still to be done, and what that takes."""
-
-    jobs: int
-    views: int
-    """Answers of tutors that are not stored."""
-    tutor_seconds: float
-    student_seconds: float
-    store_bytes: int
-    folder_bytes: int
-    workers: int
-
-    @property
-    def seconds(self) -> float:
-        """From start to end, with all workers busy."""
-        return (self.tutor_seconds + self.student_seconds) / self.workers
-
-
-def estimate(jobs: Sequence[Job], surveyed: Survey, workers: int) -> Cost:
-    """Estimate time and disk of jobs that are not whole."""
-    data, models = surveyed.data, surveyed.models
-    asked = tutor_views(jobs, data)
-    involved = {spec for job in jobs for spec in (job.student, *job.teachers)}
-    plain = len(data.test) + 2 * len(data.selection)
-    views = {spec: sum(models[spec].missing_views[v] for v in shown) for spec, shown in asked.items()}
-    answers = sum(n * models[spec].answer_seconds for spec, n in views.items())
-    answers += sum(plain * models[spec].answer_seconds for spec in involved)
-    classes = len(data.classes)
-    saved = sum(models[job.student].state_bytes + 64 * len(data.test) + (200 << 10) for job in jobs)
-    checkpoints = 4 * workers * max((models[job.student].state_bytes for job in jobs), default=0)
-    return Cost(
-        jobs=len(jobs),
-        views=sum(views.values()),
-        tutor_seconds=answers,
-        student_seconds=sum(_lesson_seconds(job, surveyed) for job in jobs),
-        store_bytes=2 * classes * sum(views.values()) + 4 * classes * plain * len(involved),
-        folder_bytes=saved + checkpoints,
-        workers=workers,
-    )
-
-
-def _lesson_seconds(job: Job, surveyed: Survey) -> float:
-    optim, data, student = job.config.optim, surveyed.data, surveyed.models[job.student]
-    step = student.step_seconds
-    _, method = choose_method(job.config.method, data.train.labels is not None)
-    if job.config.views.live or not job.config.views.count or method.features is not None:
-        asked = job.teachers if method.features is not None else (job.student, *job.teachers)
-        step += optim.batch_size * sum(surveyed.models[t].answer_seconds for t in asked)
-    tune = TUNE_SHARE * len(data.selection)
-    steps = optim.epochs * math.ceil(len(data.train) / optim.batch_size)
-    evaluated = optim.epochs * tune + 2 * len(data.test)
-    evaluated += len(job.config.gate.alphas) * (len(data.selection) - tune)
-    if optim.lr is None:
-        steps += len(optim.probe_rates) * min(optim.probe_steps, steps)
-        evaluated += len(optim.probe_rates) * tune
-    seconds = steps * step + evaluated * student.answer_seconds
-    curriculum, budget = job.config.curriculum, job.config.time_budget
-    if curriculum.order != "parallel" and curriculum.budget == "each":
-        seconds *= max(1, len(job.teachers))
-    return seconds if budget is None else min(seconds, 60 * budget)

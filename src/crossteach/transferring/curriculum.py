@@ -1,4 +1,4 @@
-"""Many teachers: all at once, one after the other, or one by one from the same start and then averaged.
+"""Several teachers: all at once, one after the other, or each alone with the original, then averaged.
 
 Every lesson of a sequence or of a soup is a whole transfer in a folder of its own (`lesson-1`, …). So an interrupted
 curriculum resumes, and what each teacher contributed can be read there and in `lessons` of the summary.
@@ -25,8 +25,7 @@ from ..scouting.ranking import predicted_gain
 from ..types import Classifier, Progress, Split, Splits, TrainableClassifier, no_progress
 from .gate import GateResult, Verdict
 from .lesson import TransferResult, read_result, teach
-from .measured import TransferPredictions
-from .path import Choice, choose_weights, gather_evidence, with_own_statistics, with_weights
+from .path import Choice, choose_weights, gather_evidence, predict_after, with_own_statistics
 from .plan import TrainingPlan
 from .setup import TransferSetup, describe, open_setup
 from .state import TrainingState
@@ -82,7 +81,7 @@ def transfer(
 
 @dataclass(frozen=True)
 class CurriculumOutcome:
-    """Where a curriculum ended."""
+    """The end of a curriculum: its lessons, the verdict and the weights."""
 
     lessons: tuple[TransferResult, ...]
     verdict: GateResult
@@ -123,7 +122,7 @@ def _discard_answers(setup: TransferSetup, student: TrainableClassifier) -> None
 
 
 def _verdict(lessons: Sequence[TransferResult]) -> Verdict:
-    """Say of all lessons what is true of any that was taken, else that all diverged, or that the original is kept."""
+    """Return one verdict for all lessons: that of a lesson that was taken, else diverged if all did, else kept."""
     verdicts: list[Verdict] = [lesson.summary["gate"]["verdict"] for lesson in lessons]
     left: Verdict = "diverged" if set(verdicts) == {"diverged"} else "kept_original"
     return next((v for v in TAKEN if v in verdicts), left)
@@ -156,7 +155,7 @@ def _one_by_one(
 
 
 def _nothing_more(setup: TransferSetup) -> TrainingPlan:
-    """Return a plan of no training: its views are those of the setup."""
+    """Return a plan that only gives the views of the setup: nothing is trained by it."""
     return TrainingPlan(setup.method, setup.config, setup.data.train, setup.views, None, 1.0, 1)
 
 
@@ -205,13 +204,24 @@ def _lesson(
     setup: TransferSetup, run: RunFolder, number: int, student: TrainableClassifier, teacher: Classifier
 ) -> TransferResult:
     """Do one transfer from one teacher, in a folder of its own."""
-    config, lengths = setup.config, lesson_epochs(setup.config, len(setup.teachers))
-    budget = None if config.time_budget is None else config.time_budget / len(lengths)
-    optim = replace(config.optim, epochs=lengths[number - 1])
-    views = replace(config.views, first=config.views.first + sum(lengths[: number - 1]))
-    single = replace(config, curriculum=CurriculumConfig(), optim=optim, views=views, time_budget=budget)
+    single = lesson_config(setup.config, number, len(setup.teachers))
     lesson = open_setup(student, [teacher], setup.data, single, setup.store, setup.progress)
     return teach(lesson, open_run(run.path / f"lesson-{number}", describe(lesson)))
+
+
+def lesson_config(config: TransferConfig, number: int, lessons: int) -> TransferConfig:
+    """Return the settings of one lesson of several: its epochs, its share of the time, and the views it begins with.
+
+    Args:
+        config: Of all lessons together.
+        number: Of the lesson, from 1.
+        lessons: How many there are.
+    """
+    lengths = lesson_epochs(config, lessons)
+    budget = None if config.time_budget is None else config.time_budget / lessons
+    optim = replace(config.optim, epochs=lengths[number - 1])
+    views = replace(config.views, first=config.views.first + sum(lengths[: number - 1]))
+    return replace(config, curriculum=CurriculumConfig(), optim=optim, views=views, time_budget=budget)
 
 
 def lesson_epochs(config: TransferConfig, lessons: int) -> list[int]:
@@ -241,10 +251,7 @@ def _finish(setup: TransferSetup, run: RunFolder, outcome: CurriculumOutcome) ->
     data, copy = setup.data, setup.student.clone()
     before = predict(setup.student, data.test, setup.store)
     teachers = tuple(predict(teacher, data.test, setup.store) for teacher in setup.teachers)
-    ungated = with_weights(copy, outcome.ended, data.test, before)
-    after = with_weights(copy, outcome.returned, data.test, before)
-    copy.module.load_state_dict(outcome.returned)
-    found = TransferPredictions(before, after, ungated, teachers)
+    found = predict_after(copy, outcome.ended, outcome.returned, data.test, before, teachers)
     lessons = [lesson.summary for lesson in outcome.lessons]
     gated = "each lesson was gated: `ungated` is what stood before the last question to the gate"
     notes = (*setup.notes, *_notes_of_lessons(setup, lessons), *outcome.notes, gated)

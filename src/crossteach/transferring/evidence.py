@@ -1,8 +1,8 @@
-"""What speaks for a student where no label can: evidence that is not the training's own objective.
+"""Evidence for or against a student that reads no label, and is not the objective of its training.
 
-Three numbers on samples that nobody trained on, before and after: how often the student agrees with the ensemble of
-itself and its teachers, how often it gives a sample and a view of it the same class, and how sure it is. None of them
-is accuracy; docs/method.md says how often they were wrong where labels could tell.
+Three numbers on samples that no training has used, before and after: how often the student agrees with the ensemble of
+itself and its teachers, how often it gives a sample and a view of it the same class, and its mean confidence. None of
+them is accuracy; docs/method.md says how often they were wrong where labels could tell.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..data.views import Views
+from ..functional.flips import percent
 from ..models.scoring import score
 from ..types import Split, TrainableClassifier
 
@@ -26,9 +27,9 @@ class Evidence:
     """One student on held-out samples, no label read; all in %."""
 
     agreement: float
-    """Samples on which it says what the ensemble of frozen student and teachers says."""
+    """Samples that it gives the class that the ensemble of frozen student and teachers gives."""
     stability: float
-    """Samples whose view it gives the same class."""
+    """Samples that it gives the same class plain and as a view."""
     confidence: float
     """Mean of its highest probability."""
 
@@ -40,13 +41,13 @@ def measure_evidence(
     split: Split,
     views: Views,
 ) -> Evidence:
-    """Look at a student as it stands.
+    """Measure a student with the weights that it has now.
 
     Args:
         student: Answers views of the split.
         plain: Its logits on the plain samples.
-        ensemble: What the ensemble says of each sample.
-        split: Samples that nobody trained on.
+        ensemble: The class that the ensemble gives each sample.
+        split: Samples that no training has used.
         views: What the student was trained on: the same augmentation, of other samples.
     """
     preds = plain.argmax(1)
@@ -55,8 +56,8 @@ def measure_evidence(
         batch = views.batch(split, rows, np.full(len(rows), VIEW))
         parts.append(score(student, batch.images(student.preprocess), require_finite=False).argmax(1))
     return Evidence(
-        agreement=_percent(preds == ensemble),
-        stability=_percent(preds == torch.cat(parts)),
+        agreement=percent(preds == ensemble),
+        stability=percent(preds == torch.cat(parts)),
         confidence=100.0 * plain.softmax(1).amax(1).double().mean().item(),
     )
 
@@ -75,7 +76,3 @@ def in_words(before: Evidence, after: Evidence) -> str:
         f"{after.confidence:.1f}%"
     )
     return f"{text}; this speaks {'for' if speaks_for(before, after) else 'against'} the new weights"
-
-
-def _percent(mask: Tensor) -> float:
-    return 100.0 * mask.double().mean().item()

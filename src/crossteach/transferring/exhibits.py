@@ -1,4 +1,4 @@
-"""What a transfer shows beside its numbers: gain and loss by class, and samples that were gained and lost."""
+"""Writes gain and loss by class, and pictures of samples that were gained and lost."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data.pictures import write_pictures
 from ..files import write_json
-from ..functional.flips import flips_by_class
+from ..functional.flips import count_by_class, strongest
 from ..runs import RunFolder
 from ..types import Predictions, Splits
 from .measured import TransferPredictions
@@ -19,25 +19,21 @@ SHOWN = 12
 """Samples that are shown of those gained, and of those lost."""
 
 
-def write_exhibits(
-    run: RunFolder,
-    data: Splits,
-    found: TransferPredictions,
-) -> None:
+def write_exhibits(run: RunFolder, data: Splits, found: TransferPredictions) -> None:
     """Write `classes.parquet`, `pictures.json` and the pictures of a transfer.
 
     Args:
         run: The transfer's folder.
         data: Its test split is shown.
-        found: What everyone says of it. Where the original is returned, the end of training is shown instead.
+        found: What student and teachers say of it. Where the original is returned, the end of training is shown.
     """
     run.write_table("classes.parquet", class_table(data.classes, found))
     before = found.before
     kept = torch.equal(before.logits, found.after.logits)
     shown = found.ungated if kept else found.after
     chosen = {
-        "gained": strongest(before, shown, ~before.correct & shown.correct),
-        "lost": strongest(before, shown, before.correct & ~shown.correct),
+        "gained": most_changed(before, shown, ~before.correct & shown.correct),
+        "lost": most_changed(before, shown, before.correct & ~shown.correct),
     }
     files = write_pictures(data.test, [row for rows in chosen.values() for row in rows], run.path)
     entries = {
@@ -47,7 +43,7 @@ def write_exhibits(
 
 
 def class_table(classes: Sequence[str], found: TransferPredictions) -> dict[str, np.ndarray]:
-    """Count, for each class, the test samples and those that changed sides."""
+    """Count, for each class, the test samples and those that were gained and lost."""
     before, after, ungated, labels = found.before, found.after, found.ungated, found.before.labels
     assert labels is not None
     flips = found.positive_flips
@@ -59,15 +55,15 @@ def class_table(classes: Sequence[str], found: TransferPredictions) -> dict[str,
         "lost_ungated": before.correct & ~ungated.correct,
         "positive_flips": flips,
     }
-    counts = {name: flips_by_class(mask, labels, len(classes)).numpy() for name, mask in marked.items()}
+    counts = count_by_class(marked, labels, len(classes))
     return {"class": np.arange(len(classes)), "name": np.array(classes, dtype=object), **counts}
 
 
-def strongest(before: Predictions, after: Predictions, mask: Bool[Tensor, " N"], count: int = SHOWN) -> list[int]:
+def most_changed(before: Predictions, after: Predictions, mask: Bool[Tensor, " N"], count: int = SHOWN) -> list[int]:
     """Return the marked samples whose confidence in the true class changed most, earlier ones first on a tie."""
     change = (_true_probability(after) - _true_probability(before)).abs()
-    rows = mask.nonzero().flatten()
-    return [int(row) for row in rows[torch.argsort(change[rows], descending=True, stable=True)][:count]]
+    found: list[int] = strongest(change, mask, count).tolist()
+    return found
 
 
 def _true_probability(answers: Predictions) -> Float[Tensor, " N"]:

@@ -1,4 +1,4 @@
-"""One training from one student and its tutors to a student that is better, or as it was: a lesson."""
+"""One lesson: one student is trained once by its tutors, and the gate chooses the weights."""
 
 import time
 from collections.abc import Sequence
@@ -17,8 +17,7 @@ from ..functional.partition import RuleInputs
 from ..models import load_student
 from ..runs import RunFolder
 from ..types import Classifier, Split, TrainableClassifier
-from .measured import TransferPredictions
-from .path import choose_weights, monitor_of, with_weights
+from .path import choose_weights, monitor_of, predict_after
 from .plan import TrainingPlan
 from .probe import Objective, calibrated_cross_entropy, choose_rate
 from .setup import TransferSetup
@@ -37,7 +36,7 @@ Notes = tuple[str, ...]
 
 @dataclass(frozen=True)
 class TransferResult:
-    """What a transfer returns."""
+    """The result of a transfer: the student, the summary and the run folder."""
 
     student: TrainableClassifier
     """The weights that the gate chose; the original, bit for bit, where it kept them."""
@@ -48,7 +47,7 @@ class TransferResult:
 
 
 def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
-    """Train the student once, each sample asking all teachers, and let the gate choose the weights.
+    """Train the student once, with all teachers for each sample, and let the gate choose the weights.
 
     Args:
         setup: Student, teachers, data and method.
@@ -76,10 +75,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
     )
     choice = choose_weights(setup, copy, trained, plan, gate)
 
-    ungated = with_weights(copy, choice.ended, data.test, before)
-    after = with_weights(copy, choice.returned, data.test, before)
-    copy.module.load_state_dict(choice.returned)
-    found = TransferPredictions(before, after, ungated, teachers)
+    found = predict_after(copy, choice.ended, choice.returned, data.test, before, teachers)
     late = _late_notes((copy, student, *setup.teachers), setup.notes)
     notes = (*setup.notes, *_clamped(plan.tutors), *found_notes, *monitor_notes, *late, *choice.notes)
     taught = [] if trained.taught is None else trained.taught.tolist()
@@ -105,7 +101,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
 
 
 def read_result(student: TrainableClassifier, run: RunFolder) -> TransferResult:
-    """Return what a whole run has come to; its student bears the name and the spec of the one it was."""
+    """Read the result of a whole run; its student keeps the name and the spec of the original."""
     summary = run.summary()
     return TransferResult(load_student(run.path, student), summary, run.path, tuple(summary["notes"]))
 
@@ -151,7 +147,7 @@ def _by_tutor(setup: TransferSetup, values: Sequence[float] | None) -> dict[str,
 
 
 def _clamped(tutors: Tutors | None) -> Notes:
-    """Say how many of the tutors' logits float16 could not hold: it belongs to the answers, whoever computed them."""
+    """Say how many of the tutors' logits float16 could not hold, whether they were computed now or read."""
     count = getattr(tutors, "clamped", 0)
     return (f"{count} logits of tutors lay below what float16 holds and were clamped",) if count else ()
 

@@ -21,7 +21,7 @@ NO_LABEL = -100
 
 
 class BatchLoss(NamedTuple):
-    """What a batch costs, and who taught it."""
+    """The loss of a batch, and which tutor taught each sample."""
 
     loss: Float[Tensor, ""]
     """Mean over the samples; it carries the gradient of the student's logits."""
@@ -89,8 +89,8 @@ class TransferLoss:
             LabelSpaceError: If the models do not score the same classes of the same samples.
             MissingLabelsError: If the method reads labels and there are none.
         """
-        everyone = [frozen_student, *teachers]
-        for number, logits in enumerate(everyone):
+        models = [frozen_student, *teachers]
+        for number, logits in enumerate(models):
             if logits.shape != student.shape:
                 name = f"teacher {number}" if number else "the frozen student"
                 raise LabelSpaceError(
@@ -100,10 +100,10 @@ class TransferLoss:
         if self.method.labels and labels is None:
             raise MissingLabelsError("this method reads labels and none are given; use kl+dp-unsupervised or kl")
         asked = self._asked(len(teachers))
-        tutors = torch.stack([everyone[number].detach() for number in asked]) if asked else None
+        tutors = torch.stack([models[number].detach() for number in asked]) if asked else None
         targets, shares = self.targets(tutors, labels, chance, len(student))
         loss = self.of(student, targets, labels)
-        spread = shares.new_zeros(len(everyone) + 1, len(student))
+        spread = shares.new_zeros(len(models) + 1, len(student))
         spread[[*asked, -1]] = shares
         return BatchLoss(loss, spread)
 
@@ -194,7 +194,7 @@ def _known(labels: Int[Tensor, " N"] | None, count: int) -> Bool[Tensor, " N"]:
 
 
 def _find(name: str, temperatures: tuple[float, ...] | None) -> Method:
-    """Find a method that a loss of answers can stand for."""
+    """Find a method that compares answers, not features."""
     method = find_method(name)
     if method.features is not None:
         raise ConfigError(f"method {name!r} compares features, which logits do not hold; use xe+dp, kl+dp or kl")

@@ -1,4 +1,4 @@
-"""What each method name means: which target a sample gets, which losses, which averaging."""
+"""The methods by name: which target a sample gets, which losses, which averaging."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -68,7 +68,7 @@ def _whole(tutor: Int[Tensor, " N"], n_tutors: int) -> Float[Tensor, "T N"]:
 
 @dataclass(frozen=True)
 class Method:
-    """One way to teach."""
+    """How one method teaches: its targets, the weight of its losses, and whom it asks."""
 
     targets: Targets | None = None
     """None where no tutor is asked."""
@@ -85,7 +85,7 @@ class Method:
     labels: bool = False
     """Whether labels on the transfer set are read."""
     control: bool = False
-    """Whether it is there to be beaten: what it reaches is no transfer of knowledge by a partition."""
+    """Whether it is a control: a claim of transfer must beat it."""
     margin: bool = False
     """Whether `partition.margin` is read."""
     calibrated: bool = False
@@ -96,11 +96,6 @@ class Method:
     """Whether each teacher is replaced by a copy of its architecture with random weights."""
     alpha: float = 1.0
     """How far from the old weights (0) to the trained ones (1) the end of training stands."""
-
-    @property
-    def is_control(self) -> bool:
-        """Whether a claim of transfer must beat it."""
-        return self.control
 
 
 def _similarities(student: int, teacher: int, config: ContrastConfig) -> nn.Module:
@@ -181,8 +176,3 @@ def choose_method(name: str, has_labels: bool) -> tuple[str, Method]:
             f"method {name!r} needs labels on the transfer set, which has none; use kl+dp-unsupervised, kl or self"
         )
     return name, method
-
-
-def tutor_share(shares: Float[Tensor, "T N"]) -> Float[Tensor, " T"]:
-    """Count the samples each tutor taught, shares of a sample as shares; the last entry is the label's."""
-    return shares.double().sum(1)

@@ -1,4 +1,4 @@
-"""The path from old to new weights: which point of it is returned."""
+"""Chooses the weights that are returned, among points on the straight path from the old to the new ones."""
 
 from dataclasses import dataclass, replace
 
@@ -16,6 +16,7 @@ from ..models.asking import prepare_for, set_mode
 from ..types import Predictions, Split, TrainableClassifier
 from .evidence import Evidence, measure_evidence
 from .gate import GateResult, Held, choose_alpha, least_gain
+from .measured import TransferPredictions
 from .plan import TrainingPlan, batch_starts
 from .setup import TransferSetup
 from .state import TrainingState
@@ -31,7 +32,7 @@ MONITOR_SAMPLES = 50
 
 @dataclass(frozen=True)
 class Choice:
-    """What the gate made of a training."""
+    """What the gate decided about a training."""
 
     verdict: GateResult
     returned: State
@@ -48,7 +49,7 @@ def choose_weights(
 
     Args:
         setup: Holds the untouched student.
-        copy: The trained module; it is lent to every point that is tried.
+        copy: The trained student; its module is loaded with the weights of every point that is tried.
         trained: Where the training ended.
         plan: What was taught: its views estimate batch-norm statistics.
         gate: The part of the selection split that nothing else has read.
@@ -98,8 +99,30 @@ def _held(setup: TransferSetup, copy: TrainableClassifier, weights: dict[float, 
     )
 
 
-def with_weights(student: TrainableClassifier, weights: State, split: Split, like: Predictions) -> Predictions:
-    """Score plain samples with other weights, on a module that is lent for it; a broken logit counts as 0."""
+def predict_after(
+    copy: TrainableClassifier,
+    ended: State,
+    returned: State,
+    test: Split,
+    before: Predictions,
+    teachers: tuple[Predictions, ...],
+) -> TransferPredictions:
+    """Score the test split with the weights of the end of training, then with those that are returned.
+
+    Args:
+        copy: Of the student; its module ends with the returned weights.
+        ended: The weights of the end of training.
+        returned: The weights that the gate chose.
+        test: Plain samples.
+        before: What the student predicted on them.
+        teachers: What the teachers predict.
+    """
+    ungated, after = (_with_weights(copy, weights, test, before) for weights in (ended, returned))
+    return TransferPredictions(before, after, ungated, teachers)
+
+
+def _with_weights(student: TrainableClassifier, weights: State, split: Split, like: Predictions) -> Predictions:
+    """Score plain samples with other weights; a logit that is not finite counts as 0."""
     student.module.load_state_dict(weights)
     return replace(like, logits=score_split(student, split).nan_to_num(0, 0, 0), model_fingerprint="")
 
@@ -154,8 +177,8 @@ def with_own_statistics(setup: TransferSetup, copy: TrainableClassifier, state: 
 
     Args:
         setup: Says whether it does.
-        copy: Its module is lent.
-        state: Weights between others, whose statistics are no mean of theirs.
+        copy: Its module computes the statistics, and is changed.
+        state: Averaged weights; the right statistics for them are not the average of the statistics.
         plan: Its views estimate them.
     """
     if not setup.config.optim.train_statistics:
@@ -174,7 +197,7 @@ def with_own_statistics(setup: TransferSetup, copy: TrainableClassifier, state: 
 def gather_evidence(
     setup: TransferSetup, copy: TrainableClassifier, old: State, new: State, gate: Split
 ) -> tuple[Evidence, Evidence]:
-    """Look at the student before and after on the gate part, reading no label; its module is lent."""
+    """Measure the old and the new weights on the gate part, reading no label; the copy's module is changed."""
     ensemble = torch.stack([logits.softmax(1) for logits in _stored(setup, gate)]).mean(0).argmax(1)
     found = []
     for state in (old, new):

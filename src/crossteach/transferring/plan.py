@@ -1,4 +1,4 @@
-"""What is taught to whom, and the batches of it: all that a training reads and does not change."""
+"""The plan of a training and its batches: what is taught, how fast and for how long. Training does not change it."""
 
 import math
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from .methods import Method
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is taught to whom, how fast, and for how long."""
+    """What a training reads: method, samples, views, tutors, rate and length."""
 
     method: Method
     config: TransferConfig

@@ -1,4 +1,4 @@
-"""What a transfer is about, opened and checked."""
+"""Checks that models, data and method of a transfer fit together, before anything is trained or written."""
 
 import time
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from .methods import Method, choose_method
 
 @dataclass(frozen=True)
 class TransferSetup:
-    """What a transfer is about, opened and checked."""
+    """Models, data, method and settings of a transfer, checked."""
 
     student: TrainableClassifier
     teachers: tuple[Classifier, ...]
@@ -94,27 +94,10 @@ def open_setup(
         ModelError: If the student answers like chance, or a model's answers are not what they should be.
     """
     started = time.perf_counter()
-    require_splits(data)
-    require_classifier(student, "the student", trainable=True)
-    if not isinstance(teachers, Sequence):
-        raise ConfigError(f"teachers must be a list of classifiers, as in [teacher], not {type(teachers).__name__}")
-    for number, teacher in enumerate(teachers, 1):
-        require_classifier(teacher, f"teacher {number}")
+    _require_arguments(student, teachers, data)
     ask_in_batches((student, *teachers), config.scoring.batch)
     name, method = choose_method(config.method, data.train.labels is not None)
-    if method.teachers and not teachers:
-        raise ConfigError(
-            f"method {name!r} needs a teacher and none is given; name one, or use self, xe or self+labels"
-        )
-    at_once = len(teachers) if config.curriculum.order == "parallel" else min(len(teachers), 1)
-    _require_settings_that_fit(name, method, at_once, len(data.classes), config)
-    if method.calibrated and data.selection.labels is None:
-        raise MissingLabelsError(
-            f"method {name!r} fits temperatures to labels of {_selection(data)}, which has none; "
-            "use kl+dp-unsupervised, or give labels"
-        )
-    _require_labels_for_the_gate(data, config)
-    _require_batches(data, config)
+    _require_method(name, method, data, config, len(teachers))
     require_test_labels(data)
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
@@ -126,11 +109,7 @@ def open_setup(
     if ask:
         asked = () if method.random_teachers else teachers
         notes += check_answers(student, asked, data, store, progress, config.force)
-    if not any(p.requires_grad for p in student.module.parameters()):
-        raise ModelError(f"{student.spec!r} has no parameter that may be trained (requires_grad); thaw some")
-    _require_part(student, method, config)
-    part, rank = config.optim.part
-    notes += describe_part(student.module, part, student.n_classes, rank)
+    notes += _notes_of_what_learns(student, method, config)
     views = views_of(config.views, data)
     view = try_views(views, data, student)
     if config.optim.train_statistics:
@@ -141,6 +120,42 @@ def open_setup(
     return TransferSetup(
         student, tuple(teachers), data, views, config, name, method, store, progress, features, tuple(notes), started
     )
+
+
+def _require_arguments(student: TrainableClassifier, teachers: Sequence[Classifier], data: Splits) -> None:
+    """Raise if an argument is not of the type that it should be, with the line that says how to make one."""
+    require_splits(data)
+    require_classifier(student, "the student", trainable=True)
+    if not isinstance(teachers, Sequence):
+        raise ConfigError(f"teachers must be a list of classifiers, as in [teacher], not {type(teachers).__name__}")
+    for number, teacher in enumerate(teachers, 1):
+        require_classifier(teacher, f"teacher {number}")
+
+
+def _require_method(name: str, method: Method, data: Splits, config: TransferConfig, n_teachers: int) -> None:
+    """Raise if method, settings, labels and number of teachers do not fit together."""
+    if method.teachers and not n_teachers:
+        raise ConfigError(
+            f"method {name!r} needs a teacher and none is given; name one, or use self, xe or self+labels"
+        )
+    at_once = n_teachers if config.curriculum.order == "parallel" else min(n_teachers, 1)
+    _require_settings_that_fit(name, method, at_once, len(data.classes), config)
+    if method.calibrated and data.selection.labels is None:
+        raise MissingLabelsError(
+            f"method {name!r} fits temperatures to labels of {_selection(data)}, which has none; "
+            "use kl+dp-unsupervised, or give labels"
+        )
+    _require_labels_for_the_gate(data, config)
+    _require_batches(data, config)
+
+
+def _notes_of_what_learns(student: TrainableClassifier, method: Method, config: TransferConfig) -> tuple[str, ...]:
+    """Say which share of the student learns; raise ModelError if nothing can."""
+    if not any(p.requires_grad for p in student.module.parameters()):
+        raise ModelError(f"{student.spec!r} has no parameter that may be trained (requires_grad); thaw some")
+    _require_part(student, method, config)
+    part, rank = config.optim.part
+    return tuple(describe_part(student.module, part, student.n_classes, rank))
 
 
 def _require_others(student: Classifier, teachers: Sequence[Classifier]) -> None:
@@ -187,7 +202,7 @@ def _require_order(data: Splits, config: TransferConfig, n_teachers: int) -> Non
 
 
 def _selection(data: Splits) -> str:
-    """Name what decides: a user who gave no selection split does not know of one."""
+    """Name the selection split in a message: a user who gave none does not know of one."""
     return "the part of train that is set aside to decide" if data.selection_seen else "the selection split"
 
 
@@ -215,7 +230,7 @@ def _with_random_weights(teacher: Classifier) -> Classifier:
     """Replace a teacher by its architecture with random weights; it keeps the spec it was asked for by."""
     copy = random_copy(teacher)
     if copy is None or copy.fingerprint == teacher.fingerprint:
-        reason = "nobody has its architecture" if copy is None else "built anew, it has the same weights"
+        reason = "its architecture is not known" if copy is None else "built anew, it has the same weights"
         raise ModelError(f"there is no randomly initialised copy of {teacher.spec!r}: {reason}; name another teacher")
     return replace(copy, spec=teacher.spec)
 
@@ -299,7 +314,7 @@ def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
 
 
 def describe(setup: TransferSetup) -> dict[str, Any]:
-    """Everything that the result depends on."""
+    """Return everything that the result depends on, for `config.json`."""
     return {
         "command": "transfer",
         "student": {"spec": setup.student.spec, "fingerprint": setup.student.fingerprint},

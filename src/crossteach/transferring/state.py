@@ -1,4 +1,4 @@
-"""Where a training stands, and what moves the student: both go on bit for bit after an interruption."""
+"""The state of a training, and the optimiser. A resumed training goes on bit for bit."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ MCL_TOTAL = 0.6
 
 @dataclass
 class TrainingState:
-    """Where a training stands: everything that a resumed run needs."""
+    """Everything that a resumed training needs."""
 
     step: int = 0
     """Steps that are done."""
@@ -43,7 +43,7 @@ class TrainingState:
 
 
 class Optimisation:
-    """What moves the student and has a state of its own: optimiser, loss scaling, slow weights, a loss on features."""
+    """All parts of a training step that have a state: optimiser, loss scaling, slow weights, a loss on features."""
 
     def __init__(self, student: TrainableClassifier, plan: TrainingPlan, weights: list[nn.Parameter]) -> None:
         """Set up the optimiser.
@@ -91,7 +91,7 @@ class Optimisation:
         state.random = [torch.get_rng_state(), *gpu]
 
     def read_from(self, state: TrainingState) -> None:
-        """Go back to where a state stands."""
+        """Take weights, optimiser and random numbers from the state."""
         self._module.load_state_dict(state.weights)
         state.weights = snapshot(self._module)  # on the module's device again
         self._optimiser.load_state_dict(state.optimiser)

@@ -1,4 +1,4 @@
-"""What a transfer is reported as: `summary.json`, `samples.parquet` and the saved student."""
+"""Writes what a transfer reports: `summary.json`, `samples.parquet` and the saved student."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -37,7 +37,7 @@ def summarise(
     notes: Sequence[str],
     seconds: float,
 ) -> dict[str, Any]:
-    """Put a transfer into one JSON document; its keys are those of docs/architecture.md."""
+    """Return the content of `summary.json`; its keys are those of docs/architecture.md."""
     before, after, teachers, labels = found.before, found.after, found.teachers, found.before.labels
     assert labels is not None
     gated, raw = measure(found, after), measure(found, found.ungated)
@@ -58,17 +58,7 @@ def summarise(
         "negative_flips": one_or_list(negative),
         "ungated": raw,
         "ungated_transfer_delta": raw["transfer_delta"],
-        "gate": {
-            "verdict": verdict.verdict,
-            "alpha": verdict.alpha,
-            "selection_delta": verdict.selection_delta,
-            "groups": verdict.groups,
-            "selection_seen": data.selection_seen,
-            "evidence": in_words(*verdict.label_free) if verdict.label_free else "",
-            "label_free": _label_free(verdict),
-            "classes": verdict.classes,
-            "path": [asdict(step) for step in verdict.path],
-        },
+        "gate": _gate(verdict, data.selection_seen),
         "calibration": {
             "before": expected_calibration_error(before.logits, labels),
             "after": expected_calibration_error(after.logits, labels),
@@ -81,6 +71,21 @@ def summarise(
             "teachers": [t.model_fingerprint for t in teachers],
             "data": data.fingerprint,
         },
+    }
+
+
+def _gate(verdict: GateResult, selection_seen: bool) -> dict[str, Any]:
+    """Put the verdict of the gate, and how it was reached, into JSON."""
+    return {
+        "verdict": verdict.verdict,
+        "alpha": verdict.alpha,
+        "selection_delta": verdict.selection_delta,
+        "groups": verdict.groups,
+        "selection_seen": selection_seen,
+        "evidence": in_words(*verdict.label_free) if verdict.label_free else "",
+        "label_free": _label_free(verdict),
+        "classes": verdict.classes,
+        "path": [asdict(step) for step in verdict.path],
     }
 
 

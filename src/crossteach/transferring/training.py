@@ -204,7 +204,7 @@ def _record(
 
 
 def _fallen(monitor: Monitor | None, began: float | None, measured: float | None, epoch: int, stop_below: float) -> str:
-    """Say if what is monitored has fallen too far; empty while it has not."""
+    """Return why a training has to stop, if the monitored share has fallen too far; else an empty text."""
     if monitor is None or began is None or measured is None or measured >= stop_below * began:
         return ""
     return (
@@ -237,7 +237,7 @@ def end_of_training(method: Method, old: Mapping[str, Tensor], weights: State, s
 def _measure(
     module: nn.Module, optimisation: Optimisation, old: State, method: Method, monitor: Monitor | None
 ) -> float | None:
-    """Measure what would be returned, on a borrowed module."""
+    """Measure the weights that would be returned; the module has its own again afterwards."""
     if monitor is None:
         return None
     slow = optimisation.slow

@@ -1,0 +1,77 @@
+"""Which views the tutors of a sweep answer before its students learn: those that the jobs will show, and no others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..config import TransferConfig, ViewsConfig
+from ..data.views import Views, views_of
+from ..transferring.curriculum import lesson_config, lesson_epochs
+from ..transferring.methods import Method, choose_method
+from ..types import Splits
+from .plan import Job
+
+
+@dataclass(frozen=True)
+class AskedViews:
+    """Views that one tutor has to answer."""
+
+    config: ViewsConfig
+    """Seed and augmentation; `count`, `first` and `live` are not read: jobs that differ in them share their views."""
+    numbers: tuple[int, ...]
+    """Of the views, ascending."""
+
+    def views(self, data: Splits) -> Views:
+        """Return the views of this data, as many as the numbers need."""
+        return views_of(replace(self.config, count=max(self.numbers) + 1), data)
+
+
+def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[AskedViews]]:
+    """Return which views every tutor answers before the students learn; a tutor may have none.
+
+    A view is listed if a job is sure to show it to the tutor. Some lessons cannot be foreseen: an order of teachers by
+    accuracy is found when the job runs, and so is whether the original student is the frozen one of a second lesson.
+    Such a job asks for what it still needs.
+    """
+    asked: dict[str, dict[ViewsConfig, set[int]]] = {}
+    for job in jobs:
+        shared = replace(job.config.views, count=1, first=0, live=False)
+        for tutor, numbers in _numbers_of(job, data).items():
+            of_tutor = asked.setdefault(tutor, {})
+            if numbers:
+                of_tutor.setdefault(shared, set()).update(numbers)
+    return {
+        spec: [AskedViews(config, tuple(sorted(numbers))) for config, numbers in of_tutor.items()]
+        for spec, of_tutor in asked.items()
+    }
+
+
+def _numbers_of(job: Job, data: Splits) -> dict[str, set[int]]:
+    """Return the numbers of the views that a job is sure to show each of its tutors."""
+    _, method = choose_method(job.config.method, data.train.labels is not None)
+    tutors = _tutors(job, method)
+    views, curriculum = job.config.views, job.config.curriculum
+    if method.targets is None or not views.count or views.live:
+        return {tutor: set() for tutor in tutors}
+    count = len(job.teachers)
+    if curriculum.order == "parallel" or count < 2:
+        return {tutor: _shown(job.config, data) for tutor in tutors}
+    lessons = [
+        _shown(lesson_config(job.config, number, count), data) if epochs else set()  # refused when models are opened
+        for number, epochs in enumerate(lesson_epochs(job.config, count), 1)
+    ]
+    in_order = curriculum.order == "soup" or curriculum.sequence == "given"
+    of_teacher = lessons if in_order else [set.intersection(*lessons)] * count
+    of_student = set.union(*lessons) if curriculum.order == "soup" else lessons[0]
+    found = {job.student: of_student, **dict(zip(job.teachers, of_teacher, strict=True))}
+    return {tutor: found[tutor] for tutor in tutors}
+
+
+def _tutors(job: Job, method: Method) -> tuple[str, ...]:
+    """Return the models that a job asks; random copies of teachers are made and asked by the job itself."""
+    teachers = job.teachers if method.teachers and not method.random_teachers else ()
+    return ((job.student,) if method.frozen_student else ()) + teachers
+
+
+def _shown(config: TransferConfig, data: Splits) -> set[int]:
+    """Return the numbers of the views that one lesson shows."""
+    return set(views_of(config.views, data).shown(config.optim.epochs))

@@ -1,0 +1,116 @@
+"""Prepares a sweep: its plan is read, its models are opened and checked, its jobs are named, and its cost is known."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..answers.store import Store
+from ..errors import SweepError
+from ..scouting.scout import unique_names
+from ..transferring.methods import choose_method
+from ..types import Progress
+from .cost import Cost, estimate
+from .executors import cores, free_memory
+from .folder import SweepFolder
+from .jobs import KEPT_BYTES, Place
+from .plan import Job, Plan, read_plan
+from .survey import Survey, name_jobs, survey
+
+
+@dataclass(frozen=True)
+class PreparedSweep:
+    """A plan whose models have been opened and checked, and the folder of its sweep."""
+
+    plan: Plan
+    surveyed: Survey
+    jobs: dict[str, Job]
+    listed: dict[str, dict[str, Any]]
+    """Content of jobs.json."""
+    folder: SweepFolder
+    place: Place
+    workers: int
+
+    def todo(self, retry_failed: bool, overwrite: bool) -> list[str]:
+        """List the jobs to run, those of one student side by side."""
+        if overwrite:
+            return list(self.jobs)
+        open_ = [name for name in self.jobs if not self.folder.is_whole(name)]
+        return [name for name in open_ if retry_failed or self.folder.failure(name) is None]
+
+    def cost(self, todo: Sequence[str]) -> Cost:
+        """Say what these jobs take."""
+        return estimate([self.jobs[name] for name in todo], self.surveyed, self.workers)
+
+    def require_disk(self, todo: Sequence[str]) -> None:
+        """Raise SweepError if the disk cannot hold what the jobs write."""
+        cost = self.cost(todo)
+        wanted: dict[int, int] = {}
+        places: dict[int, Path] = {}
+        for path, size in ((self.place.store, cost.store_bytes), (self.folder.path, cost.folder_bytes)):
+            there = next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
+            disk = there.stat().st_dev
+            wanted[disk], places[disk] = wanted.get(disk, 0) + size, there
+        for disk, size in wanted.items():
+            free = shutil.disk_usage(places[disk]).free
+            if size > free:
+                raise SweepError(
+                    f"the plan needs about {size / 1e9:.1f} GB at {places[disk]} and {free / 1e9:.1f} GB are free; "
+                    "free some space, or plan fewer jobs or views"
+                )
+
+
+def prepare(
+    plan: str | Path, out: str | Path, store: Store | None, seed: int, device: str, progress: Progress, trust: bool
+) -> PreparedSweep:
+    """Read a plan, open its models, and name its jobs; nothing is run or written into the folder.
+
+    Raises:
+        CrossteachError: If the plan cannot be run, or the folder holds something else than a sweep.
+    """
+    folder, store = SweepFolder(Path(out)), store or Store()
+    folder.require_ours()
+    read = read_plan(Path(plan), seed, trust)
+    surveyed = survey(read, store, device, progress)
+    jobs = name_jobs(read.jobs(), surveyed)
+    listed = _list(jobs, surveyed)
+    place = Place(read.data, store.folder, device, read.trust)
+    return PreparedSweep(read, surveyed, jobs, listed, folder, place, _affordable(surveyed, len(jobs), device))
+
+
+def _affordable(surveyed: Survey, n_jobs: int, device: str) -> int:
+    """Return how many workers cores, memory and jobs allow; a GPU gets one, since what fits on it is not known."""
+    if device != "cpu":
+        return 1
+    free, weights = free_memory(), sum(m.state_bytes for m in surveyed.models.values())
+    each = surveyed.memory + min(KEPT_BYTES, weights)
+    fitting = cores() if free is None else min(cores(), free // each)
+    return max(1, min(fitting, n_jobs))
+
+
+def _list(jobs: dict[str, Job], surveyed: Survey) -> dict[str, dict[str, Any]]:
+    """Describe every job for `jobs.json` and its row of the results."""
+    models = surveyed.models
+    shown = dict(zip(models, unique_names([m.name for m in models.values()]), strict=True))
+    listed = {}
+    for name, job in jobs.items():
+        base, method = choose_method(job.config.method, surveyed.data.train.labels is not None)
+        student, teachers = models[job.student], [models[spec] for spec in job.teachers]
+        listed[name] = {
+            "job": name,
+            "student": job.student,
+            "student_name": shown[job.student],
+            "teachers": list(job.teachers),
+            "teacher_name": " + ".join(shown[spec] for spec in job.teachers) or None,
+            "method": job.method,
+            "base_method": base,
+            "control": method.control,
+            "reads_labels": method.labels,
+            "seed": job.config.seed,
+            "student_family": student.family,
+            "student_params": student.params,
+            "teacher_family": " + ".join(t.family for t in teachers) or None,
+            "teacher_params": sum(t.params for t in teachers) or None,
+        }
+    return listed
