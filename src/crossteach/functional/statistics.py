@@ -88,7 +88,7 @@ def paired_delta(
         >>> before, after = np.arange(100) < 80, np.arange(100) < 84
         >>> found = paired_delta(before, after)
         >>> found.estimate, round(found.low, 1), round(found.high, 1)
-        (4.0, -0.4, 8.2)
+        (4.0, -0.3, 8.2)
     """
     n = len(before)
     weights = np.ones(n) if weights is None else weights
