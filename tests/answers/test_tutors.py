@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crossteach import Store, load_data, load_model
-from crossteach.answers.tutors import FLOOR, LiveTutors, count_missing, discard_views, fill_store, to_half
+from crossteach.answers.tutors import LOWEST, LiveTutors, count_missing, discard_views, fill_store, to_half
 from crossteach.data.views import Views, augmentation
 
 
@@ -54,4 +54,4 @@ def test_halves_keep_the_softmax():
     kept = to_half(logits).float()
     assert torch.allclose(kept.softmax(1), logits.softmax(1), atol=2e-3)
     assert kept.max(1).values.eq(0).all()
-    assert to_half(torch.tensor([[0.0, -1e9]]))[0, 1] == FLOOR
+    assert to_half(torch.tensor([[0.0, -1e9]]))[0, 1] == LOWEST

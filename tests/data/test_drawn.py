@@ -84,7 +84,7 @@ def test_other_splits_seeds_and_augmentations_are_other_views():
 def test_room_is_bounded_and_what_nobody_holds_is_forgotten(monkeypatch):
     data, other = split(), split(seed=1)
     whole = drawn.size_of(data)
-    monkeypatch.setattr(drawn, "ROOM", 3 * whole)
+    monkeypatch.setattr(drawn, "KEPT_BYTES", 3 * whole)
     for of in (data, other):
         for number in (0, 1):
             images(FEW, of, [0], number)
@@ -98,6 +98,6 @@ def test_room_is_bounded_and_what_nobody_holds_is_forgotten(monkeypatch):
 
 def test_what_does_not_fit_is_not_kept(monkeypatch):
     data = split()
-    monkeypatch.setattr("crossteach.data.views.ROOM", 2 * drawn.size_of(data) - 1)
+    monkeypatch.setattr("crossteach.data.views.KEPT_BYTES", 2 * drawn.size_of(data) - 1)
     images(FEW, data, [0, 1])
     assert drawn._KEPT == []

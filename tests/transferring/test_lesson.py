@@ -115,7 +115,7 @@ def test_clamped_logits_are_counted_as_a_loop_counts(task, tmp_path):
         batch = views.batch(data.train, np.arange(len(data.train)), np.full(len(data.train), number))
         with torch.no_grad():
             scores = teacher.logits(batch.images(teacher.preprocess))
-        counts.append(sum(float(s) - float(row.max()) <= tutors.FLOOR for row in scores for s in row))
+        counts.append(sum(float(s) - float(row.max()) <= tutors.LOWEST for row in scores for s in row))
     assert found.clamped == pytest.approx(sum(counts), abs=2)
     assert again.clamped == pytest.approx(counts[1], abs=1) and counts[1] > 0
 

@@ -14,13 +14,13 @@ from ..models.scoring import CHUNK, provenance, score, set_batch
 from ..types import Classifier, Progress, Split, no_progress
 from .store import LogitTable, Store
 
-FLOOR = -60000.0
+LOWEST = -60000.0
 """Lowest kept logit below the row's maximum: float16 ends at -65504."""
 
 
 @runtime_checkable
 class Tutors(Protocol):
-    """Whoever answers for the tutors."""
+    """What answers for the tutors: from the store, or live."""
 
     names: tuple[str, ...]
 
@@ -31,7 +31,7 @@ class Tutors(Protocol):
 
 def to_half(logits: Float[Tensor, "n C"]) -> Float16[Tensor, "n C"]:
     """Subtract each row's maximum, which the softmax does not see, and round to float16."""
-    return (logits - logits.max(1, keepdim=True).values).clamp_(min=FLOOR).half()
+    return (logits - logits.max(1, keepdim=True).values).clamp_(min=LOWEST).half()
 
 
 class LiveTutors:
@@ -141,7 +141,7 @@ def _count_clamped(store: Store, key: dict[str, Any], table: LogitTable) -> int:
             table.read_range(start, min(start + SCANNED, len(table.done)))
             for start in range(0, len(table.done), SCANNED)
         )
-        known = {"count": sum(int((part <= FLOOR).sum()) for part in parts)}
+        known = {"count": sum(int((part <= LOWEST).sum()) for part in parts)}
         store.remember(fact, known)
     return int(known["count"])
 

@@ -1,4 +1,4 @@
-"""Views that have been drawn, kept while there is room: a training shows them again, and so does the next."""
+"""Views that have been drawn, kept while memory is spared for them: a training shows them again, and so does the next."""
 
 import weakref
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..types import Split
 
-ROOM = 512 << 20
+KEPT_BYTES = 512 << 20
 """Bytes of drawn pixels that a process keeps."""
 
 Draw = Callable[[Int[np.ndarray, " n"]], Float[Tensor, "n c h w"]]
@@ -50,7 +50,7 @@ def drawn_view(split: Split, key: tuple[object, ...]) -> DrawnView:
     """Return what is kept of a view, or begin it in the place of those begun first.
 
     Args:
-        split: Its samples; when nobody holds it any more, its views go when the next view begins.
+        split: Its samples; when nothing refers to it any more, its views go when the next view begins.
         key: What the pixels depend on beside the split.
     """
     for view in _KEPT:
@@ -64,7 +64,7 @@ def drawn_view(split: Split, key: tuple[object, ...]) -> DrawnView:
         np.zeros(len(split), bool),
     )
     _KEPT[:] = [kept for kept in _KEPT if kept.split() is not None]
-    while _KEPT and view.pixels.nbytes + sum(kept.pixels.nbytes for kept in _KEPT) > ROOM:
+    while _KEPT and view.pixels.nbytes + sum(kept.pixels.nbytes for kept in _KEPT) > KEPT_BYTES:
         del _KEPT[0]
     _KEPT.append(view)
     return view

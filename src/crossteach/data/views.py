@@ -19,7 +19,7 @@ from ..code import read_code
 from ..config import ViewsConfig
 from ..errors import ConfigError
 from ..types import Interpolation, Preprocess, Size, Split, Splits
-from .drawn import ROOM, drawn_view, size_of
+from .drawn import KEPT_BYTES, drawn_view, size_of
 from .pixels import central_boxes, warp
 
 VERSION = 1
@@ -212,7 +212,7 @@ class Views:
 
     def batch(self, split: Split, index: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"]) -> ViewBatch:
         """Return view number `numbers[i]` of the sample at `index[i]`; pixels are made when they are asked for."""
-        keep = self.count > 0 and split.inputs.size is not None and self.count * size_of(split) <= ROOM
+        keep = self.count > 0 and split.inputs.size is not None and self.count * size_of(split) <= KEPT_BYTES
         return ViewBatch(split, index, numbers, self.seed, self.augmentation, keep)
 
     def numbers(self, epoch: int, n: int) -> Int[np.ndarray, " n"]:

@@ -13,7 +13,7 @@ from .reading import Run, clean, damaged, require
 from .sweep_cells import by_size, families, full_colour, heats
 from .sweep_runs import RETURNED, SIDES, Matrix, Method, Runs
 from .tables import Tables
-from .words import method_in_words, number, points, slug, sweep_command
+from .words import counted, method_in_words, number, points, slug, sweep_command
 
 SHOWN_METHODS = 6
 """Methods with figures, matrices and families of their own: those that gained most."""
@@ -134,16 +134,6 @@ def bounds(claim: Mapping[str, Any]) -> str:
         return ", from one pair of models: no interval"
     sure = "" if claim["low"] > 0 or claim["high"] < 0 else ", which chance could give as well"
     return f" ({points(claim['low'])} to {points(claim['high'])}){sure}"
-
-
-def counted(count: int, what: str) -> str:
-    """Write a number of things.
-
-    Example:
-        >>> counted(1, "run"), counted(1200, "run")
-        ('1 run', '1,200 runs')
-    """
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def percent(value: float) -> str:

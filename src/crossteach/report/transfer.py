@@ -15,6 +15,7 @@ from .words import (
     MARKS,
     NUMBER,
     VERDICTS,
+    counted,
     interval,
     listing,
     method_in_words,
@@ -214,7 +215,9 @@ def gate_reason(summary: dict[str, Any], config: dict[str, Any]) -> str:
         ),
         "diverged": f"{summary.get('training', {}).get('diverged', '')}; the original weights came back.",
     }
-    return clean(" ".join([rule, reasons.get(gate["verdict"], "")]) + doubt)
+    decided = gate.get("groups")
+    by_groups = f" {counted(decided, 'group')} of samples decided; few groups say little of others." if decided else ""
+    return clean(" ".join([rule, reasons.get(gate["verdict"], "")]) + by_groups + doubt)
 
 
 def curve_drawing(epochs: list[dict[str, Any]], tables: Tables) -> list[Drawing]:

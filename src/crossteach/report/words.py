@@ -50,6 +50,16 @@ NUMBER = (int, float)
 """What a number of a JSON file is read as; true and false pass for whole numbers."""
 
 
+def counted(count: int, what: str) -> str:
+    """Write a number of things.
+
+    Example:
+        >>> counted(1, "run"), counted(1200, "run")
+        ('1 run', '1,200 runs')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def method_in_words(name: str) -> str:
     """Say what a method is; a name that is not in `METHODS` stays a name.
 

@@ -15,7 +15,7 @@ from ..answers.tutors import count_missing
 from ..config import PROCEDURE, ContrastConfig, TransferConfig, ViewsConfig, changed
 from ..data import load_data, split_fingerprint
 from ..data.cut import stratified_sample
-from ..data.drawn import ROOM
+from ..data.drawn import KEPT_BYTES
 from ..data.views import views_of
 from ..errors import ConfigError
 from ..models import TorchClassifier, load_model
@@ -93,7 +93,7 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
         models[spec] = found
         progress("models opened", done + 1, len(plan.models))
     most = max(m.memory for m in models.values())
-    return Survey(data, models, BARE_MEMORY + ROOM + data_memory + 2 * most)
+    return Survey(data, models, BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most)
 
 
 def _reads_features(job: Job, data: Splits) -> bool:

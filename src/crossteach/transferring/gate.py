@@ -101,7 +101,7 @@ def choose_alpha(held: Held, config: GateConfig) -> GateResult:
     An alpha passes if its delta is positive, its one-sided lower bound exceeds −max_loss, and (where the config asks)
     no class is shown to lose more than class_max_loss. Any of k points may be taken, so each bound has the level
     1 − (1 − level) / k (Bonferroni): weights that lose max_loss are taken no more often than the level says. Where
-    samples have groups, the error has room for a group that is not among them and differs by `unseen_group` points:
+    samples have groups, the error allows for a group that is not among them and differs by `unseen_group` points:
     few groups say little about others (`benchmarks/gate_level.py`).
 
     Args:

@@ -15,7 +15,7 @@ from ..types import Predictions
 
 @dataclass(frozen=True)
 class TransferPredictions:
-    """What everyone says about the test split."""
+    """What the student, before and after, and its teachers predict on the test split."""
 
     before: Predictions
     """The student as it was."""
