@@ -1,4 +1,4 @@
-"""Views that have been drawn, kept while memory is spared for them: a training shows them again, and so does the next."""
+"""Views that have been drawn, kept while memory is spared for them: a training shows them again."""
 
 import weakref
 from collections.abc import Callable
