@@ -185,6 +185,19 @@ def test_pictures_are_turned_upright_as_exif_says(root):
         assert left.test.inputs.aspect(np.array([0])).item() == (0.5 if orientation == 6 else 2.0)
 
 
+def test_a_tiff_that_pillow_turns_itself_is_turned_once(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture((20, 10)).transpose(Image.Transpose.ROTATE_90).save(root / "test" / "cat" / "0.tif", exif=exif)
+    with Image.open(root / "test" / "cat" / "0.tif") as image:
+        image.load()
+        expected = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 255
+    data = opened(root)
+    row = 1  # after 0.png
+    assert torch.equal(pixels(data.test, row, tuple(expected.shape[1:])), expected)
+    assert data.test.inputs.aspect(np.array([row])).item() == expected.shape[2] / expected.shape[1]
+
+
 def test_transparent_pictures_are_laid_on_a_background(root):
     hidden = np.zeros((6, 6, 4), np.uint8)
     hidden[:, :, 0] = 200  # red, that transparency hides on the left
@@ -234,6 +247,14 @@ def test_one_broken_picture_in_many_is_skipped_counted_and_named(many):
     assert len(data.train) == 205
     assert "more7.png" in told(data, "1 of 206 pictures of train cannot be decoded and are skipped")
     assert data.train.inputs.read(np.arange(205), (8, 8), None).shape == (205, 3, 8, 8)
+
+
+def test_a_picture_that_is_cut_short_behind_an_earlier_end_is_broken(many):
+    """The end mark of a thumbnail, or of a file before it, is no end of the file."""
+    path = many / "train" / "cat" / "more9.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + b"IEND\xaeB`\x82" + whole[len(whole) // 2 : -40])
+    assert "more9.png" in told(opened(many), "1 of 206 pictures of train cannot be decoded")
 
 
 def test_many_broken_pictures_are_refused_unless_allowed(many):

@@ -17,8 +17,11 @@ NO_PICTURES = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}
 ORIENTATION = 0x0112
 """The EXIF tag that says how a camera was held."""
 
-ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
-"""What stands near the end of a whole file."""
+ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+"""With what a whole file ends; other formats have no such mark."""
+
+PADDING = b"\0\r\n "
+"""What may follow the end."""
 
 PNG_TURNED = (b"eXIf", b"Raw profile type", b"adobe.xmp")
 """Without one of these a PNG is upright; asking Pillow would decode it."""
@@ -112,8 +115,7 @@ def look_at(path: Path, rules: PictureRules, thorough: bool = False) -> Look:
     try:
         with Image.open(io.BytesIO(content), formats=formats()) as image:
             refuse_deep(image, path)
-            upright = not rules.upright or (image.format == "PNG" and not any(m in content for m in PNG_TURNED))
-            orientation = 1 if upright else _orientation(image)
+            orientation = _orientation(image) if rules.upright and _may_be_turned(image, content) else 1
             width, height = image.size[::-1] if orientation > 4 else image.size
             transparent = is_transparent(image)
             if thorough or not _looks_whole(image, content):
@@ -166,12 +168,19 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def _may_be_turned(image: Image.Image, content: bytes) -> bool:
+    """Tell whether a header is worth asking how its picture is turned; Pillow itself turns TIFF files."""
+    if image.format == "PNG":
+        return any(mark in content for mark in PNG_TURNED)
+    return image.format != "TIFF"
+
+
 def _looks_whole(image: Image.Image, content: bytes) -> bool:
-    """Tell whether the end of a file is that of its format; of formats without such a mark it cannot be told."""
+    """Tell whether a file ends as its format does; if not, it may still be whole."""
     if image.format == "WEBP":
         return len(content) >= 8 + int.from_bytes(content[4:8], "little")
     mark = ENDS.get(image.format or "")
-    return mark is not None and mark in content[-TAIL:]
+    return mark is not None and content[-TAIL:].rstrip(PADDING).endswith(mark)
 
 
 def _reason(error: BaseException, content: bytes) -> str:
