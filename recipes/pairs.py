@@ -141,9 +141,9 @@ def matrix(results: Sequence[dict[str, Any]], models: Sequence[str], method: str
 
 def best_control(deltas: dict[str, np.ndarray], method: str) -> str | None:
     """Choose the control with the highest mean among those that see the same labels."""
-    if find_method(method).is_control:
+    if find_method(method).control:
         return None
-    controls = [name for name in deltas if find_method(name).is_control]
+    controls = [name for name in deltas if find_method(name).control]
     allowed = [name for name in controls if find_method(method).labels or not find_method(name).labels]
     return max(allowed, key=lambda c: float(np.nanmean(deltas[c])), default=None)
 
