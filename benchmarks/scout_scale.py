@@ -21,6 +21,7 @@ import torch
 
 import crossteach
 from crossteach.answers.prediction import open_table
+from crossteach.data.cut import tune_and_gate
 from crossteach.types import Preprocess, Split, SplitName, Splits
 
 FEW = 5_000
@@ -86,7 +87,7 @@ def setting(n_models: int, samples: int, classes: int) -> tuple[list[Table], Spl
 
 def fill(models: list[Table], data: Splits, store: crossteach.Store) -> None:
     """Write logits: what all models see in a sample, what each sees alone, and how well it knows the label."""
-    for split in (data.train, data.selection, data.test):
+    for split in (data.train, tune_and_gate(data.selection)[0], data.test):
         tables = [open_table(model, split, store) for model in models]
         shared = np.random.default_rng(1)
         for start in range(0, len(split), 5_000):

@@ -54,7 +54,7 @@ def from_arrays(
         >>> images, labels = np.random.default_rng(0).random((30, 8, 8)), np.arange(30) % 3
         >>> data = from_arrays((images[:20], labels[:20]), (images[20:], labels[20:]), selection_from="test")
         >>> len(data.train), len(data.selection), len(data.test)
-        (20, 6, 4)
+        (20, 5, 5)
     """
     given = {"train": train, "val": selection, "test": test}
     arrays: dict[str, np.ndarray] = {}
