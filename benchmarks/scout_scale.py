@@ -40,9 +40,17 @@ class Nothing:
     def __len__(self) -> int:
         return self.count
 
-    def read(self, rows, size, boxes):
+    def read(self, rows, size, boxes, interpolation="bilinear"):
         """Return black images."""
         return torch.zeros(len(rows), 1, 8, 8)
+
+    def evaluation(self, rows, preprocess):
+        """Return black images."""
+        return torch.zeros(len(rows), 1, 8, 8)
+
+    def aspect(self, rows):
+        """Return that all are square."""
+        return torch.ones(len(rows))
 
 
 @dataclass(frozen=True)
