@@ -17,13 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..answers.arguments import require_distinct
-from ..answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
-from ..answers.prediction import predict
+from ..answers.check import require_channels, require_label_space, require_test_labels
 from ..answers.store import Store
 from ..answers.tutors import count_missing
 from ..config import PROCEDURE, ContrastConfig, PartitionConfig, TransferConfig, ViewsConfig, changed
 from ..data import load_data, split_fingerprint
-from ..data.cut import TUNE_SHARE, stratified_sample
+from ..data.cut import TUNE_SHARE
 from ..data.drawn import ROOM
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, ModelError, first_line
@@ -34,12 +33,11 @@ from ..transferring.plan import TrainingPlan
 from ..transferring.setup import find_side, open_setup, try_views
 from ..transferring.training import train
 from ..types import Progress, Splits, no_progress
+from .checked import CheckedModels
 from .plan import Job, Plan
 
 STEPS = 3
 """Steps of a student that are timed."""
-ASKED = 5000
-"""Samples of the selection split on which a student has to be better than chance."""
 BARE_MEMORY = 700 << 20
 """Bytes that Python and torch take before a model is loaded."""
 
@@ -72,6 +70,8 @@ class Survey:
     data: Splits
     models: dict[str, ModelFacts]
     """By spec."""
+    notes: tuple[str, ...]
+    """What the user should know of the models, one sentence each."""
     memory: int
     """Bytes that a worker takes."""
 
@@ -92,6 +92,7 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     jobs = plan.jobs()
     asked = tutor_views(jobs, data)
     models: dict[str, ModelFacts] = {}
+    checked = CheckedModels(data, store)
     for done, spec in enumerate(plan.models):
         lessons = {(replace(j.config, seed=0), len(j.teachers)): None for j in jobs if j.student == spec}
         teaching = {
@@ -99,11 +100,13 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
         }
         model = load_model(spec, plan.trust, data).to(device)
         found = _open(model, list(lessons), list(teaching), asked.get(spec, []), data, store)
+        forced = all(j.config.force for j in jobs if spec in (j.student, *j.teachers))
+        checked.check(model, bool(lessons), forced)
         require_distinct((m.spec, m.fingerprint) for m in (*models.values(), found))
         models[spec] = found
         progress("models opened", done + 1, len(plan.models))
     most = max(m.memory for m in models.values())
-    return Survey(data, models, BARE_MEMORY + ROOM + data_memory + 2 * most)
+    return Survey(data, models, checked.compared(), BARE_MEMORY + ROOM + data_memory + 2 * most)
 
 
 def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[ViewsConfig]]:
@@ -143,8 +146,6 @@ def _open(
         open_setup(model, others, data, config, store, no_progress, ask=False)
     for contrast, shown in teaching:
         find_side("teacher", model, contrast, try_views(views_of(shown, data), data, model))
-    if lessons and not all(config.force for config, _ in lessons):
-        _require_better_than_chance(model, data, store)
     first = lessons[0][0] if lessons else None
     timed = _timings(model, first, asked[0] if asked else ViewsConfig(), data, store)
     return ModelFacts(
@@ -159,17 +160,6 @@ def _open(
         step_seconds=timed["step"],
         memory=int(timed["memory"]),
     )
-
-
-def _require_better_than_chance(model: TorchClassifier, data: Splits, store: Store) -> None:
-    """Ask a student for some of the selection split; that it is better than chance is kept in the store."""
-    if data.selection.labels is None:
-        return
-    some = data.selection.take(stratified_sample(data.selection, min(len(data.selection), ASKED)))
-    key = {"kind": "better than chance", **provenance(model, split_fingerprint(some))}
-    if store.recall(key) is None:
-        require_better_than_chance(predict(model, some), model.spec)
-        store.remember(key, {"better": True})
 
 
 def _another(model: TorchClassifier, number: int) -> TorchClassifier:
