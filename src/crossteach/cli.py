@@ -115,6 +115,9 @@ def scout(
     ensembles: Annotated[
         bool, typer.Option(help="Measure the mean-probability ensemble of every pair; the slowest part of many models.")
     ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on though a model's answers differ from pass to pass.")
+    ] = False,
 ) -> None:
     """Compare models: what each knows that the others do not, what any combination could reach, whom to ask first."""
     from .scouting.folder import open_scout
@@ -122,12 +125,15 @@ def scout(
     with terminal.progress(quiet) as report:
         splits = _load_data(data)
         opened = [_load_model(spec, device, splits, trust) for spec in models]
-        found = open_scout(opened, splits, out, _store(store), overwrite, report, embeddings, ensembles, controls)
+        found = open_scout(
+            opened, splits, out, _store(store), overwrite, report, embeddings, ensembles, controls, force
+        )
     if as_json:
         terminal.print_json(found)
         return
     terminal.show_scout(found)
     terminal.show_ranking(found)
+    terminal.show_notes(found["notes"])
     terminal.say(f"\nWritten to {out / 'scout.json'}; crossteach report {out} makes pages of it", highlight=False)
 
 
@@ -154,7 +160,9 @@ def transfer(
     compat: Annotated[
         str | None, typer.Option(metavar="paper", help="Train as the paper did; --method and --set override.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Go on though the student answers like chance.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on with a model that the checks refuse, and say what they found.")
+    ] = False,
     as_json: Json = False,
     store: StoreFolder = None,
     seed: Seed = 0,

@@ -253,7 +253,7 @@ class TransferConfig:
     time_budget: float | None = None
     """Minutes; lowers the number of epochs to what fits."""
     force: bool = False
-    """Go on although the student answers like chance."""
+    """Go on with models that the checks refuse (like chance, unsteady, other order of classes); notes say which."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     partition: PartitionConfig = field(default_factory=PartitionConfig)

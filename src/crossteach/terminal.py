@@ -191,6 +191,7 @@ def show_plan(found: dict[str, Any]) -> None:
             say(f"  {left[method]:>6} of {count} to do   {method}", highlight=False)
     say(f"{len(found['jobs'])} jobs: {found['done']} done, {found['failed_before']} failed before")
     say(cost_in_words(found["cost"]), highlight=False)
+    show_notes(found["notes"])
 
 
 def show_methods(found: dict[str, Any]) -> None:

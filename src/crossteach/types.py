@@ -232,6 +232,11 @@ class Predictions:
     group: Int[np.ndarray, " N"] | None = None
 
     @property
+    def n_classes(self) -> int:
+        """How many classes the model scores."""
+        return self.logits.shape[1]
+
+    @property
     def preds(self) -> Int[Tensor, " N"]:
         """The class each sample is given."""
         return self.logits.argmax(dim=1)

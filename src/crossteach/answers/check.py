@@ -14,8 +14,12 @@ from ..models.asking import digest_of_state, fixed_inputs
 from ..models.scoring import score
 from ..types import Classifier, Predictions, Progress, Splits, TrainableClassifier
 from .class_order import MOST_CLASSES, class_order_problem
+from .compact import PredictedClasses
 from .prediction import predict
 from .store import Store
+
+Answered = Predictions | PredictedClasses
+"""What a model said about a split."""
 
 CHANCE_LEVEL = 1e-3
 """A model is better than chance when chance would do as well with less than this probability."""
@@ -32,6 +36,8 @@ KNOWN_REFUSED, KNOWN_NAMED = 1 / 3, 1 / 2
 """Share of the classes below which a student is refused, and below which any model is named."""
 STEADY = 1e-3
 """By how much two answers to one image may differ, as a share of the spread of the logits."""
+ASKED_AGAIN = (6, 4, 2, 0, 5, 3, 1)
+"""Which fixed images are asked about again: in batches of 2, 4 and 8 each stands beside others than the first time."""
 
 
 def require_label_space(classifier: Classifier, data: Splits) -> None:
@@ -79,18 +85,12 @@ def require_test_labels(data: Splits) -> None:
         raise MissingLabelsError(f"the test split of {data.spec!r} has no labels, so nothing can be measured; add them")
 
 
-def require_better_than_chance(predictions: Predictions, spec: str) -> None:
-    """Raise ModelError if a model that is about to learn answers like chance: its input is probably not its own."""
-    if problem := _chance_problem(predictions, spec):
-        raise ModelError(problem)
-
-
-def _chance_problem(predictions: Predictions, spec: str) -> str:
+def chance_problem(predictions: Answered, spec: str) -> str:
     """Say that a model answers like chance, or knows few of the classes; empty if it does not."""
     if predictions.labels is None:
         return ""
     found = _standing(predictions)
-    right, n = int(predictions.correct.sum()), len(predictions.labels)
+    right, n = int(predictions.correct.sum()), len(predictions.preds)
     check = "check its mean, std, size and the order of classes, or go on with --force (in a sweep: force: true)"
     if stats.binom.sf(right - 1, n, found.chance) > CHANCE_LEVEL:
         return (
@@ -119,9 +119,9 @@ class _Standing:
         return self.known / self.counted if self.counted >= FEW_CLASSES else 1.0
 
 
-def _standing(predictions: Predictions) -> _Standing:
+def _standing(predictions: Answered) -> _Standing:
     assert predictions.labels is not None
-    classes = predictions.logits.shape[1]
+    classes = predictions.n_classes
     sizes = predictions.labels.bincount(minlength=classes)
     right = predictions.labels[predictions.correct].bincount(minlength=classes)
     counted = sizes >= COUNTED
@@ -159,24 +159,50 @@ def check_answers(
     models = [student, *teachers]
     found = [problem for model in models if (problem := steadiness_problem(model, data))]
     answered = [predict(model, data.selection, store, progress) for model in models]
+    specs = [model.spec for model in models]
+    found += order_problems(specs, answered, data.classes, "what the student says").values()
+    found += filter(None, [chance_problem(answered[0], student.spec)])
+    roles = ["student", *(f"teacher {teacher.name}" for teacher in teachers)]
+    return [*refuse_or_say(found, force), *order_notes(data.classes), *name_weak(roles, answered)]
+
+
+def refuse_or_say(problems: Sequence[str], force: bool) -> list[str]:
+    """Raise ModelError with the first of the problems that were found; with `force` return a note of each instead."""
+    if problems and not force:
+        raise ModelError(problems[0])
+    return [f"--force: {problem.partition('; ')[0]}" for problem in problems]
+
+
+def order_problems(
+    specs: Sequence[str], answered: Sequence[Answered], classes: Sequence[str], first: str
+) -> dict[str, str]:
+    """Say which models count the classes in another order than the data, each by its spec.
+
+    Args:
+        specs: Name the models.
+        answered: Their answers on one split.
+        classes: Names of the data's classes.
+        first: What the answers of the first model are called: where there are no labels, the others are compared with
+            them.
+    """
     labels = answered[0].labels
-    reference = answered[0].preds if labels is None else labels
-    what = "what the student says" if labels is None else "the labels"
-    for k, (model, said) in enumerate(zip(models, answered, strict=True)):
+    reference, what = (answered[0].preds, first) if labels is None else (labels, "the labels")
+    found = {}
+    for k, (spec, said) in enumerate(zip(specs, answered, strict=True)):
         others = [other.accuracy / 100 for other in (*answered[:k], *answered[k + 1 :]) if labels is not None]
         best = max(others, default=0.0)
-        found.append(class_order_problem(said, reference.numpy(), what, model.spec, data.classes, best))
-    found.append(_chance_problem(answered[0], student.spec))
-    if not force and any(found):
-        raise ModelError(next(problem for problem in found if problem))
-    notes = [f"--force: {problem.partition('; ')[0]}" for problem in found if problem]
-    if len(data.classes) > MOST_CLASSES:
-        notes.append(f"the order of classes is not checked where there are more than {MOST_CLASSES:,}")
-    roles = ["student", *(f"teacher {teacher.name}" for teacher in teachers)]
-    return [*notes, *name_weak(roles, answered)]
+        found[spec] = class_order_problem(said.preds, reference.numpy(), what, spec, classes, best)
+    return {spec: problem for spec, problem in found.items() if problem}
 
 
-def name_weak(roles: Sequence[str], answered: Sequence[Predictions]) -> list[str]:
+def order_notes(classes: Sequence[str]) -> list[str]:
+    """Say that the order of classes is not checked, where they are too many."""
+    if len(classes) <= MOST_CLASSES:
+        return []
+    return [f"the order of classes is not checked where there are more than {MOST_CLASSES:,}"]
+
+
+def name_weak(roles: Sequence[str], answered: Sequence[Answered]) -> list[str]:
     """Name every model that is near chance, knows few of the classes, or is far below the best of them.
 
     Args:
@@ -208,7 +234,7 @@ def name_weak(roles: Sequence[str], answered: Sequence[Predictions]) -> list[str
 def steadiness_problem(classifier: Classifier, data: Splits) -> str:
     """Ask a model twice about fixed images, and say what differs; empty if nothing does.
 
-    The second time they stand in another order, so that an answer that depends on the images beside it differs too.
+    The second time they stand beside others, so that an answer that depends on the images beside it differs too.
 
     Raises:
         ModelError: If the model's weights or buffers are not as before afterwards.
@@ -217,8 +243,8 @@ def steadiness_problem(classifier: Classifier, data: Splits) -> str:
     images = fixed_inputs(wanted.size or inputs.size or (32, 32), wanted.channels or inputs.channels)
     module = getattr(classifier, "module", None)
     before = digest_of_state(module) if isinstance(module, nn.Module) else ""
-    first, second = score(classifier, images), score(classifier, images.flip(0)).flip(0)
-    apart = _apart(first, second)
+    first, again_rows = score(classifier, images), list(ASKED_AGAIN)
+    apart = _apart(first[again_rows], score(classifier, images[again_rows]))
     again = _apart(first, score(classifier, images)) if apart > STEADY else 0.0
     if isinstance(module, nn.Module) and digest_of_state(module) != before:
         raise ModelError(
@@ -233,12 +259,6 @@ def steadiness_problem(classifier: Classifier, data: Splits) -> str:
         "(dropout or batch statistics that evaluation mode does not switch off?); "
         "switch it off, or go on with --force (in a sweep: force: true)"
     )
-
-
-def require_steady(classifier: Classifier, data: Splits) -> None:
-    """Raise ModelError if a model's answers differ from pass to pass, or with the images that stand beside one."""
-    if problem := steadiness_problem(classifier, data):
-        raise ModelError(problem.replace(", or go on with --force (in a sweep: force: true)", ""))
 
 
 def _apart(first: Float[Tensor, "N C"], second: Float[Tensor, "N C"]) -> float:

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 from scipy.optimize import linear_sum_assignment
-
-from ..types import Predictions
+from torch import Tensor
 
 LIFT = 0.1
 """By how much another order must raise the share of right answers, on samples that did not choose it."""
@@ -24,7 +23,7 @@ PREFERRED = 1e-3
 
 
 def class_order_problem(
-    predictions: Predictions,
+    predicted: Int[Tensor, " N"],
     reference: Int[np.ndarray, " N"],
     what: str,
     spec: str,
@@ -36,7 +35,7 @@ def class_order_problem(
     The order is found on one half of the samples, and what it raises is counted on the other, both ways round.
 
     Args:
-        predictions: The model's answers.
+        predicted: The class that the model gives each sample.
         reference: The class of each sample: its label, or what the student answers.
         what: What the answers are compared with, for the message.
         spec: Names the model.
@@ -44,7 +43,7 @@ def class_order_problem(
         others: Share that the best other model has right, 0 if there is none. An untrained model tells images apart
             too, so in its other order a model must come to half of this, or to `REACHED`.
     """
-    preds, n_classes = predictions.preds.numpy(), len(classes)
+    preds, n_classes = predicted.numpy(), len(classes)
     if n_classes > MOST_CLASSES or len(preds) < 2:
         return ""
     same, reordered = preds == reference, _reordered(preds, reference, n_classes)

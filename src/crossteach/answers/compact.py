@@ -21,23 +21,13 @@ TOP = 5
 
 
 @dataclass(frozen=True)
-class CompactPredictions:
-    """One model's answers on one split, a few numbers a sample."""
+class PredictedClasses:
+    """The class that one model gives each sample of a split."""
 
     model: str
-    data_fingerprint: str
     n_classes: int
     preds: Int[Tensor, " N"]
-    """The class each sample is given."""
-    confidence: Float[Tensor, " N"]
-    """Log of the highest probability."""
-    calibrated: Float[Tensor, " N"]
-    """The same after the model's temperature; equal to `confidence` where none was fitted."""
     labels: Int[Tensor, " N"] | None
-    right: Float[Tensor, " N"] | None
-    """Log-probability of the right class; None without labels."""
-    within_top: Bool[Tensor, " N"] | None
-    """Whether fewer than five classes score above the right one; None without labels."""
 
     @cached_property
     def correct(self) -> Bool[Tensor, " N"]:
@@ -50,6 +40,21 @@ class CompactPredictions:
     def accuracy(self) -> float:
         """Share of samples that are right, in %."""
         return 100.0 * self.correct.double().mean().item()
+
+
+@dataclass(frozen=True)
+class CompactPredictions(PredictedClasses):
+    """One model's answers on one split, a few numbers a sample."""
+
+    data_fingerprint: str
+    confidence: Float[Tensor, " N"]
+    """Log of the highest probability."""
+    calibrated: Float[Tensor, " N"]
+    """The same after the model's temperature; equal to `confidence` where none was fitted."""
+    right: Float[Tensor, " N"] | None
+    """Log-probability of the right class; None without labels."""
+    within_top: Bool[Tensor, " N"] | None
+    """Whether fewer than five classes score above the right one; None without labels."""
 
 
 def compact(predictions: Predictions, temperature: float = 1.0) -> CompactPredictions:

@@ -11,7 +11,7 @@ from ..errors import SpecError
 from ..specs import Spec, parse_spec
 from ..types import Classifier, Preprocess, Splits
 from . import py, timm
-from .asking import set_mode
+from .asking import own_eval_notes, set_mode
 from .module import wrap_module
 from .py import load_demo, load_py
 from .run import load_run
@@ -53,8 +53,8 @@ def load_model(spec: str, trust: bool = False, like: Splits | None = None) -> To
         raise SpecError(f"unknown model {spec!r}; expected one of {known} as in timm:resnet18")
     with _same_numbers():
         classifier = SOURCES[parsed.scheme](parsed, like, trust)
-    classifier.module.eval()
     require_finite(classifier.module.state_dict(), repr(spec))
+    classifier.notes += own_eval_notes(classifier.module, classifier.name)
     set_mode(classifier.module, training=False)
     return classifier
 

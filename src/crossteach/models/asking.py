@@ -1,5 +1,6 @@
 """Ask a module without changing it: its mode, its buffers, its weights and the images of others stay as they are."""
 
+import copy
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,12 +21,35 @@ BLOCKS = 4
 
 
 def set_mode(module: nn.Module, training: bool) -> None:
-    """Put a module into train mode as it likes, or into evaluation mode whatever its own `train()` and `eval()` do."""
+    """Put a module into train mode as it likes, or into evaluation mode whatever its own `train()` and `eval()` do.
+
+    A part with a `train()` of its own may keep what it has computed in evaluation mode (the position biases of LeViT),
+    and lets it go when it is put into train mode. So it is put there first: its weights may have changed meanwhile.
+    """
     if training:
         module.train()
         return
     for part in module.modules():
+        if type(part).train is not nn.Module.train:
+            part.train()
+    for part in module.modules():
         part.training = False
+
+
+def parts_left_in_train_mode(module: nn.Module) -> int:
+    """Count the layers that a module's own `eval()` leaves in train mode; the module stays as it is."""
+    if all(type(part).train is nn.Module.train and type(part).eval is nn.Module.eval for part in module.modules()):
+        return 0
+    own = copy.deepcopy(module)
+    own.eval()
+    return sum(part.training and not any(True for _ in part.children()) for part in own.modules())
+
+
+def own_eval_notes(module: nn.Module, name: str) -> tuple[str, ...]:
+    """Say that a module's own `eval()` is not what it is asked in; no note where it is."""
+    if not (left := parts_left_in_train_mode(module)):
+        return ()
+    return (f"{name}: its own eval() leaves {left} layers in train mode; here all of them are in evaluation mode",)
 
 
 @contextmanager
@@ -41,21 +65,64 @@ def evaluation_mode(asked: object) -> Iterator[None]:
     if not isinstance(module, nn.Module):  # a black box
         yield
         return
-    training = [part for part in module.modules() if part.training]
+    modes = [(part, part.training) for part in module.modules()]
     kept = _Buffers(module)
     versions = [(p, _version(p)) for p in module.parameters() if not nn.parameter.is_lazy(p)]
     set_mode(module, training=False)
     try:
         yield
     finally:
-        for part in training:
-            part.training = True
+        for part, mode in modes:
+            part.training = mode
         kept.restore()
     if any(_version(parameter) != version for parameter, version in versions):
         raise ModelError(
             f"{type(module).__name__} changes its own weights when it is asked, so it cannot be compared or taught; "
             "give a module whose forward pass leaves its parameters alone"
         )
+
+
+@contextmanager
+def keeping_state(module: nn.Module, spec: str) -> Iterator[None]:
+    """Compare all weights and buffers before and after; what has changed is brought back, and refused.
+
+    A change through `.data` is one that torch does not count, so `evaluation_mode` does not see it.
+
+    Raises:
+        ModelError: Naming what the module has changed.
+    """
+    before = {name: value.detach().clone() for name, value in _built(module).items()}
+    changed: list[str] = []
+    try:
+        yield
+    finally:
+        for name, value in _built(module).items():
+            if name in before and not _same_bits(value, before[name]):
+                changed.append(name)
+                if value.shape == before[name].shape:
+                    value.data.copy_(before[name])
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ModelError(
+            f"{spec!r} changes its own weights when it is asked ({changed[0]}{more}), so it cannot be compared or "
+            "taught; give a module whose forward pass leaves them alone"
+        )
+
+
+def _built(module: nn.Module) -> dict[str, Tensor]:
+    """Return what a weights file would hold, but for lazy layers that no image has built yet."""
+    state = module.state_dict()
+    return {n: v for n, v in state.items() if isinstance(v, Tensor) and not nn.parameter.is_lazy(v)}
+
+
+def _same_bits(first: Tensor, second: Tensor) -> bool:
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    return torch.equal(_bytes(first), _bytes(second))
+
+
+def _bytes(value: Tensor) -> Tensor:
+    return value.detach().contiguous().flatten().view(torch.uint8)
 
 
 class _Buffers:
@@ -95,7 +162,7 @@ def digest_of_state(module: nn.Module) -> str:
     for name, value in sorted(module.state_dict().items()):
         if isinstance(value, Tensor):
             hashed.update(f"{name}{value.dtype}{list(value.shape)}".encode())
-            hashed.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            hashed.update(_bytes(value.cpu()).numpy().tobytes())
     return hashed.hexdigest()
 
 

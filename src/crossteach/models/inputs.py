@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import ModelError, first_line
 from ..types import Preprocess, Size, Splits
-from .asking import evaluation_mode, kind, prepare_for, read_logits
+from .asking import evaluation_mode, keeping_state, kind, prepare_for, read_logits
 
 SIZES = (32, 28, 224, 64, 8, 16, 96, 128, 48, 256, 299, 384)
 """Sides of squares that a model is tried with when it names no size, the likeliest first."""
@@ -40,7 +40,7 @@ class _RefusedError(Exception):
 def find_inputs(
     module: nn.Module, preprocess: Preprocess, spec: str, like: Splits | None = None, hint: str = HINT
 ) -> Taken:
-    """Show blank images to a module until it answers one; its modes and buffers are as before afterwards.
+    """Show blank images to a module until it answers one; its modes, weights and buffers are as before afterwards.
 
     Args:
         module: The model.
@@ -50,10 +50,10 @@ def find_inputs(
         hint: What the user may do.
 
     Raises:
-        ModelError: If it takes none of them, or does not answer [N, C].
+        ModelError: If it takes none of them, does not answer [N, C], or changes its own weights.
     """
     sizes, depths = _candidates(module, preprocess, spec, like)
-    with evaluation_mode(module):
+    with keeping_state(module, spec), evaluation_mode(module):
         shape, n_classes = _first(module, preprocess, sizes, depths, spec, hint)
         taken = shape[0] if len(depths) == 1 else _only(module, preprocess, shape)
         data = _data_shape(preprocess, taken, like)

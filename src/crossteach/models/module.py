@@ -8,7 +8,7 @@ from torch import nn
 from ..code import source_of
 from ..errors import ModelError
 from ..types import Preprocess, Splits
-from .asking import evaluation_mode
+from .asking import evaluation_mode, own_eval_notes
 from .extra_state import extra_state
 from .inputs import find_inputs
 from .torch_classifier import TorchClassifier
@@ -42,5 +42,6 @@ def wrap_module(
             architecture={"source": "module"},
             classes=tuple(classes) if classes is not None else None,
             source=source_of(type(module)),
+            notes=own_eval_notes(module, name),
             shape=taken.shape,
         )

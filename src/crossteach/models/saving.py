@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import make_folder, write_bytes, write_json
 from ..types import Preprocess
+from .asking import parts_left_in_train_mode
 from .extra_state import FILE as EXTRA_FILE
 from .extra_state import extra_state, write_extra_state
 from .trust import remember_code
@@ -59,6 +60,8 @@ def loading_code(classifier: "TorchClassifier") -> str:
     if extra:
         lines.append(f'state = {{**{weights}, **torch.load("{EXTRA_FILE}", weights_only=True)}}')
     lines += [f"module.load_state_dict({'state' if extra else weights})", "module.eval()"]
+    if left := parts_left_in_train_mode(classifier.module):
+        lines += ["for part in module.modules():", f"    part.training = False  # eval() leaves {left} in train mode"]
     return "\n".join([*lines, *_asking(classifier.preprocess, classifier.shape)])
 
 

@@ -70,7 +70,8 @@ def _score(classifier: Classifier, images: Float[Tensor, "N c h w"], rows: int) 
         padding = rows - len(chunk)
         own = torch.cat([chunk, chunk[:1].expand(padding, -1, -1, -1)]) if padding else chunk.clone()
         with evaluation_mode(classifier):  # anew for each batch: none sees what another one left in a buffer
-            parts.append(_ask(classifier, own)[: len(chunk)].float().cpu())
+            answered = _ask(classifier, own)[: len(chunk)]
+            parts.append(answered.to("cpu", torch.float32, copy=True))  # a module may write into what it returned
     return torch.cat(parts)
 
 

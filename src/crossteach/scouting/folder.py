@@ -31,6 +31,7 @@ def open_scout(
     embeddings: str | Embed | np.ndarray = "auto",
     ensembles: bool = True,
     controls: bool = False,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Scout into a folder; one that the same command has filled is read instead.
 
@@ -44,6 +45,7 @@ def open_scout(
         embeddings: See `scout`.
         ensembles: See `scout`.
         controls: See `scout`.
+        force: See `scout`.
 
     Returns:
         The content of `scout.json`.
@@ -52,7 +54,7 @@ def open_scout(
         RunFolderError: If the folder holds another scout, or a transfer.
         FolderInUseError: If another process fills the folder.
     """
-    require_comparable(models, data)
+    notes = require_comparable(models, data, force)
     config = {
         "command": "scout",
         "models": [{"spec": m.spec, "fingerprint": m.fingerprint} for m in models],
@@ -66,7 +68,7 @@ def open_scout(
     }
     with open_run(out, config, overwrite, done="scout.json").working() as folder:
         if not folder.is_whole:
-            found = scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls)
+            found = scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls, notes)
             folder.write_table("classes.parquet", class_table(found.answers.test))
             _write_pictures(folder, found.answers.test, found.summary, data)
             folder.finish(found.summary)

@@ -16,7 +16,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..answers.arguments import require_classifier, require_distinct, require_splits
-from ..answers.check import require_channels, require_label_space, require_steady, require_test_labels
+from ..answers.check import (
+    name_weak,
+    order_notes,
+    order_problems,
+    refuse_or_say,
+    require_channels,
+    require_label_space,
+    require_test_labels,
+    steadiness_problem,
+)
 from ..answers.compact import CompactPredictions, compact, require_same_samples
 from ..answers.prediction import images_per_second, predict, stored_blocks
 from ..answers.store import Store
@@ -70,6 +79,7 @@ def scout(
     embeddings: str | Embed | np.ndarray = "auto",
     ensembles: bool = True,
     controls: bool = False,
+    force: bool = False,
 ) -> Scouting:
     """Compare models before any training: one pass each, then every ordered pair from the answers.
 
@@ -84,13 +94,15 @@ def scout(
         ensembles: Whether mean-probability ensembles of every pair are measured: the only work that grows with
             pairs × samples × classes.
         controls: Whether a randomly initialised copy of each architecture stands beside the models.
+        force: Whether to go on with a model whose answers differ from pass to pass, and say so.
 
     Raises:
         ConfigError: If there are fewer than two models, or one twice.
         LabelSpaceError: If models and data do not share their classes.
+        ModelError: If a model changes when it is asked, or its answers differ from pass to pass without `force`.
     """
-    require_comparable(models, data)
-    return scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls)
+    notes = require_comparable(models, data, force)
+    return scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls, notes)
 
 
 def scout_comparable(
@@ -101,8 +113,12 @@ def scout_comparable(
     embeddings: str | Embed | np.ndarray,
     ensembles: bool,
     controls: bool,
+    notes: Sequence[str] = (),
 ) -> Scouting:
-    """Scout models that `require_comparable` has let through, which reads all their weights; see `scout`."""
+    """Scout models that `require_comparable` has let through, which reads all their weights; see `scout`.
+
+    `notes` are what it has returned.
+    """
     started = time.perf_counter()
     names = unique_names([model.name for model in models])
     closeness = _similarity(data.classes, embeddings, store)  # refused, if it is, before a model is asked
@@ -120,14 +136,14 @@ def scout_comparable(
         ],
         "controls": _controls(models, answers.test, data, store, progress) if controls else [],
         **compare(answers, data.classes, closeness, measured, progress),
-        "notes": _notes(data),
+        "notes": [*notes, *_notes(data), *_notes_on_models(models, names, answers.selection, data.classes)],
         "seconds": 0.0,
     }
     return Scouting(answers, {**summary, "seconds": round(time.perf_counter() - started, 2)})
 
 
-def require_comparable(models: Sequence[Classifier], data: Splits) -> None:
-    """Raise what `scout` says it raises."""
+def require_comparable(models: Sequence[Classifier], data: Splits, force: bool = False) -> list[str]:
+    """Raise what `scout` says it raises; return notes on what `force` lets pass."""
     if len(models) < 2:
         raise ConfigError(f"scout compares models and needs at least two, not {len(models)}")
     require_splits(data)
@@ -136,8 +152,9 @@ def require_comparable(models: Sequence[Classifier], data: Splits) -> None:
         require_classifier(model, f"model {number}")
         require_label_space(model, data)
         require_channels(model, data)
-        require_steady(model, data)
+    unsteady = [problem for model in models if (problem := steadiness_problem(model, data))]
     require_distinct((model.spec, model.fingerprint) for model in models)
+    return refuse_or_say(unsteady, force)
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -239,6 +256,15 @@ def _notes(data: Splits) -> list[str]:
     if data.selection.labels is None:
         notes.append("the selection split has no labels: no temperature is fitted and no teacher is ranked")
     return notes
+
+
+def _notes_on_models(
+    models: Sequence[Classifier], names: Sequence[str], selection: Sequence[CompactPredictions], classes: Sequence[str]
+) -> list[str]:
+    """Say which models are near chance or far below the best, or count the classes in another order."""
+    problems = order_problems([model.spec for model in models], selection, classes, f"what {names[0]} says")
+    said = [problem.partition("; ")[0] for problem in problems.values()]
+    return [*said, *order_notes(classes), *name_weak([f"model {name}" for name in names], selection)]
 
 
 def compare(

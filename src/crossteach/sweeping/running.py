@@ -108,6 +108,7 @@ def plan_cost(
             for m in prepared.surveyed.models.values()
         ],
         "jobs": [{**prepared.listed[name], "to_do": name in todo} for name in prepared.jobs],
+        "notes": list(prepared.surveyed.notes),
         "done": len(prepared.jobs) - len(todo) - len(failed),
         "failed_before": len(failed),
         "cost": {**asdict(cost), "seconds": round(cost.seconds, 1)},
@@ -224,7 +225,7 @@ class _Running:
         rows = [self.rows[name] for name in jobs if name in self.rows]
         failures = [failure for name in jobs if name not in self.rows and (failure := folder.failure(name))]
         others = folder.others(list(jobs))
-        notes = list(self.prepared.surveyed.data.notes)
+        notes = [*self.prepared.surveyed.data.notes, *self.prepared.surveyed.notes]
         notes += [f"{others} folders in jobs/ are of no job of this plan; they are kept"] if others else []
         summary = {
             "data": self.prepared.plan.data,

@@ -8,28 +8,24 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..answers.arguments import require_distinct
-from ..answers.check import require_better_than_chance, require_channels, require_label_space, require_test_labels
-from ..answers.prediction import predict
+from ..answers.check import require_channels, require_label_space, require_test_labels
 from ..answers.store import Store
 from ..answers.tutors import count_missing
 from ..config import PROCEDURE, ContrastConfig, TransferConfig, ViewsConfig, changed
-from ..data import load_data, split_fingerprint
-from ..data.cut import stratified_sample
+from ..data import load_data
 from ..data.drawn import KEPT_BYTES
 from ..data.views import views_of
 from ..errors import ConfigError
 from ..models import TorchClassifier, load_model
-from ..models.scoring import provenance
 from ..transferring.methods import choose_method
 from ..transferring.setup import find_side, open_setup, try_views
 from ..types import Progress, Splits, no_progress
 from .asked import AskedViews, tutor_views
+from .checked import CheckedModels
 from .jobs import state_bytes
 from .plan import Job, Plan
 from .timing import resident, time_model
 
-ASKED = 5000
-"""Samples of the selection split on which a student has to be better than chance."""
 BARE_MEMORY = 700 << 20
 """Bytes that Python and torch take before a model is loaded."""
 
@@ -62,6 +58,8 @@ class Survey:
     data: Splits
     models: dict[str, ModelFacts]
     """By spec."""
+    notes: tuple[str, ...]
+    """What the user should know of the models, one sentence each."""
     memory: int
     """Bytes that a worker takes."""
 
@@ -82,6 +80,7 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     jobs = plan.jobs()
     asked = tutor_views(jobs, data)
     models: dict[str, ModelFacts] = {}
+    checked = CheckedModels(data, store)
     for done, spec in enumerate(plan.models):
         lessons = {(replace(j.config, seed=0), len(j.teachers)): None for j in jobs if j.student == spec}
         teaching = {
@@ -89,11 +88,13 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
         }
         model = load_model(spec, plan.trust, data).to(device)
         found = _open(model, list(lessons), list(teaching), asked.get(spec, []), data, store)
+        forced = all(j.config.force for j in jobs if spec in (j.student, *j.teachers))
+        checked.check(model, bool(lessons), forced)
         require_distinct((m.spec, m.fingerprint) for m in (*models.values(), found))
         models[spec] = found
         progress("models opened", done + 1, len(plan.models))
     most = max(m.memory for m in models.values())
-    return Survey(data, models, BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most)
+    return Survey(data, models, checked.compared(), BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most)
 
 
 def _reads_features(job: Job, data: Splits) -> bool:
@@ -118,8 +119,6 @@ def _open(
         open_setup(model, others, data, config, store, no_progress, ask=False)
     for contrast, shown in teaching:
         find_side("teacher", model, contrast, try_views(views_of(shown, data), data, model))
-    if lessons and not all(config.force for config, _ in lessons):
-        _require_better_than_chance(model, data, store)
     first = lessons[0][0] if lessons else None
     timed = time_model(model, first, asked[0].config if asked else ViewsConfig(), data, store)
     return ModelFacts(
@@ -140,17 +139,6 @@ def _missing(model: TorchClassifier, asked: AskedViews, data: Splits, store: Sto
     """Return how many samples of each view that is asked for are not stored yet."""
     missing = count_missing(model, data.train, asked.views(data), store)
     return {number: missing[number] for number in asked.numbers}
-
-
-def _require_better_than_chance(model: TorchClassifier, data: Splits, store: Store) -> None:
-    """Ask a student for some of the selection split; that it is better than chance is kept in the store."""
-    if data.selection.labels is None:
-        return
-    some = data.selection.take(stratified_sample(data.selection, min(len(data.selection), ASKED)))
-    key = {"kind": "better than chance", **provenance(model, split_fingerprint(some))}
-    if store.recall(key) is None:
-        require_better_than_chance(predict(model, some), model.spec)
-        store.remember(key, {"better": True})
 
 
 def _another(model: TorchClassifier, number: int) -> TorchClassifier:

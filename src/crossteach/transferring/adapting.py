@@ -18,6 +18,8 @@ ADAPTER = "crossteach"
 """Name of the adapters while they are there."""
 MOST_OF_LAST = 0.5
 """Share of all weights that the last block may hold: what is more than half of a model is not the end of it."""
+LEAST_OF_LAST = 1e-3
+"""Share of all weights below which something is no block: a scale, position weights, a head that only training uses."""
 FOLDED_APART = 1e-3
 """By how much logits may move when adapters are folded, as a share of the largest: float32 moves them by 1e-5."""
 
@@ -68,7 +70,7 @@ def describe_part(module: nn.Module, part: str, n_classes: int, rank: int) -> li
     """Say which share of a model's weights learns, where it is not all of them: a note, or none."""
     if part == "all":
         return []
-    every = sum(p.numel() for p in module.parameters())
+    every = _size(module)
     if part == "lora":
         layers = [module.get_submodule(name) for name in adaptable_layers(module)]
         added = sum(_adapter_size(layer, rank) for layer in layers)
@@ -112,7 +114,8 @@ def heads_of(module: nn.Module, n_classes: int) -> list[nn.Module]:
 def last_block(module: nn.Module, n_classes: int) -> list[nn.Module]:
     """Return the heads, the block before them, and what stands between (a norm).
 
-    A block that holds more than `MOST_OF_LAST` of all weights is taken apart, and its own last block is taken.
+    A block that holds more than `MOST_OF_LAST` of all weights is taken apart, and its own last block is taken. What
+    holds less than `LEAST_OF_LAST` is passed over: modules stand in the order of their definition, not of their use.
 
     Raises:
         ModelError: If one layer is more than that.
@@ -120,20 +123,24 @@ def last_block(module: nn.Module, n_classes: int) -> list[nn.Module]:
     heads = heads_of(module, n_classes)
     blocks = _chain(module, heads)
     first = min((i for i, block in enumerate(blocks) if any(block is head for head in heads)), default=0)
-    before = _opened(blocks[:first], heads)
+    before, every = _opened(blocks[:first], heads), _size(module)
     chosen = heads[::-1]
     for block in reversed(before):
         if _is_norm(block):
             chosen.append(block)
-            continue
-        chosen += _end_of(block, heads, MOST_OF_LAST * sum(p.numel() for p in module.parameters()))
-        break
+        elif _size(block) >= LEAST_OF_LAST * every:
+            return chosen + _end_of(block, heads, MOST_OF_LAST * every)
     return chosen
+
+
+def _size(module: nn.Module) -> int:
+    """Count the weights of a module."""
+    return sum(p.numel() for p in module.parameters())
 
 
 def _end_of(block: nn.Module, heads: list[nn.Module], most: float) -> list[nn.Module]:
     """Return a block, or the last block in it where it is too large, and the norms after that."""
-    if (size := sum(p.numel() for p in block.parameters())) <= most:
+    if (size := _size(block)) <= most:
         return [block]
     inside = _chain(block, heads)
     if not inside:
