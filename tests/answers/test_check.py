@@ -1,150 +1,251 @@
-"""Is a model what its user thinks it is? Its answers tell: steady, in the data's order, and above chance."""
+"""Is a model what its user thinks it is? In a transfer, in a scout, in a sweep."""
 
-from dataclasses import replace
+import json
+import re
 
 import digits
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
+from commands import call
+from safetensors.torch import load_file, save_file
 
 import crossteach
-from crossteach import Preprocess, Store, TransferConfig, from_module, load_data, load_model, transfer, with_settings
-from crossteach.answers.check import name_weak, steadiness_problem
-from crossteach.answers.prediction import predict
-from crossteach.errors import LabelSpaceError, ModelError
+from crossteach import Store, TransferConfig, load_data, load_model, predict, transfer, with_settings
+from crossteach.answers.check import ASKED_AGAIN, name_weak, steadiness_problem
+from crossteach.answers.class_order import class_order_problem
+from crossteach.answers.compact import PredictedClasses, compact
+from crossteach.errors import ModelError
 
-GREY = Preprocess(size=(8, 8), channels=1)
-QUICK = ["optim.epochs=1", "optim.lr=0.01", "views.count=1", "optim.batch_size=64"]
-SHIFT = [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+QUICK = ["optim.epochs=1", "optim.lr=0.01", "optim.batch_size=64", "views.count=1"]
+ODD = '''
+import torch
+from torch import nn
+from small import dense
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = dense()
+    def forward(self, x):
+        return self.net(x)
+
+class Dropping(Own):
+    def forward(self, x):
+        return self.net(nn.functional.dropout(x, 0.2))
+
+class Beside(Own):
+    """Its answers depend on the images beside one, as with batch norm that is always in train mode."""
+    def forward(self, x):
+        return self.net(x - x.mean(0, keepdim=True))
+
+class Unlike(Own):
+    """Knows the classes in another order."""
+    def forward(self, x):
+        return self.net(x)[:, [3, 4, 5, 6, 7, 8, 9, 0, 1, 2]]
+
+class Two(Own):
+    """Answers two classes only."""
+    def forward(self, x):
+        return self.net(x) + torch.tensor([0.0] * 2 + [-100.0] * 8)
+'''
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
-    return digits.make(tmp_path_factory.mktemp("digits"))
+    task = digits.make(tmp_path_factory.mktemp("digits"))
+    (task.folder / "odd.py").write_text(ODD)
+    save_file({f"net.{n}": v for n, v in load_file(task.folder / "dense.safetensors").items()}, task.folder / "o.st")
+    (task.folder / "o.st").rename(task.folder / "odd.safetensors")
+    return task
 
 
-@pytest.fixture(scope="module")
-def data(task):
-    return load_data(task.data)
+def odd(task, name, options="?channels=1&size=8"):
+    return f"py:{task.folder}/odd.py:{name}@{task.folder}/odd.safetensors{options}"
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return Store(tmp_path_factory.mktemp("store"))
-
-
-class Changed(nn.Module):
-    """A module whose answers are changed on the way out."""
-
-    def __init__(self, inner, change):
-        super().__init__()
-        self.inner, self.change = inner, change
-
-    def forward(self, images):
-        return self.change(self.inner(images))
-
-
-def changed(task, change, name="changed", model="dense"):
-    return from_module(Changed(load_model(task.model(model)).module, change), GREY, name=name)
-
-
-def run(student, teachers, data, tmp_path, store, *settings):
+def run(task, out, student, *teachers, settings=(), data=None):
     config = with_settings(TransferConfig(), [*QUICK, *settings])
-    return transfer(student, teachers, data, tmp_path / "run", config, store)
+    models = load_model(student), [load_model(spec) for spec in teachers]
+    return transfer(*models, load_data(data or task.data), out, config)
 
 
-def dropping(logits):
-    return F.dropout(logits, 0.5, training=True)  # always on, whatever the mode
+REFUSED = {
+    "Dropping": r"the answers of '.*Dropping.*' differ from pass to pass, by .*; switch it off, or go on with --force",
+    "Beside": r"the answers of '.*Beside.*' differ with the images that stand beside one, by .*; switch it off",
+    "Unlike": r"agrees with the labels on [\d.]+% .* and on 9\d\.\d% with its classes in another order: its 0 is 3 ",
+}
 
 
-def of_batch(logits):
-    return logits - logits.mean(0)
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_model_that_is_not_what_it_should_be_is_refused_in_one_line_in_either_role(task, tmp_path, name, role):
+    models = (odd(task, name), task.student) if role == "student" else (task.student, odd(task, name))
+    with pytest.raises(ModelError, match=REFUSED[name]) as told:
+        run(task, tmp_path / "run", *models)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "run").exists()
+    done = run(task, tmp_path / "run", *models, settings=["force=true"])
+    said = [note for note in done.notes if note.startswith("--force: ")]
+    assert any(f":{name}@" in note for note in said) and not any("--force (in a sweep" in note for note in said)
 
 
 @pytest.mark.parametrize("role", ["student", "teacher"])
-@pytest.mark.parametrize(("change", "how"), [(dropping, "from pass to pass"), (of_batch, "with the images that stand")])
-def test_answers_that_differ_are_refused_and_said_with_force(task, data, tmp_path, store, role, change, how):
-    """Functional dropout that is always on once taught without a word."""
-    odd, plain = changed(task, change), load_model(task.student)
-    student, teachers = (odd, [plain]) if role == "student" else (plain, [odd])
-    with pytest.raises(ModelError, match=f"'module changed' differ {how}") as caught:
-        run(student, teachers, data, tmp_path, store)
-    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
-    notes = run(student, teachers, data, tmp_path, store, "force=true").notes
-    assert sum(f"--force: the answers of 'module changed' differ {how}" in note for note in notes) == 1
+def test_without_labels_another_order_of_classes_shows_against_the_student(task, tmp_path, role):
+    models = (odd(task, "Unlike"), task.student) if role == "student" else (task.student, odd(task, "Unlike"))
+    with pytest.raises(ModelError, match=r"agrees with what the student says on .* with its classes in another order"):
+        run(task, tmp_path / "run", *models, settings=["method=kl"], data=task.unlabelled)
 
 
-def test_a_scout_refuses_answers_that_differ(task, data, store):
-    with pytest.raises(ModelError, match="'module changed' differ from pass to pass"):
-        crossteach.scout([changed(task, dropping), load_model(task.student)], data, store, embeddings="none")
+def test_models_that_are_what_they_should_be_are_not_named(task, tmp_path):
+    notes = run(task, tmp_path / "run", task.student, task.teacher, task.model("linear")).notes
+    assert all("says nothing of its mean" in note for note in notes)
+    data = load_data(task.data)
+    for spec in (task.student, task.teacher, odd(task, "Own")):
+        assert steadiness_problem(load_model(spec), data) == ""
 
 
-def test_steady_models_have_no_problem(task, data):
-    for name in ("convolutional", "dense", "linear"):
-        assert steadiness_problem(load_model(task.model(name)), data) == ""
+@pytest.mark.parametrize("rows", [1, 2, 4, 8, 16, 128])
+def test_answers_that_depend_on_the_batch_are_found_in_batches_of_any_size(task, rows):
+    """In a batch of one nothing stands beside an image."""
+    model, data = load_model(odd(task, "Beside")), load_data(task.data)
+    model.scoring_batch = rows
+    assert bool(steadiness_problem(model, data)) == (rows > 1)
+    for size in (2, 4, 8):
+        first = [set(range(start, start + size)) for start in range(0, 8, size)]
+        again = [set(ASKED_AGAIN[start : start + size]) for start in range(0, len(ASKED_AGAIN), size)]
+        assert not any(part in first for part in again)
 
 
-@pytest.mark.parametrize("role", ["student", "teacher"])
-def test_another_order_of_classes_is_refused_for_student_and_teacher_alike(task, data, tmp_path, store, role):
-    """A teacher in another order (10.8% where it truly has 57.1) once taught without a word."""
-    odd, plain = changed(task, lambda logits: logits[:, SHIFT], "shifted"), load_model(task.student)
-    student, teachers = (odd, [plain]) if role == "student" else (plain, [odd])
-    with pytest.raises(ModelError, match=r"'module shifted' agrees with the labels on .* in another order: its 0 is 1"):
-        run(student, teachers, data, tmp_path, store)
-    notes = run(student, teachers, data, tmp_path, store, "force=true").notes
-    assert any("--force: 'module shifted' agrees with the labels" in note for note in notes)
+def test_real_models_are_steady(task):
+    data = load_data(task.data)
+    for name in ("resnet18", "vit_tiny_patch16_224", "tf_efficientnet_lite0", "levit_128s"):
+        size = 224 if name == "levit_128s" else 64
+        sized = "&img_size=64" if "vit_tiny" in name else ""
+        model = load_model(f"timm:{name}?pretrained=false&num_classes=10&size={size}{sized}")
+        assert steadiness_problem(model, data) == ""
 
 
-def test_without_labels_another_order_is_told_by_what_the_student_says(task, tmp_path, store):
-    unlabelled = load_data(task.unlabelled)
-    odd = changed(task, lambda logits: logits[:, SHIFT], "shifted")
-    with pytest.raises(ModelError, match="'module shifted' agrees with what the student says"):
-        run(load_model(task.student), [odd], unlabelled, tmp_path, store)
+# weak models
 
 
-def test_names_in_another_order_are_refused_for_both(task, data, tmp_path, store):
-    module, names = load_model(task.model("dense")).module, tuple("1023456789")
-    odd, plain = from_module(module, GREY, classes=names, name="named"), load_model(task.student)
-    for student, teachers in ((odd, [plain]), (plain, [odd])):
-        with pytest.raises(LabelSpaceError, match=r"class 0 of 'module named' is '1' but in .* it is '0'"):
-            run(student, teachers, data, tmp_path, store)
+def test_a_teacher_that_is_near_chance_or_far_below_is_named_with_its_accuracy(task, tmp_path):
+    wrong = task.model("linear", "?channels=1&size=8&mean=5")
+    done = run(task, tmp_path / "run", task.student, wrong, task.teacher)
+    accuracy = predict(load_model(wrong), load_data(task.data).selection).accuracy
+    assert accuracy < 50
+    named = [note for note in done.notes if "right on the selection split" in note]
+    assert len(named) == 1
+    assert named[0].startswith(f"the teacher linear has {accuracy:.1f}% right on the selection split, ")
+    assert "check its mean, std, size and the order of classes" in named[0]
+    assert done.summary["notes"] == list(done.notes)
 
 
-def test_a_teacher_at_chance_is_named_with_its_accuracy(task, data, tmp_path, store):
-    torch.manual_seed(3)
-    poor = from_module(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), GREY, name="untrained")
-    result = run(load_model(task.student), [poor], data, tmp_path, store)
-    (note,) = [n for n in result.notes if "teacher untrained" in n]
-    accuracy = predict(poor, data.selection, store).accuracy
-    assert f"the teacher untrained has {accuracy:.1f}% right on the selection split" in note
-    assert "near what always answering one class has right" in note and "far below the" in note
+def test_a_student_that_knows_two_classes_of_ten_is_refused(task, tmp_path):
+    with pytest.raises(ModelError, match=r"has \d+ of 450 right, all of them in 2 of 10 classes; check its mean"):
+        run(task, tmp_path / "run", odd(task, "Two"), task.teacher)
+    done = run(task, tmp_path / "run", odd(task, "Two"), task.teacher, settings=["force=true"])
+    assert any("all of them in 2 of 10 classes" in note for note in done.notes)
 
 
-def test_a_teacher_far_below_the_student_is_named(task, data, tmp_path, store):
-    module = load_model(task.model("convolutional")).module
-    wrong = from_module(module, replace(GREY, mean=(3.0,), std=(0.05,)), name="misread")
-    notes = run(load_model(task.student), [wrong], data, tmp_path, store, "force=true").notes
-    assert any("the teacher misread has" in note and "check its mean, std, size" in note for note in notes)
+def said(right, n_classes=10, n=400, seed=0):
+    """Predictions with so many right, in every class alike."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % n_classes
+    preds = np.where(generator.random(n) < right, labels, (labels + generator.integers(1, n_classes, n)) % n_classes)
+    return PredictedClasses("m", n_classes, torch.from_numpy(preds), torch.from_numpy(labels))
 
 
-def test_a_student_that_knows_two_of_ten_classes_does_not_pass_for_better_than_chance(task, data, tmp_path, store):
-    def two(logits):
-        return logits - 100 * (torch.arange(10) >= 2).float()
+def test_who_is_named_weak():
+    strong, fair, poor, chance = said(0.9), said(0.75), said(0.4), said(0.1)
+    assert name_weak(["a", "b"], [strong, fair]) == []
+    assert name_weak(["a", "b"], [poor, poor]) == [], "none is far below another"
+    (named,) = name_weak(["a", "b", "c"], [strong, poor, fair])
+    assert (
+        named.startswith(f"the b has {poor.accuracy:.1f}% right")
+        and f"far below the {strong.accuracy:.1f}% of the a" in named
+    )
+    (named,) = name_weak(["a", "b"], [strong, chance])
+    assert "near what always answering one class has right (10.0%)" in named and "far below" in named
+    unlabelled = PredictedClasses("m", 10, chance.preds, None)
+    assert name_weak(["a", "b"], [unlabelled, unlabelled]) == []
 
-    with pytest.raises(ModelError, match=r"right, all of them in 2 of 10 classes"):
-        run(changed(task, two, "two"), [load_model(task.student)], data, tmp_path, store)
+
+def test_names_and_orders_are_the_same_from_whole_and_from_compact_predictions(task):
+    data = load_data(task.data)
+    whole = [predict(load_model(spec), data.selection) for spec in (task.student, odd(task, "Two"))]
+    assert name_weak(["a", "b"], whole) == name_weak(["a", "b"], [compact(each) for each in whole]) != []
 
 
-def test_models_of_like_strength_are_not_named(task, data, store):
-    answered = [predict(load_model(task.model(name)), data.selection, store) for name in ("dense", "linear")]
-    assert name_weak(["student", "teacher"], answered) == []
-    unlabelled = [replace(said, labels=None) for said in answered]
-    assert name_weak(["student", "teacher"], unlabelled) == []
+# the order of classes
 
 
-def test_the_order_is_not_doubted_where_it_is_right(task, data, tmp_path, store):
-    notes = run(load_model(task.student), [load_model(task.teacher)], data, tmp_path, store).notes
-    assert not [note for note in notes if "order" in note or "--force" in note]
-    assert np.isfinite(predict(load_model(task.student), data.test, store).accuracy)
+def test_an_order_is_told_from_chance():
+    """Untrained models, models that err, and few samples show no other order; a permuted model does."""
+    names = [str(i) for i in range(10)]
+    labels = np.arange(400) % 10
+    for right in (0.1, 0.3, 0.6, 0.95):
+        for seed in range(20):
+            told = said(right, seed=seed)
+            assert class_order_problem(told.preds, labels, "the labels", "m", names) == ""
+    order = np.random.default_rng(1).permutation(10)
+    for right in (0.6, 0.95):
+        preds = torch.from_numpy(order)[said(right).preds]
+        assert "another order" in class_order_problem(preds, labels, "the labels", "m", names)
+    swapped = said(0.95).preds.clone()
+    swapped[said(0.95).preds == 3], swapped[said(0.95).preds == 5] = 5, 3
+    found = class_order_problem(swapped, labels, "the labels", "m", names)
+    assert "another order: its 3 is 5 ('5'), its 5 is 3 ('3'); order the classes alike" in found
+    assert class_order_problem(swapped[:1], labels[:1], "the labels", "m", names) == ""
+
+
+# the same in a scout and in a sweep
+
+
+def test_a_scout_names_weak_models_and_other_orders(task, tmp_path, capsys):
+    data, unlike = load_data(task.data), odd(task, "Unlike")
+    models = [load_model(spec) for spec in (task.student, task.teacher, unlike)]
+    notes = crossteach.scout(models, data, Store(tmp_path / "s"), embeddings="none").summary["notes"]
+    assert any(f"{unlike!r} agrees with the labels on" in note and "another order" in note for note in notes)
+    assert any(note.startswith("the model odd has ") and "far below the" in note for note in notes)
+    asked = ("scout", task.student, unlike, "--data", task.data, "--out", tmp_path / "o", "--embeddings", "none")
+    code, told, _ = call(capsys, *asked, "--store", tmp_path / "s")
+    assert code == 0 and "Note: the model odd has" in " ".join(told.split())
+
+
+def test_a_scout_refuses_an_unsteady_model_unless_it_is_forced(task, tmp_path, capsys):
+    asked = ["scout", task.student, odd(task, "Dropping"), "--data", task.data, "--out", tmp_path / "o", "--json"]
+    asked += ["--embeddings", "none", "--store", tmp_path / "s"]
+    code, _, told = call(capsys, *asked)
+    assert code == 1 and "differ from pass to pass" in told
+    code, told, _ = call(capsys, *asked, "--force")
+    notes = json.loads(told)["notes"]
+    assert code == 0
+    assert any(note.startswith("--force: the answers of") and "differ from pass to pass" in note for note in notes)
+
+
+def plan(path, task, teacher, **settings):
+    """Write a plan of one job."""
+    given = {"optim.epochs": 1, "optim.lr": 0.01, "views.count": 1, **settings}
+    models = f"students: [{json.dumps(task.student)}]\nteachers: [{json.dumps(teacher)}]\n"
+    path.write_text(f"data: {task.data}\n{models}methods: [kl+dp]\nsettings: {json.dumps(given)}\n")
+    return path
+
+
+@pytest.mark.parametrize("name", ["Dropping", "Unlike"])
+def test_a_sweep_refuses_such_a_teacher_before_any_job_runs(task, tmp_path, capsys, name):
+    asked = ["sweep", plan(tmp_path / "plan.yaml", task, odd(task, name)), "--out", tmp_path / "out"]
+    asked += ["--dry-run", "--store", tmp_path / "s", "--json"]
+    code, _, told = call(capsys, *asked)
+    assert code == 1 and re.search(REFUSED[name], told)
+    plan(tmp_path / "plan.yaml", task, odd(task, name), force=True)
+    code, told, _ = call(capsys, *asked)
+    assert code == 0 and any(note.startswith("--force: ") for note in json.loads(told)["notes"])
+
+
+def test_a_sweep_names_weak_models_in_its_summary(task, tmp_path, capsys):
+    wrong = task.model("linear", "?channels=1&size=8&mean=5")
+    asked = ["sweep", plan(tmp_path / "plan.yaml", task, wrong), "--out", tmp_path / "out", "--store", tmp_path / "s"]
+    code, told, _ = call(capsys, *asked, "--json")
+    notes = [note for note in json.loads(told)["notes"] if "selection split" in note]
+    assert code == 0 and [note.startswith("the model linear has ") for note in notes] == [True]

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
+from crossteach.data.arrays import ArrayInputs
 from crossteach.data.files import FileInputs
 from crossteach.data.look import PictureRules
 from crossteach.errors import ModelError
@@ -85,6 +86,21 @@ def test_an_input_that_is_no_square(pictures, crop_mode):
     cfg = {"input_size": (3, 96, 128), "crop_pct": 0.9, "interpolation": "bicubic", "crop_mode": crop_mode}
     cfg |= {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2)}
     require_equal(pictures, from_pretrained_cfg(cfg), resolve_data_config({}, pretrained_cfg=cfg))
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"])
+def test_arrays_come_out_as_files_of_the_same_pixels(pictures, crop_mode, interpolation):
+    """Arrays are not rounded to bytes on the way, pictures are, after each direction."""
+    preprocess = Preprocess((96, 128), 3, (0.4,), crop=0.875, crop_mode=crop_mode, interpolation=interpolation)
+    if crop_mode == "squash" and interpolation in ("bicubic", "lanczos"):
+        pictures = [path for path in pictures if path.stem != "tall"]  # there the order of the two directions tells
+    of_files = FileInputs(pictures, PictureRules(), workers=0).evaluation(np.arange(len(pictures)), preprocess)
+    for path, expected in zip(pictures, of_files, strict=True):
+        with Image.open(path) as image:
+            ours = ArrayInputs(np.asarray(image)[None], "x").evaluation(np.arange(1), preprocess)[0]
+        assert (ours - expected).abs().max() <= (0 if interpolation == "nearest" else 2 / 255), path.name
+        assert abs(float(ours.mean() - expected.mean())) <= 2e-3, path.name
 
 
 def test_a_squash_is_not_a_central_crop(pictures):

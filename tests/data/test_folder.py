@@ -14,7 +14,9 @@ from PIL import Image
 
 from crossteach.data import load_data
 from crossteach.data.files import BrokenPictureWarning
+from crossteach.data.views import Views, augmentation
 from crossteach.errors import DataError, SpecError
+from crossteach.types import Preprocess
 
 SEEDS = iter(range(10**6))
 
@@ -336,3 +338,29 @@ def test_models_that_other_layouts_crash_train_on_what_is_read(root):
     ended = subprocess.run([sys.executable, "-c", TRAIN_STEP, root], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert ended.stdout.split("\n")[:3] == [f"{n} trained" for n in ("fastvit_t8", "mobileone_s0", "gernet_s")]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "bmp", "tiff"])
+def test_a_file_that_is_cut_short_is_found_when_the_data_are_opened(root, suffix):
+    for share in (0.3, 0.6, 0.9):
+        path = root / "train" / "dog" / f"x.{suffix}"
+        picture((90, 60)).save(path)
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+        with pytest.raises(DataError, match=rf"1 of 7 files .*dog/x\.{suffix}"):
+            opened(root)
+
+
+def test_bytes_behind_the_end_are_no_damage(root):
+    for suffix in ("jpg", "png", "gif"):
+        path = root / "train" / "dog" / f"x.{suffix}"
+        picture((90, 60)).save(path)
+        path.write_bytes(path.read_bytes() + b"trailer of a camera")
+    assert opened(root).notes == ()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_handed_out_channels_first_in_memory(root, channels):
+    train, size = opened(root, f"?channels={channels}").train, Preprocess((6, 8))
+    batch = Views(0, 4, augmentation("crop")).batch(train, np.arange(6), np.ones(6, int))
+    for images in (train.inputs.evaluation(np.arange(6), size), batch.images(size)):
+        assert images.stride() == (channels * 48, 48, 8, 1)

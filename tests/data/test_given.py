@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 import crossteach
+from crossteach.data import dataset
 from crossteach.data.arrays import ArrayInputs
-from crossteach.data.given import DatasetInputs
+from crossteach.data.dataset import DatasetInputs
 from crossteach.errors import DataError, SpecError
 
 RNG = np.random.default_rng(0)
@@ -140,3 +141,93 @@ def test_data_sets_that_do_not_fit_are_refused_in_one_line(unchecked, train, tol
     with pytest.raises(DataError, match=told) as caught:
         crossteach.from_dataset(train, Pictures(16, 2), selection_from="test")
     assert "\n" not in str(caught.value)
+
+
+class Items(Dataset):
+    """Whatever it is given; what can be called is called each time."""
+
+    def __init__(self, items, classes=None):
+        self.items, self.classes = items, classes
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, row):
+        return self.items[row]() if callable(self.items[row]) else self.items[row]
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(())
+
+    def __len__(self):
+        return 3
+
+
+def made(train, **changes):
+    return crossteach.from_dataset(train, Pictures(16, 2), selection_from="test", classes=list("nesw"), **changes)
+
+
+def test_grey_beside_colour_is_colour_and_transparency_lies_on_white():
+    rng = np.random.default_rng(5)
+    colour = [(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)), 1) for _ in range(6)]
+    hidden, palette = Image.new("RGBA", (8, 8), (255, 0, 0, 0)), Image.new("P", (8, 8))
+    palette.info["transparency"] = 0
+    items = [(Image.new("L", (8, 8), 51), 0), (hidden, 0), (palette, 0), (Image.new("LA", (8, 8), (0, 0)), 0)]
+    shown = made(Items([*items, *colour])).train.inputs.read(np.arange(4), (8, 8), None)
+    assert torch.equal(shown[0], torch.full((3, 8, 8), 0.2))
+    assert torch.equal(shown[1:], torch.ones(3, 3, 8, 8))
+
+
+def test_items_may_be_dictionaries():
+    rng = np.random.default_rng(5)
+    items = [{"img": Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)), "label": i % 4} for i in range(12)]
+    train = crossteach.from_dataset(Items(items), Items(items[::-1]), duplicates="keep").train
+    assert train.inputs.channels == 1 and set(train.labels.tolist()) == {0, 1, 2, 3}
+
+
+def test_labels_that_mean_other_classes_are_refused():
+    one, other = Items(IMAGES["train"], ["cat", "dog"]), Items(IMAGES["test"], ["dog", "emu"])
+    with pytest.raises(DataError, match=r"train and test of dataset name other classes \('cat' among them\)"):
+        crossteach.from_dataset(one, other)
+    with pytest.raises(DataError, match=r"train and test of dataset name other classes \('dog' among them\)"):
+        crossteach.from_dataset(one, Items(IMAGES["test"], ["dog", "cat"]))
+    assert crossteach.from_dataset(one, other, classes=["a", "b"]).classes == ("a", "b")
+
+
+def raising():
+    raise KeyError("no such file")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (raising, "item 11 of train of dataset cannot be read .*no such file"),
+        (lambda: (IMAGES["train"][0], True), "gives bool as label 11"),
+        (lambda: IMAGES["train"][0], "gives a label with 11 of 12 images"),
+        (lambda: (np.zeros((8, 10, 3), np.int64), 0), "gives int64 as image 11; pixels must be uint8"),
+        (lambda: (Image.new("I;16", (8, 8)), 0), "image 11 of train of dataset has more than 8 bits a pixel"),
+        (lambda: (np.random.default_rng().random((8, 10, 3)), 0), "another image each time it is asked for image 11"),
+        (lambda: ("cat.png", 0), "gives str as image 11"),
+    ],
+)
+def test_a_single_item_that_does_not_fit_is_found(unchecked, change, told):
+    items = [(IMAGES["train"][i], i % 4) for i in range(11)]
+    with pytest.raises(DataError, match=told) as caught:
+        made(Items([*items, change]))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stream_has_no_items(unchecked):
+    with pytest.raises(DataError, match="must be a data set with a length and items, not Stream"):
+        made(Stream())
+
+
+def test_what_is_not_kept_in_memory_is_the_same_pictures(monkeypatch):
+    images = [(Image.fromarray(image), i % 4) for i, image in enumerate(IMAGES["train"])]
+    kept = made(Items(images)).train
+    monkeypatch.setattr(dataset, "IN_MEMORY", 0)
+    asked = made(Items(images)).train
+    assert isinstance(kept.inputs, ArrayInputs) and isinstance(asked.inputs, DatasetInputs)
+    read = [inputs.read(np.arange(40), (8, 10), None) for inputs in (kept.inputs, asked.inputs)]
+    assert torch.equal(*read) and [images.stride() for images in read] == [(240, 80, 10, 1)] * 2

@@ -1,5 +1,6 @@
 """Modules of the caller's own."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import digits
@@ -101,3 +102,13 @@ def test_modules_of_other_weights_or_code_are_others():
     same, other = from_module(dense, GREY_8), from_module(small.dense(), GREY_8)
     assert same.fingerprint == from_module(dense, GREY_8, name="b").fingerprint != other.fingerprint
     assert Path(small.__file__).is_file()
+
+
+def test_the_lines_of_the_readme_say_how_images_are_resized():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    for changes, says in (
+        ({"crop": 0.875}, "resized (bilinear), keeping their shape, to the size / 0.875, and the centre cut out"),
+        ({"crop_mode": "squash", "interpolation": "bicubic"}, "resized (bicubic), changing their shape."),
+        ({"crop_mode": "border"}, "whole, on the colour of mean."),
+    ):
+        assert says in from_module(net, replace(GREY_8, **changes)).loading_code()

@@ -34,6 +34,15 @@ def timm_model(name, **arguments):
     return timm.create_model(name, pretrained=False, num_classes=7, **arguments).eval()
 
 
+def unfilled(name):
+    """An architecture without memory for its weights, where it can be made so."""
+    try:
+        with torch.device("meta"):
+            return timm_model(name)
+    except (RuntimeError, NotImplementedError):
+        return timm_model(name)
+
+
 SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
 
 
@@ -223,57 +232,147 @@ def test_adapters_resume_bit_for_bit(task, tmp_path, method, monkeypatch):
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
 
 
-class Tied(nn.Module):
-    """Uses one layer twice, and one weight in two layers."""
+# what the last block is, and what of a model learns
 
-    def __init__(self, share):
+
+def share_of_last(name):
+    module = unfilled(name)
+    said = describe_part(module, "last", 7, 0)
+    learnt, every = learning_weights(module, "last", 7), sum(p.numel() for p in module.parameters())
+    return module, 100 * sum(p.numel() for p in learnt) / every, said
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("regnety_002", "s4.b7"),
+        ("pit_ti_224", "transformers.2.blocks.3"),
+        ("vgg11", "pre_logits.fc2"),
+        ("efficientvit_m0", "stages.2.blocks.2"),
+        ("twins_svt_small", "blocks.3.3"),
+        ("coat_tiny", "parallel_blocks.5"),
+        ("volo_d1_224", "post_network.1"),
+        ("resmlp_12_224", "blocks.11"),
+        ("resnet18", "layer4.1"),
+    ],
+)
+def test_the_last_block_is_one_block_and_its_share_is_said(name, block):
+    module, share, said = share_of_last(name)
+    assert 0.5 < share <= 50
+    assert said[0].startswith(f"optim.trains=last: {share:.2g}% of the model's weights learn (")
+    learnt = names(module, learning_weights(module, "last", 7))
+    beside = ("head", "norm", "pre_logits", "fc", "final_conv", "cpe", "crpe")  # CoaT's blocks share the last two
+    assert any(n.startswith(f"{block}.") for n in learnt)
+    assert all(n.startswith((f"{block}.", *beside)) for n in learnt), learnt
+
+
+@pytest.mark.parametrize("name", ["efficientvit_b0", "mobilenetv3_small_050"])
+def test_a_last_block_that_is_most_of_the_model_is_refused(name):
+    with pytest.raises(
+        ModelError, match=r"one (Linear|Conv2d) with [\d,]+ weights, more than 50% of the model; use head"
+    ):
+        describe_part(unfilled(name), "last", 7, 0)
+
+
+def test_both_heads_of_a_distilled_transformer_learn():
+    module = unfilled("deit_tiny_distilled_patch16_224")
+    learnt = ["head.bias", "head.weight", "head_dist.bias", "head_dist.weight"]
+    assert names(module, learning_weights(module, "head", 7)) == learnt
+    assert describe_part(module, "head", 7, 0) == [
+        "optim.trains=head: 0.049% of the model's weights learn (head, head_dist)"
+    ]
+    assert describe_part(module, "all", 7, 0) == []
+
+
+@pytest.mark.parametrize(
+    ("trains", "says"),
+    [("head", "weights learn (6)"), ("norm", "weights learn (1)"), ("lora:2", "adapters of rank 2 on 2 layers learn")],
+)
+def test_a_transfer_says_what_learns(task, tmp_path, trains, says):
+    student, teacher = crossteach.load_model(task.student), crossteach.load_model(task.teacher)
+    settings = ["optim.epochs=1", "optim.lr=0.1", "views.count=1", f"optim.trains={trains}"]
+    config = crossteach.with_settings(crossteach.TransferConfig(), settings)
+    done = crossteach.transfer(student, [teacher], crossteach.load_data(task.data), tmp_path, config)
+    assert [says in note for note in done.notes if note.startswith("optim.trains=")] == [True]
+
+
+# adapters and weights that layers share
+
+
+class Twice(nn.Module):
+    """One layer in two places, two layers with one weight, and two of their own."""
+
+    def __init__(self):
         super().__init__()
-        torch.manual_seed(0)
-        self.first, self.second, self.third = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64)
-        self.head = nn.Linear(64, 7)
-        if share == "weight":
-            self.second.weight = self.first.weight
-        self.blocks = nn.ModuleList([self.first, self.first if share == "layer" else self.second, self.third])
+        self.first, self.shared, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 7)
+        self.again = self.shared
+        self.one, self.other = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.other.weight = self.one.weight
 
-    def forward(self, images):
-        for block in self.blocks:
-            images = images + torch.tanh(block(images.flatten(1)))
-        return self.head(images)
+    def forward(self, x):
+        x = self.again(torch.relu(self.shared(torch.relu(self.first(x)))))
+        return self.last(self.other(torch.tanh(self.one(x))))
 
 
-@pytest.mark.parametrize("share", ["layer", "weight"])
-def test_layers_that_share_weights_get_no_adapters_and_that_is_said(share):
-    """Adapters on them once did not fold into what was trained: logits off by 0.04 and 0.19."""
-    module = Tied(share)
-    images = torch.randn(5, 64)
-    assert not {name.rpartition(".")[2] for name in adaptable_layers(module)} & {"first", "0"}
-    (note,) = describe_part(module, "lora", 7, 2)
-    assert "share weights with others and get none" in note
+def test_adapters_leave_alone_layers_that_share_their_weights():
+    torch.manual_seed(0)
+    module, images = Twice(), torch.randn(9, 6)
+    assert adaptable_layers(module) == ["first", "last"]
+    assert "3 layers share weights with others and get none" in describe_part(module, "lora", 7, 2)[0]
     with adapted(module, 2) as weights:
         for weight in weights:
-            nn.init.normal_(weight, std=0.1)
-        trained = module(images)
-        state = folded(module, snapshot(module), images)
+            nn.init.normal_(weight)
+        moved = module(images)
+        state = folded(module, module.state_dict(), images)
     module.load_state_dict(state)
-    assert torch.allclose(module(images), trained, atol=1e-5)
+    assert torch.allclose(module(images), moved, atol=1e-4)
+    assert module.again is module.shared and module.other.weight is module.one.weight
 
 
-def test_a_fold_that_changes_the_answers_fails_loudly():
-    class Moody(nn.Module):
-        """Reads its layer's weight by the back door: what an adapter adds to the layer's answer is not in it."""
+def test_a_student_whose_layers_all_share_their_weights_takes_no_adapter():
+    both = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+    both[1].weight = both[0].weight
+    with pytest.raises(ModelError, match="that share no weights"):
+        adaptable_layers(both)
 
-        def __init__(self):
-            super().__init__()
-            torch.manual_seed(0)
-            self.layer, self.head = nn.Linear(64, 64), nn.Linear(64, 7)
 
-        def forward(self, images):
-            weight = getattr(self.layer, "base_layer", self.layer).weight
-            return self.head(self.layer(images) + images @ weight.T)
+def test_adapters_that_do_not_fold_into_what_was_trained_fail_loudly(monkeypatch):
+    from crossteach.transferring import adapting
 
-    module, images = Moody(), torch.randn(5, 64)
+    torch.manual_seed(0)
+    module, images = Twice(), torch.randn(9, 6)
+    monkeypatch.setattr(adapting, "_shared_layers", lambda module: [])  # as it was: every plain layer takes one
     with adapted(module, 2) as weights:
         for weight in weights:
-            nn.init.normal_(weight, std=0.5)
-        with pytest.raises(ModelError, match="fold"):
-            folded(module, snapshot(module), images)
+            nn.init.normal_(weight)
+        with pytest.raises(
+            ModelError, match=r"folding the adapters .* moved the logits by .*; use another optim\.trains"
+        ):
+            folded(module, module.state_dict(), images)
+
+
+def test_a_student_with_shared_layers_is_the_one_that_was_trained(task, tmp_path):
+    (tmp_path / "shared.py").write_text(SHARED)
+    spec = f"py:{tmp_path}/shared.py:Shared?pretrained=false&channels=1&size=8"
+    student, teacher = crossteach.load_model(spec), crossteach.load_model(task.teacher)
+    settings = ["optim.epochs=2", "optim.lr=0.05", "views.count=1", "optim.trains=lora:2", "force=true"]
+    config = crossteach.with_settings(crossteach.TransferConfig(), [*settings, "gate.ask=false"])
+    done = crossteach.transfer(student, [teacher], crossteach.load_data(task.data), tmp_path / "run", config)
+    saved = crossteach.load_model(f"run:{tmp_path / 'run'}")
+    assert saved.fingerprint == done.student.fingerprint != student.fingerprint
+    assert saved.module.again.weight is saved.module.shared.weight
+    assert any("1 layers share weights with others and get none" in note for note in done.notes)
+
+
+SHARED = """
+import torch
+from torch import nn
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.shared, self.last = nn.Linear(64, 32), nn.Linear(32, 32), nn.Linear(32, 10)
+        self.again = self.shared
+    def forward(self, x):
+        return self.last(torch.relu(self.again(torch.relu(self.shared(torch.relu(self.first(x.flatten(1))))))))
+"""

@@ -114,7 +114,7 @@ def look_at(path: Path, rules: PictureRules, thorough: bool = False) -> Look:
     digest = digest_of(content)
     try:
         with Image.open(io.BytesIO(content), formats=formats()) as image:
-            refuse_deep(image, path)
+            refuse_deep(image, shown(path))
             orientation = _orientation(image) if rules.upright and _may_be_turned(image, content) else 1
             width, height = image.size[::-1] if orientation > 4 else image.size
             transparent = is_transparent(image)
@@ -133,13 +133,18 @@ def decode(path: Path, rules: PictureRules) -> Image.Image:
         OSError, SyntaxError, ValueError: If it cannot be decoded.
     """
     with Image.open(path, formats=formats()) as image:
-        refuse_deep(image, path)
+        refuse_deep(image, shown(path))
         image.load()
-        turned = ImageOps.exif_transpose(image) if rules.upright and _orientation(image) > 1 else image
-        if rules.background is not None and is_transparent(turned):
-            over = turned.convert("RGBA")
-            turned = Image.alpha_composite(Image.new("RGBA", over.size, (*rules.background, 255)), over).convert("RGB")
-        return turned.convert("L" if rules.channels == 1 else "RGB")
+        return flatten(image, rules)
+
+
+def flatten(image: Image.Image, rules: PictureRules) -> Image.Image:
+    """Turn a picture upright and lay it on a background, as the rules say; the mode becomes L or RGB."""
+    turned = ImageOps.exif_transpose(image) if rules.upright and _orientation(image) > 1 else image
+    if rules.background is not None and is_transparent(turned):
+        over = turned.convert("RGBA")
+        turned = Image.alpha_composite(Image.new("RGBA", over.size, (*rules.background, 255)), over).convert("RGB")
+    return turned.convert("L" if rules.channels == 1 else "RGB")
 
 
 def read_background(word: str) -> tuple[int, int, int] | None:
@@ -156,10 +161,10 @@ def is_transparent(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
-def refuse_deep(image: Image.Image, path: Path) -> None:
+def refuse_deep(image: Image.Image, what: str) -> None:
     """Raise DataError if an image has more than 8 bits a pixel."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        raise DataError(f"{shown(path)} has more than 8 bits a pixel ({image.mode}); convert it to 8 bits")
+        raise DataError(f"{what} has more than 8 bits a pixel ({image.mode}); convert it to 8 bits")
 
 
 def _orientation(image: Image.Image) -> int:

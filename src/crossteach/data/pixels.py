@@ -39,6 +39,8 @@ def resize(
     """Resize a batch as Pillow does, but without its rounding to bytes; images of that size pass untouched.
 
     Where it shrinks, it averages (except `nearest`). What overshoots is cut after each direction, width before height.
+    (Newer releases of Pillow take the height first where it shrinks and the width does not: `bicubic` and `lanczos`
+    then differ at sharp edges.)
     """
     if tuple(images.shape[-2:]) == size:
         return images

@@ -130,7 +130,7 @@ class _Buffers:
 
     def __init__(self, module: nn.Module) -> None:
         self._kept = [
-            (part, name, buffer, _version(buffer), buffer.data_ptr(), buffer.detach().clone())
+            (part, name, buffer, buffer.data_ptr(), buffer.detach().clone())
             for part in module.modules()
             for name, buffer in part._buffers.items()
             if buffer is not None and not nn.parameter.is_lazy(buffer)
@@ -139,11 +139,19 @@ class _Buffers:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Bring back what a forward pass has changed, replaced or added; a cache that no file holds may stay."""
-        for part, name, buffer, version, place, content in self._kept:
-            if buffer.data_ptr() != place:
+        """Bring back what a forward pass has changed, replaced or added; a cache that no file holds may stay.
+
+        Contents are compared: torch does not count what batch norm does to its statistics.
+        """
+        moved = [b.data_ptr() != place or b.shape != content.shape for _, _, b, place, content in self._kept]
+        differs = [
+            None if elsewhere else (buffer != content).any()  # all asked before one is read: a GPU answers in the end
+            for elsewhere, (_, _, buffer, _, content) in zip(moved, self._kept, strict=True)
+        ]
+        for (part, name, buffer, _, content), changed in zip(self._kept, differs, strict=True):
+            if changed is None:
                 buffer.data = content
-            elif version != _version(buffer):
+            elif changed:
                 buffer.copy_(content)
             part._buffers[name] = buffer
         for part, names in self._names:

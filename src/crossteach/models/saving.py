@@ -80,13 +80,21 @@ def _building(classifier: "TorchClassifier") -> list[str]:
     return [f"module = ...  # your own {type(classifier.module).__name__}, built as it was for crossteach"]
 
 
+def _resizing(preprocess: Preprocess) -> str:
+    """Say how images come to the size that the module takes, in the words of timm where it does the same."""
+    if preprocess.size is None:
+        return f": the central {preprocess.crop:.4g} of them" if preprocess.crop < 1 else ""
+    how = {"center": "keeping their shape", "squash": "changing their shape", "border": "whole, on the colour of mean"}
+    cut = f", to the size / {preprocess.crop:.4g}, and the centre cut out" if preprocess.crop != 1 else ""
+    cut = cut or (", and the centre cut out" if preprocess.crop_mode == "center" else "")
+    return f": resized ({preprocess.interpolation}), {how[preprocess.crop_mode]}{cut}"
+
+
 def _asking(preprocess: Preprocess, shape: tuple[int, int, int] | None) -> list[str]:
     """Return a function that scores images."""
     channels = preprocess.channels or (shape[0] if shape else len(preprocess.mean))
     size = "height, width" if preprocess.size is None else ", ".join(map(str, preprocess.size))
-    before = [f"the central {preprocess.crop:.4g} of them"] if preprocess.crop < 1 else []
-    before += [f"resized ({preprocess.interpolation})"] if preprocess.size is not None else []
-    how = f": {', '.join(before)}" if before else ""
+    how = _resizing(preprocess)
     return [
         f"size, mean, std = {preprocess.size}, {preprocess.mean}, {preprocess.std}",
         "",
