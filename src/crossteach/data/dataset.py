@@ -1,7 +1,7 @@
 """A torch data set of the caller's: read once, then kept in memory or asked again."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from ..errors import DataError, first_line
-from ..types import Inputs, Interpolation, Preprocess, Size
+from ..types import Inputs, Size
 from .arrays import ArrayInputs
 from .assemble import RawSplit
-from .evaluation import evaluate_picture
-from .files import cut_picture, stack
 from .look import PictureRules, digest_of, flatten, refuse_deep
+from .picture_inputs import Draw, PictureInputs, stack
 from .pixels import pixel_code
 
 IN_MEMORY = 1 << 30
@@ -143,14 +142,13 @@ def _digest(pixels: np.ndarray) -> int:
     return digest_of(f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes())
 
 
-class DatasetInputs:
+class DatasetInputs(PictureInputs):
     """Images of a data set, asked for when they are read: pictures of many sizes, or too many to keep."""
-
-    size: Size | None = None
 
     def __init__(self, items: _Items, keys: Int[np.ndarray, " N"], channels: int) -> None:
         """Take a data set that has been read once, and the digest of each of its images."""
         self._items, self._keys, self.channels = items, keys, channels
+        self.no_size = f"the images of {items.what} come in many sizes and the model names none; give it a size"
         self.fingerprint = f"{digest_of(f'{pixel_code()} {channels}'.encode() + keys.tobytes()):016x}"
 
     def __len__(self) -> int:
@@ -171,31 +169,6 @@ class DatasetInputs:
         pictures = (self._picture(row) for row in rows.tolist())
         return torch.tensor([picture.width / picture.height for picture in pictures])
 
-    def read(
-        self,
-        rows: Int[np.ndarray, " n"],
-        size: Size | None,
-        boxes: Float[Tensor, "n 4"] | None,
-        interpolation: Interpolation = "bilinear",
-    ) -> Float[Tensor, "n c h w"]:
-        """Read images, cut their boxes out and resize them; see `Inputs.read`."""
-        size = self._need(size)
-        shares = boxes if boxes is not None else torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(len(rows), 4)
-        cut = (
-            cut_picture(self._picture(row), size, box, interpolation)
-            for row, box in zip(rows.tolist(), shares.tolist(), strict=True)
-        )
-        return stack([np.asarray(p).reshape(*size, self.channels) for p in cut])
-
-    def evaluation(self, rows: Int[np.ndarray, " n"], preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
-        """Read images, resized and cropped as the model wants it; see `Inputs.evaluation`."""
-        size = self._need(preprocess.size)
-        drawn = (evaluate_picture(self._picture(row), size, preprocess) for row in rows.tolist())
-        return stack([np.asarray(p).reshape(*size, self.channels) for p in drawn])
-
-    def _need(self, size: Size | None) -> Size:
-        if size is None:
-            raise DataError(
-                f"the images of {self._items.what} come in many sizes and the model names none; give it a size"
-            )
-        return size
+    def _each(self, rows: Int[np.ndarray, " n"], size: Size, draws: Sequence[Draw]) -> Float[Tensor, "n c h w"]:
+        drawn = (draw(self._picture(row)) for row, draw in zip(rows.tolist(), draws, strict=True))
+        return stack([np.asarray(picture).reshape(*size, self.channels) for picture in drawn])

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor
 
 from ..errors import DataError
-from ..types import Interpolation, Preprocess, Size
-from .evaluation import evaluate_picture
+from ..types import Size
 from .look import DECODING_ERRORS, Look, PictureRules, decode, decoders, digest_of, look_at, shown
-from .pixels import RESAMPLING
+from .picture_inputs import Draw, PictureInputs, stack
 
 WHOLE_FILES, WHOLE_BYTES = 100_000, 2 << 30
 """Up to so many files and bytes a split is read whole when it is opened."""
@@ -28,8 +26,6 @@ TAIL = 4096
 """Bytes at the end of every other file that are read then."""
 GREY = 128
 """What is shown in the place of a picture that turns out to be broken when it is used."""
-
-Draw = Callable[[Image.Image], Image.Image]
 
 
 class BrokenPictureWarning(UserWarning):
@@ -93,10 +89,10 @@ def _tail_digest(path: Path, size: int) -> int:
         return 0  # it turns out to be broken when it is used
 
 
-class FileInputs:
+class FileInputs(PictureInputs):
     """The image files of a split, decoded by threads (Pillow decodes outside Python's lock)."""
 
-    size: Size | None = None
+    no_size = "image files come in many sizes and the model names none; add ?size=PIXELS to its spec"
 
     def __init__(
         self,
@@ -145,27 +141,6 @@ class FileInputs:
             self._aspect[row] = look_at(self._paths[row], self._rules).aspect
         return torch.from_numpy(self._aspect[rows])
 
-    def read(
-        self,
-        rows: Int[np.ndarray, " n"],
-        size: Size | None,
-        boxes: Float[Tensor, "n 4"] | None,
-        interpolation: Interpolation = "bilinear",
-    ) -> Float[Tensor, "n c h w"]:
-        """Decode images, cut their boxes out and resize them; see `Inputs.read`."""
-        size = _need_size(size)
-        shares = boxes if boxes is not None else torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(len(rows), 4)
-
-        def cut(picture: Image.Image, box: list[float]) -> Image.Image:
-            return cut_picture(picture, size, box, interpolation)
-
-        return self._each(rows, size, [lambda p, b=box: cut(p, b) for box in shares.tolist()])
-
-    def evaluation(self, rows: Int[np.ndarray, " n"], preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
-        """Decode images, resize and crop them as the model wants it; see `Inputs.evaluation`."""
-        size = _need_size(preprocess.size)
-        return self._each(rows, size, [lambda p: evaluate_picture(p, size, preprocess)] * len(rows))
-
     def _each(self, rows: Int[np.ndarray, " n"], size: Size, draws: Sequence[Draw]) -> Float[Tensor, "n c h w"]:
         if self._workers > 0:
             with self._lock:
@@ -205,26 +180,3 @@ class FileInputs:
                 BrokenPictureWarning,
                 stacklevel=2,
             )
-
-
-def cut_picture(picture: Image.Image, size: Size, box: Sequence[float], interpolation: Interpolation) -> Image.Image:
-    """Cut a box, in shares of width and height, out of a picture and resize it."""
-    (left, top, right, bottom), (w, h) = box, picture.size
-    corners = (left * w, top * h, min(right * w, w), min(bottom * h, h))
-    return picture.resize((size[1], size[0]), RESAMPLING[interpolation], box=corners)
-
-
-def stack(pictures: Sequence[np.ndarray]) -> Float[Tensor, "n c h w"]:
-    """Stack pictures [h, w, c] of bytes to a batch in [0, 1], channels first in memory too.
-
-    Other layouts, where torch takes them for channels-last, crash some models when they are trained on a CPU. For one
-    channel `contiguous()` would keep such a layout.
-    """
-    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    return torch.empty(pixels.shape).copy_(pixels) / 255
-
-
-def _need_size(size: Size | None) -> Size:
-    if size is None:
-        raise DataError("image files come in many sizes and the model names none; add ?size=PIXELS to its spec")
-    return size
