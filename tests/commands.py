@@ -1,8 +1,11 @@
 """The command line as the tests call it: in this process, or as a process of its own."""
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
+from collections.abc import Callable
 
 from crossteach.cli import main
 
@@ -24,3 +27,24 @@ def start(*arguments: object, stderr: int = subprocess.PIPE, **changes: object) 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": stderr, "text": True}
     return subprocess.Popen(command, env=environment, **pipes, **changes)  # type: ignore[call-overload]
+
+
+def draw_on_terminal(begin: Callable[[int], subprocess.Popen]) -> tuple[subprocess.Popen, str | bytes, bytes]:
+    """Run a process whose standard error is a terminal.
+
+    Args:
+        begin: Starts it, with this file descriptor as its standard error.
+
+    Returns:
+        The process at its end, its standard output, and what it drew on the terminal.
+    """
+    ours, theirs = pty.openpty()
+    process = begin(theirs)
+    os.close(theirs)
+    drawn = b""
+    with contextlib.suppress(OSError):  # a terminal that the other end has closed reads as an error
+        while part := os.read(ours, 4096):
+            drawn += part
+    os.close(ours)
+    out, _ = process.communicate(timeout=120)
+    return process, out, drawn

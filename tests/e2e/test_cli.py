@@ -1,8 +1,5 @@
-import contextlib
 import gzip
 import json
-import os
-import pty
 import resource
 import signal
 import subprocess
@@ -14,7 +11,7 @@ import digits
 import numpy as np
 import pytest
 import torch
-from commands import call, start
+from commands import call, draw_on_terminal, start
 
 QUICK = ["--set", "optim.epochs=2", "--set", "optim.lr=0.01", "--set", "views.count=1", "--quiet"]
 
@@ -98,16 +95,9 @@ def test_scout_compares_and_is_read_again(task, tmp_path, capsys):
 
 
 def test_progress_is_drawn_on_a_terminal_and_only_there(task, tmp_path):
-    ours, theirs = pty.openpty()
     loud = [part for part in transfer(task, tmp_path / "run") if part != "--quiet"]
-    process = start(*loud, "--set", "optim.epochs=10", "--set", "optim.batch_size=16", "--json", stderr=theirs)
-    os.close(theirs)
-    drawn = b""
-    with contextlib.suppress(OSError):  # a terminal that the other end has closed reads as an error
-        while part := os.read(ours, 4096):
-            drawn += part
-    os.close(ours)
-    out, _ = process.communicate(timeout=120)
+    loud += ["--set", "optim.epochs=10", "--set", "optim.batch_size=16", "--json"]
+    process, out, drawn = draw_on_terminal(lambda stderr: start(*loud, stderr=stderr))
     assert process.returncode == 0, drawn.decode()
     json.loads(out)
     text = drawn.decode()

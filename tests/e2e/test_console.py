@@ -1,15 +1,14 @@
 """The real command line on consoles that cannot show every name."""
 
-import contextlib
 import json
 import os
-import pty
 import shutil
 import subprocess
 import sys
 
 import digits
 import pytest
+from commands import draw_on_terminal
 
 CONSOLES = {
     "ascii": {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
@@ -109,16 +108,9 @@ def test_errors_usage_and_help_are_shown_on_any_console(task, tmp_path, console)
 
 @pytest.mark.parametrize("console", CONSOLES)
 def test_progress_is_drawn_on_any_terminal(task, tmp_path, console):
-    ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "crossteach.cli", "transfer", *pair(task), "--out", tmp_path, "--json"]
-    process = subprocess.Popen(command, env=environment(console), stdout=subprocess.PIPE, stderr=theirs)
-    os.close(theirs)
-    drawn = b""
-    with contextlib.suppress(OSError):  # a terminal that the other end has closed reads as an error
-        while part := os.read(ours, 4096):
-            drawn += part
-    os.close(ours)
-    out, _ = process.communicate(timeout=120)
+    settings = {"env": environment(console), "stdout": subprocess.PIPE}
+    process, out, drawn = draw_on_terminal(lambda stderr: subprocess.Popen(command, stderr=stderr, **settings))
     assert process.returncode == 0, drawn.decode("latin-1")
     assert b"Traceback" not in drawn and b" on test" in drawn and (b"\\u540d" in drawn or b"\\udc8d" in drawn)
     json.loads(out.decode("utf-8"))

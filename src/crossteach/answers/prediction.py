@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..data.assemble import split_fingerprint
 from ..data.views import plain_images
 from ..models.asking import evaluation_mode
 from ..models.scoring import CHUNK, provenance, score, set_batch
@@ -91,7 +90,7 @@ def discard_predictions(classifier: Classifier, split: Split, store: Store) -> N
 
 
 def _key(classifier: Classifier, split: Split) -> dict[str, str]:
-    return {"kind": "predictions", **provenance(classifier, split_fingerprint(split))}
+    return {"kind": "predictions", **provenance(classifier, split.fingerprint)}
 
 
 def stored_blocks(

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Float16
 from torch import Tensor
 
-from ..data.assemble import split_fingerprint
 from ..data.views import ViewBatch, Views
 from ..models.scoring import CHUNK, provenance, score, set_batch
 from ..types import Classifier, Progress, Split, no_progress
@@ -168,5 +167,5 @@ def count_missing(classifier: Classifier, split: Split, views: Views, store: Sto
 
 def _keys(classifier: Classifier, split: Split, views: Views) -> list[dict[str, Any]]:
     """Return the key of each view's table; the fingerprint in it reads all weights, so it is taken once for all."""
-    shared = {"kind": "views", "views": views.key, **provenance(classifier, split_fingerprint(split))}
+    shared = {"kind": "views", "views": views.key, **provenance(classifier, split.fingerprint)}
     return [{**shared, "view": number} for number in range(views.count)]

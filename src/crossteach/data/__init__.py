@@ -7,7 +7,6 @@ from ..specs import Spec, parse_spec
 from ..types import Splits
 from .arrays import load_glyphs as load_glyphs
 from .arrays import load_idx, load_npz, load_sklearn
-from .assemble import split_fingerprint as split_fingerprint
 from .folder import load_folder
 from .given import from_arrays as from_arrays
 from .given import from_dataset as from_dataset

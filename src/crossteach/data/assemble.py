@@ -167,8 +167,3 @@ def _limit(spec: Spec, train: Split) -> Split:
             raise DataError(f"train_samples of {spec.text!r} must be at least 1, not {wanted}")
         train = train.take(stratified_sample(train, wanted))
     return train if spec.flag("train_labels", True) else replace(train, labels=None)
-
-
-def split_fingerprint(split: Split) -> str:
-    """Hash the pixels, ids and order of a split; labels and its name do not change what a model answers."""
-    return split.fingerprint

@@ -21,27 +21,28 @@ def stratified_cut(
         DataError: If there are too few samples or groups for two parts.
     """
     generator = np.random.default_rng(seed)
-    groups = 1 if split.group is None else len(np.unique(split.group))
-    chosen = _choose_groups(split, share, generator) if groups > 1 else _choose_samples(split, share, generator)
+    code = np.zeros(len(split), np.int64) if split.group is None else np.unique(split.group, return_inverse=True)[1]
+    sizes = np.bincount(code)
+    if len(sizes) > 1:
+        chosen = np.isin(code, _choose_groups(sizes, share, generator))
+    else:
+        chosen = _choose_samples(split, share, generator)
     if not chosen.any() or chosen.all():
         raise DataError(f"{len(split)} samples of the {split.name} split are too few to cut {share:.0%} off them")
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
 
 
-def _choose_groups(split: Split, share: float, generator: np.random.Generator) -> Bool[np.ndarray, " N"]:
-    assert split.group is not None
-    _, code = np.unique(split.group, return_inverse=True)
-    sizes = np.bincount(code)
+def _choose_groups(sizes: Int[np.ndarray, " G"], share: float, generator: np.random.Generator) -> Int[np.ndarray, " g"]:
     wanted = min(max(round(share * len(sizes)), 1), len(sizes) - 1)
     best, nearest = np.arange(0), np.inf
     for _ in range(TRIES):
         drawn = generator.permutation(len(sizes))[:wanted]
-        distance = abs(sizes[drawn].sum() / len(split) - share)
+        distance = abs(sizes[drawn].sum() / sizes.sum() - share)
         if distance < nearest:
             best, nearest = drawn, distance
         if nearest <= NEAR_ENOUGH:
             break
-    return np.isin(code, best)
+    return best
 
 
 def _choose_samples(split: Split, share: float, generator: np.random.Generator) -> Bool[np.ndarray, " N"]:

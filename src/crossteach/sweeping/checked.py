@@ -8,7 +8,6 @@ from ..answers.check import chance_problem, name_weak, order_notes, order_proble
 from ..answers.compact import PredictedClasses
 from ..answers.prediction import predict
 from ..answers.store import Store
-from ..data import split_fingerprint
 from ..data.cut import stratified_sample
 from ..models import TorchClassifier
 from ..models.scoring import provenance
@@ -46,7 +45,7 @@ class CheckedModels:
 
     def _ask(self, model: TorchClassifier) -> PredictedClasses:
         """Return the classes that a model gives; they are kept in the store, its logits are not."""
-        key = {"kind": "predicted classes", **provenance(model, split_fingerprint(self._some))}
+        key = {"kind": "predicted classes", **provenance(model, self._some.fingerprint)}
         if (known := self._store.recall(key)) is None:
             known = {"preds": predict(model, self._some).preds.tolist()}
             self._store.remember(key, known)

@@ -82,12 +82,13 @@ class SweepFolder:
         found: dict[str, Any] = _read(self.job(name) / "summary.json")
         return found
 
-    def samples(self, name: str) -> dict[str, np.ndarray]:
-        """Read what a whole job gave each test sample."""
+    def samples(self, name: str, columns: Sequence[str]) -> dict[str, np.ndarray]:
+        """Read what a whole job gave each test sample: of these columns the ones that are there."""
         path = self.job(name) / "samples.parquet"
         try:
             with path.open("rb") as file:
-                table = pq.read_table(file)
+                whole = pq.ParquetFile(file)
+                table = whole.read([column for column in columns if column in whole.schema_arrow.names])
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(path, error) from error
         return {column: table[column].to_numpy() for column in table.column_names}

@@ -16,7 +16,7 @@ from .folder import SweepFolder
 from .jobs import TransferJob, TutorPass, fill_answers, run_transfer
 from .plan import Job
 from .preparing import PreparedSweep, prepare
-from .study import Row, describe_methods, read_row, to_parquet
+from .study import SAMPLE_COLUMNS, Row, describe_methods, read_row, to_parquet
 
 TABLE_SECONDS = 5.0
 """How often the table of results is written at most."""
@@ -139,7 +139,7 @@ class _Running:
         folder, jobs = self.prepared.folder, self.prepared.jobs
         for name in set(jobs) - set(todo):
             if folder.is_whole(name):
-                self.rows[name] = read_row(self.prepared.listed[name], folder.summary(name), folder.samples(name))
+                self.rows[name] = self._read_row(name)
         if not todo:
             return
         folder.reopen()
@@ -178,9 +178,14 @@ class _Running:
                 folder.record_failure(name, ended.reason, ended.trace, ended.seconds)
                 continue
             folder.clear_failure(name)
-            self.rows[name] = read_row(self.prepared.listed[name], folder.summary(name), folder.samples(name))
+            self.rows[name] = self._read_row(name)
             if time.monotonic() - self.table_at > TABLE_SECONDS:
                 self.write_table()
+
+    def _read_row(self, name: str) -> Row:
+        """Put a whole job into a row."""
+        folder = self.prepared.folder
+        return read_row(self.prepared.listed[name], folder.summary(name), folder.samples(name, SAMPLE_COLUMNS))
 
     def _run(self, stage: str, tasks: Sequence[Task]) -> Iterator[Ended]:
         """Hand tasks to the executor and tell how far they are."""

@@ -15,7 +15,9 @@ from ..functional.study import StudyInterval, study_interval, summarise_study
 
 Row = dict[str, Any]
 Samples = Mapping[str, np.ndarray]
-"""Columns of `samples.parquet`."""
+"""Columns of `samples.parquet`; `group` only where samples have groups."""
+SAMPLE_COLUMNS = ("id", "label", "group", "pred_before", "pred_after", "pred_ungated")
+"""Those that a row is made of."""
 
 MOST_GROUPS = 256
 """Groups of test samples that a row keeps; more are put together, and samples without groups make so many."""
@@ -180,9 +182,9 @@ def _claim(
         return None
     seen = [r for r in rows if r.get(f"{prefix}transfer_delta") is not None]
     allowed = [r for r in seen if r["control"] and (mine[0]["reads_labels"] or not r["reads_labels"])]
-    values = _matrix(mine, prefix, students, teachers)
+    values, _ = _deltas(mine, prefix, students, teachers)
     controls = {
-        name: _matrix([r for r in allowed if r["method"] == name], prefix, students, teachers)
+        name: _deltas([r for r in allowed if r["method"] == name], prefix, students, teachers)[0]
         for name in dict.fromkeys(r["method"] for r in allowed)
     }
     common = {name: np.isfinite(values) & np.isfinite(control) for name, control in controls.items()}
@@ -201,7 +203,7 @@ def compare(
 
     Args:
         mine: Rows of the method.
-        others: Rows of what it stands against; none for the method's own mean.
+        others: Rows of what it stands against.
         prefix: `` for what is returned, `ungated_` for the end of training.
         students: Names of all students.
         teachers: Names of all teachers.
@@ -209,19 +211,21 @@ def compare(
     Raises:
         ValueError: If no pair is common to both.
     """
-    values, counts = _matrix(mine, prefix, students, teachers), _counts(mine, students, teachers)
-    common = np.isfinite(values)
-    if others:
-        control, counts_of_others = _matrix(others, prefix, students, teachers), _counts(others, students, teachers)
-        values, common = values - control, common & np.isfinite(control)
-    sizes, parts = [r.get("group_sizes") for r in (*mine, *others)], []
-    for rows, sign, count in ((mine, 1.0, counts), *(((others, -1.0, counts_of_others),) if others else ())):
-        share = np.where(common, 1.0 / np.maximum(count, 1), 0.0) / max(common.sum(), 1)
-        parts += [(sign * share[_place(row, students, teachers)].sum(), row.get(f"{prefix}group_net")) for row in rows]
+    (values, counts), (control, counts_of_others) = (
+        _deltas(rows, prefix, students, teachers) for rows in (mine, others)
+    )
+    difference = values - control
+    common = np.isfinite(difference) / max(np.isfinite(difference).sum(), 1)
+    parts = [
+        (sign * (common / np.maximum(count, 1))[_place(row, students, teachers)].sum(), row.get(f"{prefix}group_net"))
+        for rows, sign, count in ((mine, 1.0, counts), (others, -1.0, counts_of_others))
+        for row in rows
+    ]
+    sizes = [row.get("group_sizes") for row in (*mine, *others)]
     if any(size is None or size != sizes[0] for size in sizes) or any(net is None for _, net in parts):
-        return study_interval(values, students, teachers)  # rows of an earlier version, or of several test sets
+        return study_interval(difference, students, teachers)  # rows of an earlier version, or of several test sets
     by_group = 100.0 * sum(weight * np.array(net) for weight, net in parts) / np.array(sizes[0])
-    return study_interval(values, students, teachers, by_group, np.array(sizes[0]))
+    return study_interval(difference, students, teachers, by_group, np.array(sizes[0]))
 
 
 def _place(row: Row, students: Sequence[str], teachers: Sequence[str]) -> tuple[int, list[int]]:
@@ -230,22 +234,13 @@ def _place(row: Row, students: Sequence[str], teachers: Sequence[str]) -> tuple[
     return students.index(row["student"]), columns
 
 
-def _counts(rows: Sequence[Row], students: Sequence[str], teachers: Sequence[str]) -> Float[np.ndarray, "S T"]:
-    """Count rows (seeds) of each pair."""
-    counts = np.zeros((len(students), len(teachers)))
-    for row in rows:
-        counts[_place(row, students, teachers)] += 1
-    return counts
-
-
-def _matrix(
+def _deltas(
     rows: Sequence[Row], prefix: str, students: Sequence[str], teachers: Sequence[str]
-) -> Float[np.ndarray, "S T"]:
-    """Put deltas, the mean over seeds, into a student x teacher table; NaN where there is none."""
-    sums = np.zeros((len(students), len(teachers)))
+) -> tuple[Float[np.ndarray, "S T"], Float[np.ndarray, "S T"]]:
+    """Return each pair's delta, the mean over its rows (seeds), NaN where there are none; and how many rows it has."""
+    sums, counts = np.zeros((2, len(students), len(teachers)))
     for row in rows:
-        sums[_place(row, students, teachers)] += row[f"{prefix}transfer_delta"]
-    counts = _counts(rows, students, teachers)
-    counts[counts == 0] = np.nan
-    means: np.ndarray = sums / counts
-    return means
+        place = _place(row, students, teachers)
+        sums[place] += row[f"{prefix}transfer_delta"]
+        counts[place] += 1
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan), counts

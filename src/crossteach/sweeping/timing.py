@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..answers.store import Store
 from ..config import PartitionConfig, TransferConfig, ViewsConfig
-from ..data import split_fingerprint
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import CrossteachError, ModelError, first_line
 from ..models import TorchClassifier
@@ -58,7 +57,7 @@ def time_model(
     key = {
         "kind": "timing",
         "batch_size": config.optim.batch_size if config else 0,
-        **provenance(model, split_fingerprint(data.train)),
+        **provenance(model, data.train.fingerprint),
     }
     if (known := store.recall(key)) is not None:
         return Timing(known["answer"], known["step"], int(known["memory"]))

@@ -108,8 +108,7 @@ def choose_alpha(held: Held, config: GateConfig) -> GateResult:
         held: Has trained and tuned nothing.
         config: The alphas, the measure, the bounds and their level.
     """
-    level = 1 - 2 * (1 - config.level) / len(config.alphas)  # two-sided: its lower end is the one-sided bound
-    weights = _weights(held, config)
+    level, weights = _two_sided_level(config), _weights(held, config)
     steps = tuple(
         Step(alpha, paired_delta(held.before, after, held.group, level, weights, config.unseen_group))
         for alpha, after in zip(config.alphas, held.along, strict=True)
@@ -131,9 +130,13 @@ def choose_alpha(held: Held, config: GateConfig) -> GateResult:
 
 def least_gain(groups: int, config: GateConfig) -> float:
     """Return the gain, in points, below which so many groups accept nothing, were they of one size and one mind."""
-    level = 1 - 2 * (1 - config.level) / len(config.alphas)
-    error = config.unseen_group / (groups + 1)
-    return max(0.0, float(stats.t.ppf(0.5 + level / 2, max(groups - 1, 1))) * error - config.max_loss)
+    quantile = float(stats.t.ppf(0.5 + _two_sided_level(config) / 2, max(groups - 1, 1)))
+    return max(0.0, quantile * config.unseen_group / (groups + 1) - config.max_loss)
+
+
+def _two_sided_level(config: GateConfig) -> float:
+    """Return the level of intervals whose lower ends are the one-sided bounds of all alphas at once."""
+    return 1 - 2 * (1 - config.level) / len(config.alphas)
 
 
 def _weights(held: Held, config: GateConfig) -> Float[np.ndarray, " N"]:

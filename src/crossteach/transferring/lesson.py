@@ -10,7 +10,6 @@ import torch
 
 from ..answers.prediction import predict, score_split
 from ..answers.tutors import LiveTutors, Tutors, fill_store
-from ..data.assemble import split_fingerprint
 from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
 from ..functional.partition import RuleInputs
@@ -167,7 +166,7 @@ def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[float
     key = {
         "method": setup.method_name,
         "models": [setup.student.fingerprint, *(t.fingerprint for t in _asked(setup))],
-        "data": [setup.data.fingerprint, split_fingerprint(tune)],
+        "data": [setup.data.fingerprint, tune.fingerprint],
         "views": [setup.views.key, setup.views.count],
         "device": setup.student.device.type,
         "seed": setup.config.seed,
