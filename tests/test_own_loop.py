@@ -15,6 +15,7 @@ from crossteach.data.views import ViewBatch, Views, augmentation
 from crossteach.transferring import training
 from crossteach.transferring.methods import METHODS
 from crossteach.transferring.plan import TrainingPlan, batches
+from crossteach.transferring.sources import Source
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "own_loop.py"
 SIZE, SAMPLES = 32, 200
@@ -52,7 +53,9 @@ def own(task, recipe, monkeypatch):
     student, teacher = load_model(task.student), load_model(task.teacher)
     split = load_data(task.data).train.take(np.arange(SAMPLES))
     views, tutors = Views(0, 1, augmentation("warp")), ExactTutors([student.clone(), teacher])
-    plan = TrainingPlan(METHODS["xe+dp"], config, split, views, tutors, recipe.RATE, 1)
+    plan = TrainingPlan(
+        METHODS["xe+dp"], config, (Source(split, views, config.optim.batch_size, tutors),), recipe.RATE, 1
+    )
     losses, compute = [], training._loss
 
     def record(*arguments):
@@ -62,7 +65,7 @@ def own(task, recipe, monkeypatch):
 
     monkeypatch.setattr(training, "_loss", record)
     training.train(student, plan)
-    shown = [(batch.view.images(student.preprocess), batch.labels) for batch in batches(plan, student, 0)]
+    shown = [(batch.images(student.preprocess), batch.labels) for batch in batches(plan, student, 0)]
     return losses, shown
 
 

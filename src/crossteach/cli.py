@@ -16,7 +16,7 @@ from .specs import escape
 
 if TYPE_CHECKING:
     from .models import TorchClassifier
-    from .types import Splits
+    from .types import Progress, Splits
 
 app = typer.Typer(
     name="crossteach",
@@ -29,6 +29,18 @@ app = typer.Typer(
 
 ModelSpec = Annotated[str, typer.Option(help="Model spec, as in timm:resnet18 or py:zoo.py:small@small.safetensors.")]
 DataSpec = Annotated[str, typer.Option(help="Data spec: glyphs, npz:FILE, folder:PATH, idx:FOLDER, sklearn:digits.")]
+MaybeData = Annotated[
+    str | None,
+    typer.Option(help="Data spec, as npz:FILE or folder:PATH; without it a pool teaches, and nothing is verified."),
+]
+Pools = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pool",
+        metavar="DATA",
+        help="Unlabelled images that teach: folder:PATH, npz:FILE, …; may be given several times.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder for stored answers of models.")]
 Seed = Annotated[int, typer.Option(help="Of the order of samples.")]
@@ -143,9 +155,10 @@ def scout(
 @_one_line_errors
 def transfer(
     student: ModelSpec,
-    data: DataSpec,
     out: Annotated[Path, typer.Option(help="Run folder; the same command resumes a half-done one.")],
     teacher: Annotated[list[str] | None, typer.Option(help="Model spec; give it several times for several.")] = None,
+    data: MaybeData = None,
+    pool: Pools = None,
     method: Annotated[
         str | None, typer.Option(help="A name from above; the default suits the data, or is the recipe's of --compat.")
     ] = None,
@@ -192,7 +205,7 @@ def transfer(
     given += ["force=true"] if force else []
     config = with_settings(TransferConfig(), given)
     with terminal.progress(quiet) as report:
-        splits = _load_data(data)
+        splits = _load_data(data, pool, report)
         result = run_transfer(
             _load_model(student, device, splits, trust),
             [_load_model(spec, device, splits, trust) for spec in teacher or []],
@@ -297,10 +310,11 @@ def _load_model(spec: str, device: str, data: "Splits", trust: bool) -> "TorchCl
     return load_model(spec, trust, data).to(_device(device))
 
 
-def _load_data(spec: str) -> "Splits":
+def _load_data(spec: str | None, pools: Sequence[str] | None = None, report: "Progress | None" = None) -> "Splits":
     from .data import load_data
+    from .types import no_progress
 
-    return load_data(spec)
+    return load_data(spec, pools or (), report or no_progress)
 
 
 def _store(folder: Path | None) -> Any:

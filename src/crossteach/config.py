@@ -37,7 +37,9 @@ class OptimConfig:
     """How the student is trained."""
 
     epochs: int = 8
-    """Passes over the transfer set."""
+    """Passes over the transfer set, or over the largest part of it where it has several (train, pools)."""
+    steps: int | None = None
+    """Length of the training in steps; None is `epochs`."""
     lr: float | None = None
     """Peak learning rate; None asks a short probe on the tune part of the selection split."""
     batch_size: int = 128
@@ -75,6 +77,7 @@ class OptimConfig:
         _read_part(self.trains)
         _require_one_of(("cosine", "constant"), "optim.schedule", self.schedule)
         _require(self.epochs >= 1, "optim.epochs must be at least 1", self.epochs)
+        _require(self.steps is None or self.steps >= 1, "optim.steps must be at least 1, or none", self.steps)
         _require(self.lr is None or 0 < self.lr < math.inf, "optim.lr must be above 0", self.lr)
         _require(self.batch_size >= 1, "optim.batch_size must be at least 1", self.batch_size)
         _require(0 <= self.momentum < 1, "optim.momentum must lie in [0, 1)", self.momentum)
@@ -115,6 +118,20 @@ class ViewsConfig:
         _require(0 <= self.first < 2**31, "views.first must lie in [0, 2**31)", self.first)
         _require(0 <= self.seed < 2**31, "views.seed must lie in [0, 2**31)", self.seed)
         _require(0 <= self.strength <= 5, "views.strength must lie in [0, 5]", self.strength)
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """How pools of unlabelled samples teach beside train."""
+
+    share: float = 0.75
+    """Share of each batch that pools fill, divided by their sizes; all of it where train is empty."""
+    views: int = 2
+    """Views of each pool sample, shown in turn; `views` says how they are drawn."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.share <= 1, "pool.share must lie in (0, 1]", self.share)
+        _require(self.views >= 1, "pool.views must be at least 1", self.views)
 
 
 @dataclass(frozen=True)
@@ -256,6 +273,7 @@ class TransferConfig:
     """Go on with models that the checks refuse (like chance, unsteady, other order of classes); notes say which."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     gate: GateConfig = field(default_factory=GateConfig)

@@ -1,8 +1,8 @@
 """The types that all folders of the package share: data, models, and what a model predicts."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
@@ -19,7 +19,10 @@ Size = tuple[int, int]
 Family = Literal["convolutional", "transformer", "mlp", "other"]
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
 CropMode = Literal["center", "squash", "border"]
-SplitName = Literal["train", "selection", "test"]
+SplitName = Literal["train", "selection", "test", "pool"]
+
+NO_LABEL = -100
+"""Stands for the label of a sample that has none, as in torch's cross-entropy."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many units are done, and how many there are."""
@@ -98,11 +101,13 @@ class Split:
     ids: Int[np.ndarray, " N"]
     """One number for each sample, the same in any order or subset; a sample's views depend on it."""
     labels: Int[np.ndarray, " N"] | None = None
-    """Class ids in [0, C); None where the split has no labels."""
+    """Class ids in [0, C); `NO_LABEL` for a sample of train that has none, None where no sample has one."""
     group: Int[np.ndarray, " N"] | None = None
     """What samples have in common (a font family, a patient): intervals are drawn over groups."""
     rows: Int[np.ndarray, " N"] | None = None
     """Which rows of `inputs` belong to this split; None is all of them."""
+    group_names: tuple[str, ...] = ()
+    """What each group is called; `group` indexes them."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -129,12 +134,28 @@ class Split:
             labels=None if self.labels is None else self.labels[index],
             group=None if self.group is None else self.group[index],
             rows=self.input_rows(index),
+            group_names=self.group_names,
         )
 
 
 @dataclass(frozen=True)
+class Pool:
+    """Fresh samples without labels: what tutors know goes over best on images that no model has seen."""
+
+    spec: str
+    split: Split
+    """What is left of it; no labels are kept."""
+    found: int
+    """Samples that its source holds."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """How many were left out, by reason."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of it, one sentence each."""
+
+
+@dataclass(frozen=True)
 class Splits:
-    """One data set in three splits: train teaches, selection decides, test reports."""
+    """One data set: train and the pools teach, selection decides, test reports."""
 
     spec: str
     classes: tuple[str, ...]
@@ -147,10 +168,22 @@ class Splits:
     """What the user should know about this data, one sentence each."""
     augmentation: str = "auto"
     """The augmentation that suits this data, by name; a config overrides it."""
+    pools: tuple[Pool, ...] = ()
+    """Unlabelled samples that teach beside train, or instead of it."""
+
+    @property
+    def taught(self) -> tuple[Split, ...]:
+        """What a student may be taught on: train, unless it is empty, and the pools."""
+        return tuple(split for split in (self.train, *(pool.split for pool in self.pools)) if len(split))
+
+    @property
+    def has_train_labels(self) -> bool:
+        """Whether any sample of train has a label."""
+        return self.train.labels is not None and bool((self.train.labels != NO_LABEL).any())
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all that a result depends on: pixels, ids, order, labels, groups, class names, augmentation.
+        """Hash of all that a result depends on: pixels, ids, order, labels, groups, class names, augmentation, pools.
 
         It is derived from the parts, so other parts make another fingerprint. The spec is only a name and not a part.
         """
@@ -160,6 +193,8 @@ class Splits:
             hashed.update(f"{split.name}{split.fingerprint}".encode())
             for values in (split.labels, split.group):
                 hashed.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+        for pool in self.pools:
+            hashed.update(f"pool{pool.split.fingerprint}".encode())
         return hashed.hexdigest()
 
 

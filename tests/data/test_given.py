@@ -68,7 +68,6 @@ def test_labels_of_train_may_be_missing_and_options_are_those_of_a_spec():
     ("train", "test", "told"),
     [
         (IMAGES["train"], (IMAGES["test"], LABELS["test"]), r"train of arrays must be \(images, labels\)"),
-        ((IMAGES["train"], LABELS["train"]), (IMAGES["test"],), "test of arrays must have labels"),
         ((IMAGES["train"], LABELS["train"][:5]), (IMAGES["test"], LABELS["test"]), "40 samples but 5 labels"),
         ((IMAGES["train"] * 1.0, LABELS["train"]), (IMAGES["test"], LABELS["test"]), "floats from 0 to 255"),
     ],

@@ -33,7 +33,7 @@ def opened(task, tmp_path, *settings, data=None):
         store,
         lambda *_: None,
     )
-    plan = TrainingPlan(setup.method, config, setup.data.train, setup.views, None, 0.01, 1)
+    plan = TrainingPlan(setup.method, config, setup.sources, 0.01, 1)
     return setup, plan, tune_and_gate(setup.data.selection)
 
 

@@ -12,6 +12,7 @@ from crossteach.functional.calibration import fit_temperature
 from crossteach.transferring.methods import METHODS
 from crossteach.transferring.plan import TrainingPlan
 from crossteach.transferring.probe import calibrated_cross_entropy, choose_rate
+from crossteach.transferring.sources import Source
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,9 @@ def plan(task):
     config = with_settings(TransferConfig(), settings)
     tutors = LiveTutors([load_model(task.student), load_model(task.teacher)])
     views = Views(0, 1, augmentation("warp"))
-    return TrainingPlan(METHODS["kl+dp"], config, load_data(task.data).train, views, tutors, 0.1, 1)
+    return TrainingPlan(
+        METHODS["kl+dp"], config, (Source(load_data(task.data).train, views, config.optim.batch_size, tutors),), 0.1, 1
+    )
 
 
 def test_the_best_rate_is_taken_and_the_student_is_left_alone(task, plan, tmp_path):

@@ -56,7 +56,7 @@ def test_an_augmentation_that_draws_numbers_of_its_own_is_refused(task, tmp_path
 
 
 def test_batch_norm_in_train_mode_needs_two_samples(task, tmp_path):
-    with pytest.raises(ConfigError, match=r"needs two samples or more; there are 900 in train.*batch_size is 1"):
+    with pytest.raises(ConfigError, match=r"needs two samples or more; there are 900 to teach on.*batch_size is 1"):
         run(task, tmp_path / "run", "optim.train_statistics=true", "optim.batch_size=1")
     assert run(task, tmp_path / "run", "optim.train_statistics=true", "optim.batch_size=29").summary["n_test"]
 

@@ -14,7 +14,8 @@ from crossteach.answers.tutors import LiveTutors
 from crossteach.data.views import Views, augmentation
 from crossteach.transferring import training
 from crossteach.transferring.methods import METHODS
-from crossteach.transferring.plan import TrainingPlan, batch_starts
+from crossteach.transferring.plan import TrainingPlan
+from crossteach.transferring.sources import Source, batch_starts
 from crossteach.transferring.state import TrainingState
 from crossteach.transferring.training import set_mode, train
 
@@ -31,7 +32,8 @@ def plan_of(task: digits.Digits, method: str = "xe+dp", samples: int = 200, **se
     split = train_split.take(torch.arange(samples).numpy())
     tutors = LiveTutors([load_model(task.student), load_model(task.teacher)])
     views = Views(0, 2, augmentation("warp"))
-    return TrainingPlan(METHODS[method], config, split, views, tutors, 0.02, config.optim.epochs)
+    source = Source(split, views, 32, tutors, joins_last=config.optim.train_statistics)
+    return TrainingPlan(METHODS[method], config, (source,), 0.02, config.optim.epochs)
 
 
 class StopHereError(Exception):
@@ -129,10 +131,10 @@ def test_a_loop_of_ones_own_gets_the_losses_of_crossteach(task):
     losses = []
     with torch.no_grad():
         for batch in batches(plan, student, 0):
-            frozen, teacher = plan.tutors.logits(batch.view)
-            logits = student.logits(batch.view.images(student.preprocess))
+            frozen, teacher = plan.sources[0].tutors.logits(batch.views[0])
+            logits = student.logits(batch.images(student.preprocess))
             losses.append(loss_of(logits, frozen, [teacher], batch.labels).loss)
     assert own.records[0]["loss"] == pytest.approx(torch.stack(losses).mean().item(), rel=0.2)
     first = next(iter(batches(plan, student, 0)))
-    direct = plan.loss.of(student.logits(first.view.images(student.preprocess)), first.targets, first.labels)
+    direct = plan.loss.of(student.logits(first.images(student.preprocess)), first.targets, first.labels)
     assert direct.item() == losses[0].item()

@@ -1,15 +1,18 @@
 """Data specs to `Splits`: one file a source."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ..errors import SpecError
+from ..errors import DataError, SpecError
 from ..specs import Spec, parse_spec
-from ..types import Splits
+from ..types import Progress, Splits, no_progress
 from .arrays import load_glyphs as load_glyphs
 from .arrays import load_idx, load_npz, load_sklearn
 from .folder import load_folder
 from .given import from_arrays as from_arrays
 from .given import from_dataset as from_dataset
+from .given import pool_from as pool_from
+from .pool import RawPool as RawPool
+from .pool import read_pool, splits_of_pools, with_pools
 
 SOURCES: dict[str, Callable[[Spec], Splits]] = {
     "glyphs": load_glyphs,
@@ -20,21 +23,44 @@ SOURCES: dict[str, Callable[[Spec], Splits]] = {
 }
 
 
-def load_data(spec: str) -> Splits:
-    """Open a data set.
+def load_data(spec: str | None, pools: Sequence[str | RawPool] = (), progress: Progress = no_progress) -> Splits:
+    """Open a data set, with its pools if it has any.
 
     Args:
         spec: `glyphs`, `npz:FILE`, `folder:PATH`, `idx:FOLDER` or `sklearn:digits`, with options after `?`:
-            `selection_from=train|test`, `train_samples=N` (a stratified draw), `train_labels=false`.
+            `selection_from=train|test`, `train_samples=N` (a stratified draw), `train_labels=false`. None where there
+            are only pools: nothing has a label then.
+        pools: Images without labels that teach too; specs as `read_pool` takes them, or what `pool_from` makes.
+        progress: Told how many images of the pools are compared with the other splits.
 
     Returns:
-        Train, selection and test splits with stable sample ids.
+        Train, selection and test splits with stable sample ids, and the pools without what stands in these.
 
     Raises:
-        SpecError: If the scheme is unknown.
+        SpecError: If a scheme is unknown.
         DataError: If the data cannot be read or do not fit together.
     """
+    if spec is None:
+        return load_pools(None, pools, progress)
     parsed = parse_spec(spec)
     if parsed.scheme not in SOURCES:
         raise SpecError(f"unknown data {spec!r}; expected one of {', '.join(sorted(SOURCES))}, as in npz:FILE")
-    return SOURCES[parsed.scheme](parsed)
+    return load_pools(SOURCES[parsed.scheme](parsed), pools, progress)
+
+
+def load_pools(data: Splits | None, pools: Sequence[str | RawPool], progress: Progress = no_progress) -> Splits:
+    """Open pools and add them to data that are open; None makes data of the pools alone.
+
+    Raises:
+        SpecError: If a scheme is unknown.
+        DataError: If a pool cannot be read or does not fit, or there is nothing at all.
+    """
+    if data is None and not pools:
+        raise DataError("neither data nor a pool is given; name one, as in --data npz:FILE or --pool folder:PATH")
+    if data is not None and not pools:
+        return data
+    channels = None if data is None else data.test.inputs.channels
+    opened = [read_pool(pool, channels) if isinstance(pool, str) else pool for pool in pools]
+    if data is None:
+        return splits_of_pools(opened, progress)
+    return with_pools(data, opened, progress)

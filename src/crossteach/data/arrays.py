@@ -5,6 +5,7 @@ import hashlib
 import struct
 import zipfile
 import zlib
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,11 @@ class ArrayInputs:
         """Read images as a model is evaluated on them; see `Inputs.evaluation`."""
         return evaluate_images(self.read(rows, None, None), preprocess)
 
+    @cached_property
+    def keys(self) -> Int[np.ndarray, " N"]:
+        """A number for each image: equal images have equal ones, and others nearly always another."""
+        return self.digests(np.arange(len(self)))
+
     def digests(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Hash the pixels of some images: equal images have equal digests."""
         whole = self._images.numpy()
@@ -94,11 +100,46 @@ def default_augmentation(inputs: ArrayInputs) -> str:
 def load_npz(spec: Spec, path: Path | None = None) -> Splits:
     """Open `npz:FILE` with the keys `x_train y_train x_val y_val x_test y_test class_names group_train …`.
 
+    Labels may be absent; the label −100 says that a single sample has none.
+
     Raises:
         DataError: If the file is missing, is no npz, is cut short, or its arrays do not fit.
     """
     spec.refuse_unknown(OPTIONS)
     path = path or spec.path
+    arrays = read_archive(spec, path)
+    for key in ("x_train", "x_test"):
+        if key not in arrays:
+            hint = f"; as a pool it opens by --pool {spec.text}" if "x" in arrays or "x_train" in arrays else ""
+            raise DataError(f"{path} has no array {key!r}; it has {', '.join(sorted(arrays)) or 'none'}{hint}")
+    return splits_from_arrays(spec, arrays)
+
+
+def npz_pool(spec: Spec, path: Path | None = None) -> RawSplit:
+    """Open the images of `npz:FILE` without their labels: `x`, else `x_train`; their groups, if there are any.
+
+    Raises:
+        DataError: If the file is no npz, or has neither.
+    """
+    path = path or spec.path
+    arrays = read_archive(spec, path)
+    suffix = next((suffix for suffix in ("", "_train") if f"x{suffix}" in arrays), None)
+    if suffix is None:
+        raise DataError(f"{path} has no array 'x' or 'x_train'; it has {', '.join(sorted(arrays)) or 'none'}")
+    return pool_of_images(spec, arrays[f"x{suffix}"], f"x{suffix}", arrays.get(f"group{suffix}"))
+
+
+def pool_of_images(spec: Spec, images: np.ndarray, what: str, group: np.ndarray | None = None) -> RawSplit:
+    """Take images in memory as a pool."""
+    return RawSplit(ArrayInputs(images, f"{what} of {spec.text!r}"), None, group)
+
+
+def read_archive(spec: Spec, path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an .npz file.
+
+    Raises:
+        DataError: If it is missing, no npz, cut short, or holds Python objects.
+    """
     if not path.is_file():
         raise DataError(f"no file {path} for {spec.text!r}; expected an .npz file")
     try:
@@ -115,10 +156,7 @@ def load_npz(spec: Spec, path: Path | None = None) -> Splits:
             f"array {objects[0]!r} of {path} holds Python objects, which only pickle reads, and pickle may run code; "
             "save names as numpy.array(names, dtype=str) and labels as integers"
         )
-    for key in ("x_train", "x_test", "y_test"):
-        if key not in arrays:
-            raise DataError(f"{path} has no array {key!r}; it has {', '.join(sorted(arrays)) or 'none'}")
-    return splits_from_arrays(spec, arrays)
+    return arrays
 
 
 def _holds_objects(archive: np.lib.npyio.NpzFile, key: str) -> bool:
@@ -155,8 +193,7 @@ def splits_from_arrays(spec: Spec, arrays: dict[str, np.ndarray]) -> Splits:
             labels = arrays.get(f"y_{key}")
             if labels is not None and not np.issubdtype(labels.dtype, np.integer):
                 raise DataError(f"y_{key} of {spec.text!r} must hold class ids (integers), not {labels.dtype}")
-            keys = inputs.digests(np.arange(len(inputs)))
-            raw[name] = RawSplit(inputs, labels, arrays.get(f"group_{key}"), keys=keys)
+            raw[name] = RawSplit(inputs, labels, arrays.get(f"group_{key}"))
     if "class_names" in arrays:
         classes = read_names(arrays["class_names"], repr(spec.text))
     else:
@@ -171,6 +208,12 @@ def load_glyphs(spec: Spec) -> Splits:
     """Open the embedded `glyphs`: 100 characters in free fonts, 32x32 grey, split by type family."""
     _refuse_path(spec)
     return load_npz(spec, GLYPHS)
+
+
+def glyphs_pool(spec: Spec) -> RawSplit:
+    """Take the train images of the embedded `glyphs` as a pool."""
+    _refuse_path(spec)
+    return npz_pool(spec, GLYPHS)
 
 
 def _refuse_path(spec: Spec) -> None:
@@ -202,6 +245,19 @@ def load_sklearn(spec: Spec) -> Splits:
         index = order[round(start * len(order)) : round(end * len(order))]
         arrays[f"x_{key}"], arrays[f"y_{key}"] = images[index], labels[index]
     return splits_from_arrays(spec, arrays)
+
+
+def sklearn_pool(spec: Spec) -> RawSplit:
+    """Take the train images of `sklearn:digits` as a pool."""
+    train = load_sklearn(Spec(spec.text, spec.scheme, spec.rest, spec.weights)).train
+    rows = np.arange(len(train))
+    images = train.inputs.read(train.input_rows(rows), None, None)
+    return pool_of_images(spec, np.round(255 * images[:, 0].numpy()).astype(np.uint8), "the train images")
+
+
+def idx_pool(spec: Spec) -> RawSplit:
+    """Take the train images of `idx:FOLDER` as a pool."""
+    return pool_of_images(spec, _read_idx(spec.path, "train-images-idx3-ubyte", 3), "the train images")
 
 
 def load_idx(spec: Spec) -> Splits:

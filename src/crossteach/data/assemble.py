@@ -9,7 +9,7 @@ from jaxtyping import Int, Integer
 
 from ..errors import DataError
 from ..specs import Spec
-from ..types import Inputs, Split, SplitName, Splits
+from ..types import NO_LABEL, Inputs, Split, SplitName, Splits
 from .cut import stratified_cut, stratified_sample
 from .duplicates import settle_duplicates
 
@@ -27,8 +27,6 @@ class RawSplit:
     labels: Integer[np.ndarray, "..."] | None
     group: np.ndarray | None = None
     ids: Int[np.ndarray, " N"] | None = None
-    keys: Int[np.ndarray, " N"] | None = None
-    """Equal for equal images, and nearly always different for others; None where this is not known."""
 
 
 def assemble(
@@ -60,7 +58,8 @@ def assemble(
     if len(set(channels.values())) > 1:
         raise DataError(f"the splits of {spec.text!r} differ in channels: {channels}; give all of them the same")
     seen, cut = _cut_selection(spec, splits)
-    equal = settle_duplicates(spec, splits, {id(part.inputs): part.keys for part in raw.values()})
+    unlabelled = _judged(spec, splits)
+    equal = settle_duplicates(spec, splits)
     splits["train"] = _limit(spec, splits["train"])
     return Splits(
         spec=spec.text,
@@ -69,7 +68,7 @@ def assemble(
         selection=splits["selection"],
         test=splits["test"],
         selection_seen=seen,
-        notes=(*notes, *cut, *equal, *_absent(splits, classes)),
+        notes=(*notes, *cut, *unlabelled, *equal, *_absent(splits, classes)),
         augmentation=augmentation,
     )
 
@@ -144,19 +143,40 @@ def _split(spec: Spec, name: SplitName, part: RawSplit, n_classes: int) -> Split
             raise DataError(f"the {what} of the {name} split of {spec.text!r} must be one a sample, not {shape}")
         if values is not None and len(values) != count:
             raise DataError(f"the {name} split of {spec.text!r} has {count} samples but {len(values)} {what}")
-    if part.labels is not None:
-        low, high = int(part.labels.min()), int(part.labels.max())
+    known = None if part.labels is None else part.labels[part.labels != NO_LABEL]
+    if known is not None and len(known):
+        low, high = int(known.min()), int(known.max())
         if low < 0 or high >= n_classes:
             wrong = low if low < 0 else high
             raise DataError(
                 f"labels of the {name} split of {spec.text!r} must lie in 0..{n_classes - 1}, but {wrong} occurs; "
-                "give class_names for every class, or renumber the labels"
+                f"give class_names for every class, or renumber the labels ({NO_LABEL} says that a sample has none)"
             )
     code = ("train", "selection", "test").index(name)
     ids = part.ids if part.ids is not None else (code << ID_BITS) + np.arange(count, dtype=np.int64)
-    labels = None if part.labels is None else part.labels.astype(np.int64)
-    group = None if part.group is None else np.unique(part.group, return_inverse=True)[1].astype(np.int64)
-    return Split(name, part.inputs, ids, labels, group)
+    labels = None if part.labels is None or known is None or not len(known) else part.labels.astype(np.int64)
+    names, group = coded_groups(part.group)
+    return Split(name, part.inputs, ids, labels, group, group_names=names)
+
+
+def coded_groups(group: np.ndarray | None) -> tuple[tuple[str, ...], Int[np.ndarray, " N"] | None]:
+    """Return what the groups are called, in order, and the group of each sample as a position among them."""
+    if group is None:
+        return (), None
+    names, code = np.unique(group, return_inverse=True)
+    return tuple(map(str, names.tolist())), code.astype(np.int64)
+
+
+def _judged(spec: Spec, splits: dict[SplitName, Split]) -> list[str]:
+    """Leave samples without a label out of selection and test, where others have one; say how many."""
+    notes = []
+    for name in ("selection", "test"):
+        split = splits[name]
+        without = np.zeros(len(split), bool) if split.labels is None else split.labels == NO_LABEL
+        if without.any():
+            splits[name] = split.take(np.flatnonzero(~without))
+            notes.append(f"{int(without.sum())} of {len(split)} samples of {name} have no label and judge nothing")
+    return notes
 
 
 def _limit(spec: Spec, train: Split) -> Split:

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from ..errors import DataError
-from ..types import Split
+from ..types import NO_LABEL, Split
 
 TRIES, NEAR_ENOUGH = 200, 0.005
 """Draws of groups from which the one nearest to the wanted share of samples is taken; how near ends the search."""
@@ -47,7 +47,7 @@ def _choose_groups(sizes: Int[np.ndarray, " G"], share: float, generator: np.ran
 
 def _choose_samples(split: Split, share: float, generator: np.random.Generator) -> Bool[np.ndarray, " N"]:
     count = len(split)
-    labels = split.labels if split.labels is not None else np.zeros(count, np.int64)
+    labels = _strata(split)
     order = np.lexsort((generator.random(count), labels))
     first = np.searchsorted(labels[order], labels[order])
     rank = np.arange(count) - first  # position of a sample within its class
@@ -55,6 +55,13 @@ def _choose_samples(split: Split, share: float, generator: np.random.Generator) 
     chosen = np.zeros(count, bool)
     chosen[order] = np.floor((rank + 1) * share + offset) > np.floor(rank * share + offset)
     return chosen
+
+
+def _strata(split: Split) -> Int[np.ndarray, " N"]:
+    """Return the class of each sample; samples without a label are one more."""
+    if split.labels is None:
+        return np.zeros(len(split), np.int64)
+    return np.where(split.labels == NO_LABEL, split.labels.max() + 1, split.labels)
 
 
 TUNE_SHARE = 0.25
@@ -80,7 +87,7 @@ def tune_and_gate(selection: Split) -> tuple[Split, Split]:
 def stratified_sample(split: Split, wanted: int, seed: int = 0) -> Int[np.ndarray, " n"]:
     """Choose so many samples, the classes in their shares (largest remainders)."""
     generator = np.random.default_rng(seed)
-    labels = split.labels if split.labels is not None else np.zeros(len(split), np.int64)
+    labels = _strata(split)
     exact = np.bincount(labels) * wanted / len(split)
     quota = np.floor(exact + 1e-9).astype(int)
     order = np.argsort(-(exact - quota), kind="stable")

@@ -60,7 +60,7 @@ def read_dataset(dataset: Any, what: str) -> RawSplit:
     if 0 < labelled < count:
         raise DataError(f"{what} gives a label with {labelled} of {count} images; give all of them one, or none")
     inputs: Inputs = ArrayInputs(kept, what) if kept is not None else DatasetInputs(items, keys, channels)
-    return RawSplit(inputs, labels if labelled else None, keys=keys)
+    return RawSplit(inputs, labels if labelled else None)
 
 
 def _refuse_random(items: "_Items", keys: Int[np.ndarray, " N"]) -> None:
@@ -147,12 +147,12 @@ class DatasetInputs(PictureInputs):
 
     def __init__(self, items: _Items, keys: Int[np.ndarray, " N"], channels: int) -> None:
         """Take a data set that has been read once, and the digest of each of its images."""
-        self._items, self._keys, self.channels = items, keys, channels
+        self._items, self.keys, self.channels = items, keys, channels
         self.no_size = f"the images of {items.what} come in many sizes and the model names none; give it a size"
         self.fingerprint = f"{digest_of(f'{pixel_code()} {channels}'.encode() + keys.tobytes()):016x}"
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.keys)
 
     def _picture(self, row: int) -> Image.Image:
         pixels, _ = self._items.read(row)
@@ -162,7 +162,7 @@ class DatasetInputs(PictureInputs):
 
     def digests(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Return the digests of some images: equal images have equal ones."""
-        return np.asarray(self._keys[rows])
+        return np.asarray(self.keys[rows])
 
     def aspect(self, rows: Int[np.ndarray, " n"]) -> Float[Tensor, " n"]:
         """Width over height of each image."""

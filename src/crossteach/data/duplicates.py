@@ -1,6 +1,5 @@
 """Equal images in two splits: what is decided or measured on them was seen in training."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -20,11 +19,16 @@ PAIRS: tuple[tuple[SplitName, SplitName], ...] = (("selection", "train"), ("test
 
 @runtime_checkable
 class _Digests(Protocol):
+    """Inputs that tell their images apart."""
+
+    keys: Int[np.ndarray, " N"]
+    """Equal for equal images, and nearly always different for others."""
+
     def digests(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]: ...
 
 
 @dataclass(frozen=True)
-class _Keyed:
+class KeyedSplit:
     """A split with a key for each of its images."""
 
     split: Split
@@ -33,13 +37,11 @@ class _Keyed:
     def confirm(self, some: Bool[np.ndarray, " N"]) -> Int[np.ndarray, " m"]:
         """Hash the whole content of some of its images."""
         inputs = self.split.inputs
-        rows = self.split.input_rows(np.flatnonzero(some))
-        return inputs.digests(rows) if isinstance(inputs, _Digests) else self.keys[some]
+        assert isinstance(inputs, _Digests)
+        return inputs.digests(self.split.input_rows(np.flatnonzero(some)))
 
 
-def settle_duplicates(
-    spec: Spec, splits: dict[SplitName, Split], keys: Mapping[int, Int[np.ndarray, " N"] | None]
-) -> list[str]:
+def settle_duplicates(spec: Spec, splits: dict[SplitName, Split]) -> list[str]:
     """Find images that stand in two splits, and take them out of selection and test.
 
     An image of train that stands in selection or test is taken out there. One that stands in selection and test is
@@ -47,9 +49,7 @@ def settle_duplicates(
 
     Args:
         spec: Carries the option and names the data in messages.
-        splits: Changed in place.
-        keys: For the inputs of the splits, by their identity, a key of each row: equal for equal images. Images with
-            equal keys are compared by their whole content.
+        splits: Changed in place. Images with equal keys are compared by their whole content.
 
     Returns:
         What the user should know.
@@ -60,15 +60,15 @@ def settle_duplicates(
     wanted = spec.options.get("duplicates", WORDS[0])
     if wanted not in WORDS:
         raise DataError(f"option duplicates of {spec.text!r} must be one of {', '.join(WORDS)}, not {wanted!r}")
-    known = {name: _keyed(split, keys) for name, split in splits.items()}
+    known = {name: keyed(split) for name, split in splits.items()}
     if wanted == "unchecked":
         return []
     if any(keyed is None for keyed in known.values()):
         return ["whether the splits share images was not looked for: their contents are not all known"]
-    found = {name: keyed for name, keyed in known.items() if keyed is not None}
+    found = {name: split for name, split in known.items() if split is not None}
     notes, lost = [], {name: np.zeros(len(split), bool) for name, split in splits.items()}
     for name, other in PAIRS:
-        equal = _equal(found[name], found[other])
+        equal = equal_images(found[name], found[other])
         if equal.any():
             notes.append(_say(name, other, int(equal.sum()), len(equal), kept=wanted == "keep"))
         lost[name] |= equal
@@ -84,12 +84,14 @@ def settle_duplicates(
     return notes
 
 
-def _keyed(split: Split, keys: Mapping[int, Int[np.ndarray, " N"] | None]) -> _Keyed | None:
-    of_rows = keys[id(split.inputs)]
-    return None if of_rows is None else _Keyed(split, of_rows[split.input_rows(np.arange(len(split)))])
+def keyed(split: Split) -> KeyedSplit | None:
+    """Return a split with the keys of its images; None where its inputs do not tell them apart."""
+    if not isinstance(split.inputs, _Digests):
+        return None
+    return KeyedSplit(split, split.inputs.keys[split.input_rows(np.arange(len(split)))])
 
 
-def _equal(these: _Keyed, others: _Keyed) -> Bool[np.ndarray, " N"]:
+def equal_images(these: KeyedSplit, others: KeyedSplit) -> Bool[np.ndarray, " N"]:
     """Mark the images of one split that stand in another."""
     mine, theirs = np.isin(these.keys, others.keys), np.isin(others.keys, these.keys)
     if mine.any():

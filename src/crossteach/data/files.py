@@ -113,6 +113,7 @@ class FileInputs(PictureInputs):
         """
         survey = survey or survey_files(paths, rules, workers)
         self.channels = rules.channels
+        self.keys = survey.keys
         self.broken: dict[int, str] = {}
         """Pictures that turned out to be broken when they were used."""
         self._paths, self._rules, self._workers, self._max_broken = list(paths), rules, workers, max_broken

@@ -25,9 +25,9 @@ NAMES: dict[SplitName, tuple[str, ...]] = {
 }
 """The folders of each split; the first that is there is read."""
 
-FOLDER_OPTIONS = {
-    *("channels", "workers", "exif", "background", "max_broken", "check", "class_order", "empty_classes"),
-}
+PICTURE_OPTIONS = {"channels", "workers", "exif", "background", "max_broken", "check"}
+"""Options of image files, in class folders or not."""
+FOLDER_OPTIONS = {*PICTURE_OPTIONS, "class_order", "empty_classes"}
 """Data options that only image folders take."""
 
 
@@ -101,8 +101,31 @@ def load_folder(spec: Spec) -> Splits:
     return assemble(spec, classes, raw, "crop" if rules.channels == 3 else "warp", notes)
 
 
-def _read_rules(spec: Spec) -> PictureRules:
-    if spec.whole("channels", 3) not in (1, 3):
+def folder_pool(spec: Spec, channels: int | None) -> tuple[RawSplit, list[str]]:
+    """Find the pictures of any folder, however deep: what their folders are called says nothing.
+
+    Args:
+        spec: Takes the options of an image folder that do not speak of classes.
+        channels: Of the data that the pool goes with, where the spec names none.
+
+    Returns:
+        The pictures, and what the user should know of them.
+
+    Raises:
+        DataError: If the folder is missing, holds no picture, or too many are broken.
+    """
+    if not spec.path.is_dir():
+        raise DataError(f"no folder {spec.path} for {spec.text!r}; expected one with pictures in it")
+    rules, workers, max_broken = _read_rules(spec, channels or 3), spec.whole("workers", 4), _max_broken(spec)
+    listing = list_pictures(spec.path, classes=False)
+    thorough = _word(spec, "check", ("headers", "all")) == "all"
+    part = _without_broken(listing, survey_files(listing.paths, rules, workers, thorough), max_broken)
+    raw = _raw_split(spec.path, part, (), rules, workers, max_broken)
+    return raw, [*_file_notes("pool", part), *_look_notes({"pool": part}, rules)]
+
+
+def _read_rules(spec: Spec, channels: int = 3) -> PictureRules:
+    if spec.whole("channels", channels) not in (1, 3):
         raise SpecError(f"option channels of {spec.text!r} must be 1 or 3, not {spec.options['channels']!r}")
     word = spec.options.get("background", "white")
     try:
@@ -111,7 +134,8 @@ def _read_rules(spec: Spec) -> PictureRules:
         raise SpecError(
             f"option background of {spec.text!r} must be a colour as white or #ff8000, or none, not {word!r}"
         ) from None
-    return PictureRules(spec.whole("channels", 3), _word(spec, "exif", ("upright", "ignore")) == "upright", background)
+    channels = spec.whole("channels", channels)
+    return PictureRules(channels, _word(spec, "exif", ("upright", "ignore")) == "upright", background)
 
 
 def _word(spec: Spec, key: str, words: Sequence[str]) -> str:
@@ -202,7 +226,6 @@ def _raw_split(
         inputs=FileInputs(part.paths, rules, workers, part.survey, max_broken),
         labels=np.array([code[name] for name in part.owners if name is not None], np.int64) if labelled else None,
         ids=np.frombuffer(b"".join(ids), np.int64) & np.int64(2**63 - 1),
-        keys=part.survey.keys,
     )
 
 

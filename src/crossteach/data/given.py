@@ -1,6 +1,7 @@
 """Data that the caller holds already: arrays, or torch data sets."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from torch import Tensor
 from ..errors import DataError
 from ..specs import Spec
 from ..types import SplitName, Splits
-from .arrays import ArrayInputs, default_augmentation, splits_from_arrays
+from .arrays import ArrayInputs, default_augmentation, pool_of_images, splits_from_arrays
 from .assemble import assemble
 from .dataset import read_dataset
+from .pool import RawPool, make_pool
 
 Arrays = tuple[Any, ...]
 """(images, labels) or (images, labels, groups); labels and groups may be None."""
@@ -32,7 +34,7 @@ def from_arrays(
     Args:
         train: (images, labels), (images, labels, groups), or (images, None) without labels. Images are numpy arrays
             [N, H, W] or [N, H, W, 1 or 3], or torch tensors [N, H, W] or [N, 1 or 3, H, W]; uint8, or floats in [0, 1].
-        test: The same; it reports.
+        test: The same; it reports. Without labels nothing is verified.
         selection: The same; it decides. None cuts it from train, or with `selection_from="test"` from test.
         classes: Names of the classes; None numbers them.
         name: What the data are called in messages.
@@ -59,8 +61,6 @@ def from_arrays(
         for letter, values in zip(("x", "y", "group"), part, strict=False):
             if values is not None:
                 arrays[f"{letter}_{key}"] = _array(values, images=letter == "x")
-    if "y_test" not in arrays:
-        raise DataError(f"test of {name} must have labels: (images, labels)")
     if classes is not None:
         arrays["class_names"] = np.array(list(classes), str)
     return splits_from_arrays(_spec(name, options), arrays)
@@ -109,6 +109,27 @@ def from_dataset(
     of_pictures = "crop" if first.channels == 3 else "warp"
     augmentation = default_augmentation(first) if isinstance(first, ArrayInputs) else of_pictures
     return assemble(_spec(name, options), names, raw, augmentation)
+
+
+def pool_from(images: Any, name: str = "pool", groups: Any = None) -> RawPool:
+    """Make a pool of images that the caller holds; labels are not read.
+
+    Args:
+        images: An array or tensor as `from_arrays` takes them, or a torch data set as `from_dataset` does.
+        name: What the pool is called in messages.
+        groups: What each image has in common with others, if that is known.
+
+    Raises:
+        DataError: If these are no images.
+
+    Example:
+        >>> pool_from(np.random.default_rng(0).random((30, 8, 8)), name="mine").found
+        30
+    """
+    group = None if groups is None else np.asarray(groups)
+    if isinstance(images, np.ndarray | Tensor):
+        return make_pool(name, pool_of_images(Spec(name, "pool", ""), _array(images, images=True), "the images", group))
+    return make_pool(name, replace(read_dataset(images, name), labels=None, group=group))
 
 
 def _class_names(datasets: Mapping[str, Any], name: str) -> list[str]:

@@ -42,14 +42,15 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in NO_CLASSES or name.lower() in NO_FILES
 
 
-def list_pictures(folder: Path) -> Listing:
-    """Find all pictures below a folder of class folders.
+def list_pictures(folder: Path, classes: bool = True) -> Listing:
+    """Find all pictures below a folder of class folders or, if these say nothing, below any folder.
 
     Whatever Pillow reads is a picture: by its suffix, or by its content where the suffix says nothing. Links are
     followed; a folder that links to one above itself is not entered again.
 
     Raises:
-        DataError: If the folder cannot be read, or holds pictures both in class folders and outside.
+        DataError: If the folder cannot be read, or (where it should have class folders) holds pictures both in these
+            and outside.
     """
     listing = Listing(folder)
     for entry in _entries(folder):
@@ -59,7 +60,7 @@ def list_pictures(folder: Path) -> Listing:
     listing.paths.sort(key=lambda path: [os.fsencode(part) for part in path.relative_to(folder).parts])
     for path in listing.paths:
         parts = path.relative_to(folder).parts
-        listing.owners.append(parts[0] if len(parts) > 1 else None)
+        listing.owners.append(parts[0] if len(parts) > 1 and classes else None)
     if None in listing.owners and any(owner is not None for owner in listing.owners):
         stray = shown(listing.paths[listing.owners.index(None)].name)
         raise DataError(f"{shown(folder)} has images both in class folders and outside; move {stray}")

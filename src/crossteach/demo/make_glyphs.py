@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import PIL
@@ -128,6 +129,9 @@ class Face:
     images: Images
 
 
+AnyFace = TypeVar("AnyFace", bound=Face)
+
+
 @dataclass(frozen=True)
 class Split:
     """The samples of one split, row by row."""
@@ -184,16 +188,16 @@ def find_gap(path: Path) -> str | None:
     return None
 
 
-def draw_characters(path: Path) -> Images:
+def draw_characters(path: Path, share: float = 1.0) -> Images:
     """Draw the 100 characters of a font, each centred on its ink from left to right.
 
-    All share one scale and one baseline: the largest scale at which every one fits in the box.
+    All share one scale and one baseline: the largest scale at which every one fits in the box, or a share of that.
     """
     probe = open_font(path, 200)
     boxes = np.array([probe.getbbox(name, anchor="ls") for name in CLASS_NAMES])
     left, top, right, bottom = boxes.T
     highest, lowest = top.min(), bottom.max()
-    scale = (SIDE - 2 * MARGIN) / max(lowest - highest, (right - left).max())
+    scale = share * (SIDE - 2 * MARGIN) / max(lowest - highest, (right - left).max())
     font = open_font(path, 200 * scale * OVERSAMPLING)
     images = np.zeros((len(CLASS_NAMES), SIDE, SIDE), np.uint8)
     for index, name in enumerate(CLASS_NAMES):
@@ -234,8 +238,8 @@ def shape_likeness(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return float((squares[0] * squares[1]).mean())
 
 
-def spread_styles(faces: Sequence[Face]) -> list[tuple[float, Face]]:
-    """Pick well-separated faces of one superfamily.
+def spread_styles(faces: Sequence[AnyFace], most: int = MAX_FACES_PER_SUPERFAMILY) -> list[tuple[float, AnyFace]]:
+    """Pick well-separated faces of one superfamily, so many at most.
 
     Returns:
         ``(distance, face)`` pairs: the most typical face first, then farthest-point picks, as
@@ -245,7 +249,7 @@ def spread_styles(faces: Sequence[Face]) -> list[tuple[float, Face]]:
     distances = np.array([[np.abs(a - b).mean() for b in stack] for a in stack])
     picks = [int(distances.sum(axis=1).argmin())]
     reach = [float("inf")]
-    while len(picks) < min(len(faces), MAX_FACES_PER_SUPERFAMILY):
+    while len(picks) < min(len(faces), most):
         nearest = distances[:, picks].min(axis=1)
         if nearest.max() < MIN_STYLE_DISTANCE:
             break

@@ -20,6 +20,7 @@ from ..models import TorchClassifier
 from ..models.scoring import CHUNK, provenance, score
 from ..transferring.methods import METHODS
 from ..transferring.plan import TrainingPlan
+from ..transferring.sources import Source
 from ..transferring.training import train
 from ..types import Splits
 
@@ -48,7 +49,7 @@ def time_model(
         model: Its module is not changed.
         config: Of the student's training; None for a model that only teaches.
         shown: The views that are answered.
-        data: Its train split is shown.
+        data: What it teaches on is shown.
         store: Where the times are kept.
 
     Raises:
@@ -57,7 +58,7 @@ def time_model(
     key = {
         "kind": "timing",
         "batch_size": config.optim.batch_size if config else 0,
-        **provenance(model, data.train.fingerprint),
+        **provenance(model, data.taught[0].fingerprint),
     }
     if (known := store.recall(key)) is not None:
         return Timing(known["answer"], known["step"], int(known["memory"]))
@@ -78,10 +79,11 @@ def time_model(
 
 
 def _seconds_an_answer(model: TorchClassifier, views: Views, data: Splits) -> float:
-    rows = np.arange(min(CHUNK, len(data.train)))
+    split = data.taught[0]
+    rows = np.arange(min(CHUNK, len(split)))
 
     def answer() -> None:
-        score(model, views.batch(data.train, rows, np.zeros(len(rows), np.int64)).images(model.preprocess))
+        score(model, views.batch(split, rows, np.zeros(len(rows), np.int64)).images(model.preprocess))
 
     views = replace(views, count=0)  # so that none is kept, and each is timed
     answer()  # the first one also allocates
@@ -93,7 +95,8 @@ def _seconds_a_step(model: TorchClassifier, config: TransferConfig, data: Splits
     short = replace(config, partition=PartitionConfig())
     tutors = _RandomTutors(model.n_classes)
     drawn = replace(views_of(config.views, data), count=0)  # so that none is kept, and each is timed
-    lesson = TrainingPlan(method, short, data.train, drawn, tutors, 1e-4, STEPS, STEPS)
+    source = Source(data.taught[0], drawn, config.optim.batch_size, tutors, joins_last=config.optim.train_statistics)
+    lesson = TrainingPlan(method, short, (source,), 1e-4, STEPS, STEPS)
     copy = model.clone()
     train(copy, replace(lesson, max_steps=1))  # the first one also sets up the optimiser
     return _seconds(lambda: train(copy, lesson)) / STEPS

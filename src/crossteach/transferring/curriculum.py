@@ -5,6 +5,7 @@ curriculum resumes, and what each teacher contributed can be read there and in `
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..answers.prediction import discard_predictions, predict, score_split
 from ..answers.store import Store
 from ..answers.tutors import discard_views
 from ..config import CurriculumConfig, TransferConfig
+from ..data import RawPool, load_pools
 from ..data.cut import tune_and_gate
 from ..errors import MissingLabelsError
 from ..functional.averaging import State, average, snapshot
@@ -29,7 +31,7 @@ from .path import Choice, choose_weights, gather_evidence, predict_after, with_o
 from .plan import TrainingPlan
 from .setup import TransferSetup, describe, open_setup
 from .state import TrainingState
-from .summary import summarise, write_transfer
+from .summary import pool_summary, summarise, write_transfer
 
 TAKEN: tuple[Verdict, ...] = ("accepted", "unverified")
 """Verdicts by which a lesson changes the student."""
@@ -38,24 +40,26 @@ TAKEN: tuple[Verdict, ...] = ("accepted", "unverified")
 def transfer(
     student: TrainableClassifier,
     teachers: Sequence[Classifier],
-    data: Splits,
+    data: Splits | None,
     out: str | Path,
     config: TransferConfig | None = None,
     store: Store | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
+    pools: Sequence[str | RawPool] = (),
 ) -> TransferResult:
     """Teach a student what its teachers know and it does not; return it better, or as it was.
 
     Args:
         student: The pretrained model that learns. It is not changed: a copy is trained.
         teachers: One or more models over the same classes; none for the controls that need none.
-        data: Train teaches, selection decides, test reports.
+        data: Train teaches, selection decides, test reports. None where there are only pools: then nothing is verified.
         out: The run folder. A half-done run of the same configuration resumes, a whole one is read.
         config: Settings; the defaults suit small and large models alike. `curriculum` says how several teachers teach.
         store: Where tutors' answers are kept; None takes the user's cache folder.
         overwrite: Whether to empty a folder that another configuration has used.
         progress: Told what is being done.
+        pools: Unlabelled images that teach too, beside those that the data have: specs, or what `pool_from` makes.
 
     Returns:
         The student, the summary, and the folder in which both stand.
@@ -67,6 +71,7 @@ def transfer(
         RunFolderError: If another configuration has used the folder.
         FolderInUseError: If another process fills the folder.
     """
+    data = load_pools(data, pools, progress)
     setup = open_setup(student, teachers, data, config or TransferConfig(), store or Store(), progress)
     order = setup.config.curriculum.order
     with open_run(Path(out), describe(setup), overwrite).working() as run:
@@ -116,7 +121,8 @@ def _discard_answers(setup: TransferSetup, student: TrainableClassifier) -> None
     """Free what a student between two lessons has answered: it is never asked again."""
     data = setup.data
     if setup.views.count:
-        discard_views(student, data.train, setup.views, setup.store)
+        for source in setup.sources:
+            discard_views(student, source.split, source.views, setup.store)
     for split in (data.selection, data.test, *tune_and_gate(data.selection)):
         discard_predictions(student, split, setup.store)
 
@@ -156,7 +162,7 @@ def _one_by_one(
 
 def _nothing_more(setup: TransferSetup) -> TrainingPlan:
     """Return a plan that only gives the views of the setup: nothing is trained by it."""
-    return TrainingPlan(setup.method, setup.config, setup.data.train, setup.views, None, 1.0, 1)
+    return TrainingPlan(setup.method, setup.config, setup.sources, 1.0, 1)
 
 
 def _soup(setup: TransferSetup, states: Sequence[State]) -> State:
@@ -265,6 +271,7 @@ def _finish(setup: TransferSetup, run: RunFolder, outcome: CurriculumOutcome) ->
             "epochs": sum(lesson["training"]["epochs"] for lesson in lessons),
             "diverged": "; ".join(filter(None, (lesson["training"]["diverged"] for lesson in lessons))),
         },
+        pool=pool_summary(data.pools, _taught_of_pools(lessons)),
         notes=notes,
         seconds=time.perf_counter() - setup.started,
     )
@@ -282,6 +289,14 @@ def _notes_of_lessons(setup: TransferSetup, lessons: Sequence[dict[str, Any]]) -
         for note in lesson["notes"]
         if note not in known
     ]
+
+
+def _taught_of_pools(lessons: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Add up how many pool samples each tutor taught in all lessons."""
+    total: Counter[str] = Counter()
+    for lesson in lessons:
+        total.update(lesson["pool"]["taught"] if lesson["pool"] else {})
+    return dict(total)
 
 
 def _row(lesson: dict[str, Any]) -> dict[str, Any]:

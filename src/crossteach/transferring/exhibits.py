@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..data.pictures import write_pictures
@@ -22,19 +22,24 @@ SHOWN = 12
 def write_exhibits(run: RunFolder, data: Splits, found: TransferPredictions) -> None:
     """Write `classes.parquet`, `pictures.json` and the pictures of a transfer.
 
+    Without labels there is no table of classes, and what is answered otherwise is shown.
+
     Args:
         run: The transfer's folder.
         data: Its test split is shown.
         found: What student and teachers say of it. Where the original is returned, the end of training is shown.
     """
-    run.write_table("classes.parquet", class_table(data.classes, found))
     before = found.before
     kept = torch.equal(before.logits, found.after.logits)
     shown = found.ungated if kept else found.after
-    chosen = {
-        "gained": most_changed(before, shown, ~before.correct & shown.correct),
-        "lost": most_changed(before, shown, before.correct & ~shown.correct),
-    }
+    if before.labels is None:
+        chosen = {"changed": most_changed(before, shown, before.preds != shown.preds)}
+    else:
+        run.write_table("classes.parquet", class_table(data.classes, found))
+        chosen = {
+            "gained": most_changed(before, shown, ~before.correct & shown.correct),
+            "lost": most_changed(before, shown, before.correct & ~shown.correct),
+        }
     files = write_pictures(data.test, [row for rows in chosen.values() for row in rows], run.path)
     entries = {
         name: [_entry(row, files[row], data.classes, before, shown) for row in rows] for name, rows in chosen.items()
@@ -60,20 +65,24 @@ def class_table(classes: Sequence[str], found: TransferPredictions) -> dict[str,
 
 
 def most_changed(before: Predictions, after: Predictions, mask: Bool[Tensor, " N"], count: int = SHOWN) -> list[int]:
-    """Return the marked samples whose confidence in the true class changed most, earlier ones first on a tie."""
-    change = (_true_probability(after) - _true_probability(before)).abs()
+    """Return the marked samples whose confidence in the true class changed most, earlier ones first on a tie.
+
+    Without labels it is the confidence in the class that is answered afterwards.
+    """
+    classes = after.preds if after.labels is None else after.labels
+    change = (_probability(after, classes) - _probability(before, classes)).abs()
     found: list[int] = strongest(change, mask, count).tolist()
     return found
 
 
-def _true_probability(answers: Predictions) -> Float[Tensor, " N"]:
-    assert answers.labels is not None
-    return answers.logits.softmax(1).gather(1, answers.labels[:, None])[:, 0]
+def _probability(answers: Predictions, classes: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+    return answers.logits.softmax(1).gather(1, classes[:, None])[:, 0]
 
 
 def _entry(row: int, file: str, classes: Sequence[str], before: Predictions, after: Predictions) -> dict[str, Any]:
-    assert before.labels is not None
-    entry: dict[str, Any] = {"file": file, "sample": row, "label": classes[int(before.labels[row])]}
+    entry: dict[str, Any] = {"file": file, "sample": row}
+    if before.labels is not None:
+        entry["label"] = classes[int(before.labels[row])]
     for name, answers in (("before", before), ("after", after)):
         confidence, pred = answers.logits[row].softmax(0).max(0)
         entry |= {name: classes[int(pred)], f"{name}_confidence": float(confidence)}

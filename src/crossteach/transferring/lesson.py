@@ -1,5 +1,6 @@
 """One lesson: one student is trained once by its tutors, and the gate chooses the weights."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from ..answers.prediction import predict, score_split
-from ..answers.tutors import LiveTutors, Tutors, fill_store
+from ..answers.tutors import LiveTutors, fill_store
 from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
 from ..functional.partition import RuleInputs
@@ -20,8 +21,9 @@ from .path import choose_weights, monitor_of, predict_after
 from .plan import TrainingPlan
 from .probe import Objective, calibrated_cross_entropy, choose_rate
 from .setup import TransferSetup
+from .sources import Source
 from .state import TrainingState
-from .summary import samples_taught, summarise, write_transfer
+from .summary import pool_summary, samples_taught, summarise, write_transfer
 from .training import train
 
 FALLBACK_RATE = 0.01
@@ -76,8 +78,8 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
 
     found = predict_after(copy, choice.ended, choice.returned, data.test, before, teachers)
     late = _late_notes((copy, student, *setup.teachers), setup.notes)
-    notes = (*setup.notes, *_clamped(plan.tutors), *found_notes, *monitor_notes, *late, *choice.notes)
-    taught = [] if trained.taught is None else trained.taught.tolist()
+    notes = (*setup.notes, *_clamped(plan), *found_notes, *monitor_notes, *late, *choice.notes)
+    names = [*setup.tutor_names, "label"]
     summary = summarise(
         found,
         verdict=choice.verdict,
@@ -86,10 +88,12 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
         training={
             "lr": plan.lr,
             "epochs": plan.epochs,
-            "taught": samples_taught([*setup.tutor_names, "label"], taught),
+            "steps": plan.steps,
+            "taught": samples_taught(names, trained.taught),
             "temperatures": _by_tutor(setup, plan.temperatures),
             "diverged": trained.diverged,
         },
+        pool=pool_summary(data.pools, samples_taught(names, trained.taught_of_pools)),
         notes=notes,
         seconds=time.perf_counter() - setup.started,
     )
@@ -107,17 +111,18 @@ def read_result(student: TrainableClassifier, run: RunFolder) -> TransferResult:
 
 def _plan_training(setup: TransferSetup, tune: Split, kept: dict[str, Any] | None) -> tuple[TrainingPlan, Notes]:
     """Draw the views, ask the tutors, find the rate, and fit the length to the time there is."""
-    config, data, views = setup.config, setup.data, setup.views
-    shown = views.shown(config.optim.epochs)
-    tutors: Tutors | None = None
-    if setup.tutors and (config.views.live or views.count == 0):
-        tutors = LiveTutors(setup.tutors)
-    elif setup.tutors:
-        tutors = fill_store(setup.tutors, data.train, views, setup.store, setup.progress, shown)
-    rate = config.optim.lr or FALLBACK_RATE
+    config = setup.config
     plan = TrainingPlan(
-        setup.method, config, data.train, views, tutors, rate, config.optim.epochs, features=setup.features
+        setup.method,
+        config,
+        setup.sources,
+        config.optim.lr or FALLBACK_RATE,
+        config.optim.epochs,
+        features=setup.features,
     )
+    if config.optim.steps is not None:
+        plan = replace(plan, epochs=math.ceil(config.optim.steps / plan.steps_per_epoch))
+    plan = replace(plan, sources=tuple(_with_tutors(setup, source, plan.steps) for source in plan.sources))
     if kept is not None:
         return replace(plan, **{name: kept[name] for name in FOUND}), tuple(kept["notes"])
     plan = replace(plan, temperatures=_temperatures(setup, tune))
@@ -129,6 +134,17 @@ def _plan_training(setup: TransferSetup, tune: Split, kept: dict[str, Any] | Non
         epochs, more = _affordable_epochs(setup, plan)
         plan, notes = replace(plan, epochs=epochs), notes + more
     return plan, notes
+
+
+def _with_tutors(setup: TransferSetup, source: Source, steps: int) -> Source:
+    """Let the tutors answer on the views of a source that so many steps show, or get them ready to answer live."""
+    if not setup.tutors:
+        return source
+    if setup.config.views.live or source.views.count == 0:
+        return replace(source, tutors=LiveTutors(setup.tutors))
+    shown = source.views.shown(source.passes(steps))
+    filled = fill_store(setup.tutors, source.split, source.views, setup.store, setup.progress, shown)
+    return replace(source, tutors=filled)
 
 
 def _temperatures(setup: TransferSetup, tune: Split) -> tuple[float, ...] | None:
@@ -145,9 +161,9 @@ def _by_tutor(setup: TransferSetup, values: Sequence[float] | None) -> dict[str,
     return None if values is None else dict(zip(setup.tutor_names, values, strict=True))
 
 
-def _clamped(tutors: Tutors | None) -> Notes:
+def _clamped(plan: TrainingPlan) -> Notes:
     """Say how many of the tutors' logits float16 could not hold, whether they were computed now or read."""
-    count = getattr(tutors, "clamped", 0)
+    count = sum(getattr(source.tutors, "clamped", 0) for source in plan.sources)
     return (f"{count} logits of tutors lay below what float16 holds and were clamped",) if count else ()
 
 
@@ -168,6 +184,7 @@ def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[float
         "models": [setup.student.fingerprint, *(t.fingerprint for t in _asked(setup))],
         "data": [setup.data.fingerprint, tune.fingerprint],
         "views": [setup.views.key, setup.views.count],
+        **({"pool": described["pool"]} if setup.data.pools else {}),
         "device": setup.student.device.type,
         "seed": setup.config.seed,
         "temperatures": plan.temperatures,

@@ -14,10 +14,8 @@ from ..config import PartitionConfig
 from ..errors import ConfigError, LabelSpaceError, MissingLabelsError
 from ..functional.losses import mixed
 from ..functional.partition import RuleInputs
+from ..types import NO_LABEL
 from .methods import Method, TargetsAndShares, find_method
-
-NO_LABEL = -100
-"""Stands for the label of a sample that has none, as in torch's cross-entropy."""
 
 
 class BatchLoss(NamedTuple):

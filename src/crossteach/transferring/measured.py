@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ..functional.flips import change, positive_flips, transfer_rate, transfer_rate_by_area
+from ..functional.flips import change, percent, positive_flips, transfer_rate, transfer_rate_by_area
 from ..functional.statistics import Interval, paired_delta, sign_flip_test
 from ..types import Predictions
 
@@ -27,7 +27,7 @@ class TransferPredictions:
 
     @property
     def positive_flips(self) -> Bool[Tensor, " N"]:
-        """Mark the samples that a teacher has right and the student had wrong."""
+        """Mark the samples that a teacher has right and the student had wrong; there are labels."""
         assert self.before.labels is not None
         flips = torch.zeros_like(self.before.labels, dtype=torch.bool)
         for teacher in self.teachers:
@@ -35,11 +35,26 @@ class TransferPredictions:
         return flips
 
 
+NEEDS_LABELS = (
+    *("accuracy", "transfer_delta", "knowledge_gain", "knowledge_loss", "retained"),
+    *("transfer_rate", "transfer_rate_by_area", "p_value", "interval"),
+)
+"""What `measure` leaves empty where the test split has no labels."""
+
+
 def measure(found: TransferPredictions, after: Predictions) -> dict[str, Any]:
-    """Compare the student as it was with the student that is returned, or ended: all in % or points."""
+    """Compare the student as it was with the student that is returned, or ended: all in % or points.
+
+    Without labels only `changed` is known, the share of samples that are answered otherwise.
+    """
+    differs = {"changed": percent(found.before.preds != after.preds)}
+    if found.before.labels is None:
+        return {**dict.fromkeys(NEEDS_LABELS), **differs}
+    return {**_compare(found, after, found.before.labels), **differs}
+
+
+def _compare(found: TransferPredictions, after: Predictions, labels: Int[Tensor, " N"]) -> dict[str, Any]:
     before = found.before
-    assert before.labels is not None
-    labels = before.labels
     changed = change(before.logits, after.logits, labels)
     unchanged = torch.equal(before.logits, after.logits)  # the original came back: nothing about it is uncertain
     right, right_after = before.correct.numpy(), after.correct.numpy()
@@ -61,9 +76,13 @@ def measure(found: TransferPredictions, after: Predictions) -> dict[str, Any]:
     }
 
 
-def ensemble_accuracy(models: Sequence[Predictions]) -> float:
-    """Return what the mean of the models' probabilities reaches, in %: at the cost of running all of them."""
+def ensemble_accuracy(models: Sequence[Predictions]) -> float | None:
+    """Return what the mean of the models' probabilities reaches, in %, at the cost of running all of them.
+
+    None without labels, or where there is one model.
+    """
     labels = models[0].labels
-    assert labels is not None
+    if labels is None or len(models) < 2:
+        return None
     mean = torch.stack([m.logits.softmax(1) for m in models]).mean(0)
     return 100.0 * (mean.argmax(1) == labels).double().mean().item()

@@ -1,5 +1,6 @@
 """Chooses the weights that are returned, among points on the straight path from the old to the new ones."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,14 +12,16 @@ from torch.optim.swa_utils import update_bn
 from ..answers.prediction import predict, score_split
 from ..config import GateConfig
 from ..data.cut import stratified_sample
+from ..data.views import ViewBatch
 from ..functional.averaging import State, interpolate, snapshot
 from ..models.asking import prepare_for, set_mode
 from ..types import Predictions, Split, TrainableClassifier
 from .evidence import Evidence, measure_evidence
 from .gate import GateResult, Held, choose_alpha, least_gain
 from .measured import TransferPredictions
-from .plan import TrainingPlan, batch_starts
+from .plan import TrainingPlan
 from .setup import TransferSetup
+from .sources import Source, batch_starts
 from .state import TrainingState
 from .training import Monitor, seeded
 
@@ -184,14 +187,20 @@ def with_own_statistics(setup: TransferSetup, copy: TrainableClassifier, state: 
     if not setup.config.optim.train_statistics:
         return state
     copy.module.load_state_dict(state)
-    rows = stratified_sample(plan.split, min(len(plan.split), STATISTICS_SAMPLES))
-    parts = np.split(rows, batch_starts(len(rows), STATISTICS_BATCH, train_statistics=True)[1:])
-    views = (plan.views.batch(plan.split, part, np.zeros(len(part), np.int64)) for part in parts)
+    a_step = sum(source.a_step for source in plan.sources)
+    views = (view for source in plan.sources for view in _some_views(source, source.a_step / a_step))
     with torch.no_grad(), seeded(setup.config.seed, copy.device):
         images = (prepare_for(view.images(copy.preprocess), copy.preprocess, copy.device) for view in views)
         update_bn(images, copy.module, copy.device)
     set_mode(copy.module, training=False)
     return snapshot(copy.module)
+
+
+def _some_views(source: Source, share: float) -> Iterator[ViewBatch]:
+    """Yield views of some samples of a source: a share of those that estimate statistics."""
+    rows = stratified_sample(source.split, min(len(source.split), round(share * STATISTICS_SAMPLES)))
+    for part in np.split(rows, batch_starts(len(rows), STATISTICS_BATCH, train_statistics=True)[1:]):
+        yield source.views.batch(source.split, part, np.zeros(len(part), np.int64))
 
 
 def gather_evidence(

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..answers.tutors import Tutors
 from ..config import TransferConfig
-from ..data.views import ViewBatch, Views
+from ..data.pixels import resize
+from ..data.views import ViewBatch
 from ..models.features import FeaturePair
-from ..types import Split, TrainableClassifier
+from ..types import NO_LABEL, Preprocess, TrainableClassifier
 from .loss import TransferLoss
 from .methods import Method
+from .sources import Source
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class TrainingPlan:
 
     method: Method
     config: TransferConfig
-    split: Split
-    views: Views
-    tutors: Tutors | None
+    sources: tuple[Source, ...]
+    """Train, unless it is empty, and the pools."""
     lr: float
     epochs: int
+    """An epoch passes at least once through every source."""
     max_steps: int | None = None
     """Ends the schedule early; for the rate probe."""
     temperatures: tuple[float, ...] | None = None
@@ -42,15 +42,17 @@ class TrainingPlan:
         """The loss of a batch."""
         return TransferLoss(self.method, self.config.partition, self.temperatures)
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
-        """Batches in one pass."""
-        return len(batch_starts(len(self.split), self.config.optim.batch_size, self.config.optim.train_statistics))
+        """Batches in one pass through the source that takes most of them; the others repeat meanwhile."""
+        return max(len(source.starts) for source in self.sources)
 
     @property
     def steps(self) -> int:
         """Length of the schedule."""
-        return self.max_steps or self.epochs * self.steps_per_epoch
+        wanted = self.config.optim.steps
+        whole = self.epochs * self.steps_per_epoch
+        return self.max_steps or (whole if wanted is None else min(wanted, whole))
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step: a linear rise, then a cosine to zero, or what it has risen to."""
@@ -66,25 +68,23 @@ class TrainingPlan:
 class Batch:
     """What one step reads; tensors are on the CPU."""
 
-    view: ViewBatch
+    views: tuple[ViewBatch, ...]
+    """One of each source."""
     labels: Int[Tensor, " n"] | None
+    """`NO_LABEL` for samples that have none."""
     targets: Float[Tensor, "n C"] | None
     shares: Float[Tensor, "T n"]
     """What each tutor, and last the label, has of each target."""
+    from_pools: int
+    """How many samples are of pools; they stand last."""
 
-
-def batch_starts(count: int, size: int, train_statistics: bool = False) -> list[int]:
-    """Return where each batch begins.
-
-    Batch norm in train mode cannot take a batch of one sample: it then joins the batch before it.
-
-    Example:
-        >>> batch_starts(9, 4), batch_starts(9, 4, train_statistics=True)
-        ([0, 4, 8], [0, 4])
-    """
-    starts = list(range(0, count, size))
-    alone = train_statistics and len(starts) > 1 and starts[-1] == count - 1
-    return starts[:-1] if alone else starts
+    def images(self, preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
+        """Return the pixels in [0, 1], at the model's size where the sources differ in theirs."""
+        parts = [view.images(preprocess) for view in self.views]
+        if len({part.shape[2:] for part in parts}) > 1:
+            assert preprocess.size is not None, "a setup with sources of other sizes has been refused"
+            parts = [resize(part, preprocess.size, preprocess.interpolation) for part in parts]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def batches(plan: TrainingPlan, student: TrainableClassifier, epoch: int, first: int = 0) -> Iterator[Batch]:
@@ -96,15 +96,37 @@ def batches(plan: TrainingPlan, student: TrainableClassifier, epoch: int, first:
         epoch: From 0.
         first: The batch to begin with: a resumed training has done those before it.
     """
-    optim = plan.config.optim
-    order = np.random.default_rng((plan.config.seed, epoch)).permutation(len(plan.split))
-    starts = batch_starts(len(order), optim.batch_size, optim.train_statistics)
-    for index in np.split(order, starts[1:])[first:]:
-        view = plan.views.batch(plan.split, index, plan.views.numbers(epoch, len(index)))
-        labels = None if plan.split.labels is None else torch.from_numpy(plan.split.labels[index])
-        tutors = None if plan.tutors is None or plan.method.targets is None else plan.tutors.logits(view)
-        targets, shares = plan.loss.targets(tutors, labels, view.chance(plan.config.seed), len(index))
-        view.images(student.preprocess)  # drawn here, so that a prefetching thread does the work
+    for within in range(first, plan.steps_per_epoch):
+        parts = [_part(plan, source, epoch * plan.steps_per_epoch + within) for source in plan.sources]
+        labelled = any(source.split.labels is not None for source in plan.sources)
+        labels = torch.cat([part.labels for part in parts]) if labelled else None
+        answers = [part.tutors for part in parts if part.tutors is not None]
+        chance = torch.cat([part.view.chance(plan.config.seed) for part in parts])
+        targets, shares = plan.loss.targets(torch.cat(answers, 1) if answers else None, labels, chance, len(chance))
+        from_pools = sum(len(part.labels) for part in parts if part.view.split.name == "pool")
+        batch = Batch(tuple(part.view for part in parts), labels, targets, shares, from_pools)
+        batch.images(student.preprocess)  # drawn here, so that a prefetching thread does the work
         if plan.features is not None:
-            view.images(plan.features.tutor.preprocess)
-        yield Batch(view, labels, targets, shares)
+            batch.images(plan.features.tutor.preprocess)
+        yield batch
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one source gives to a batch."""
+
+    view: ViewBatch
+    labels: Int[Tensor, " n"]
+    tutors: Float[Tensor, "K n C"] | None
+
+
+def _part(plan: TrainingPlan, source: Source, step: int) -> _Part:
+    """Draw the samples of a step from one source, and let its tutors answer."""
+    number = next(i for i, each in enumerate(plan.sources) if each is source)
+    index, passed = source.samples(step, (plan.config.seed, *([number] if number else ())))
+    view = source.views.batch(source.split, index, source.views.numbers(passed, len(index)))
+    labels = torch.full((len(index),), NO_LABEL)
+    if source.split.labels is not None:
+        labels = torch.from_numpy(source.split.labels[index])
+    asked = source.tutors is not None and plan.method.targets is not None
+    return _Part(view, labels, source.tutors.logits(view) if asked and source.tutors is not None else None)

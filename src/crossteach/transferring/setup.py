@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -13,20 +14,21 @@ from ..answers.check import (
     check_answers,
     require_channels,
     require_label_space,
-    require_test_labels,
     train_mode_notes,
 )
 from ..answers.store import Store
 from ..config import ContrastConfig, TransferConfig
+from ..data.label_space import fit_label_space
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
 from ..models.scoring import ask_in_batches
 from ..scouting.scout import unique_names
-from ..types import Classifier, Progress, Splits, TrainableClassifier
+from ..types import Classifier, Pool, Progress, Splits, TrainableClassifier
 from .adapting import adaptable_layers, describe_part, learning_weights
 from .methods import Method, choose_method
+from .sources import Source, sources_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class TransferSetup:
     """What the user should know of models and data."""
     started: float = 0.0
     """When it was opened: `time.perf_counter()`."""
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """What the student is taught on; their tutors are not asked yet."""
+        return sources_of(self.data, self.views, self.config)
 
     @property
     def tutor_names(self) -> tuple[str, ...]:
@@ -95,17 +102,18 @@ def open_setup(
     """
     started = time.perf_counter()
     _require_arguments(student, teachers, data)
+    data = fit_label_space(data, (student, *teachers))
     ask_in_batches((student, *teachers), config.scoring.batch)
-    name, method = choose_method(config.method, data.train.labels is not None)
+    name, method = choose_method(config.method, data.has_train_labels)
     _require_method(name, method, data, config, len(teachers))
-    require_test_labels(data)
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
         require_channels(classifier, data)
+    _require_sizes(data, (student, *teachers))
     _require_others(student, teachers)
     _require_order(data, config, len(teachers))
     teachers = [_with_random_weights(t) for t in teachers] if method.random_teachers else teachers
-    notes = list(data.notes)
+    notes = [*data.notes, *(note for pool in data.pools for note in pool_notes(pool))]
     if ask:
         asked = () if method.random_teachers else teachers
         notes += check_answers(student, asked, data, store, progress, config.force)
@@ -147,6 +155,7 @@ def _require_method(name: str, method: Method, data: Splits, config: TransferCon
         )
     _require_labels_for_the_gate(data, config)
     _require_batches(data, config)
+    _require_tutors_for_pools(name, method, data)
 
 
 def _notes_of_what_learns(student: TrainableClassifier, method: Method, config: TransferConfig) -> tuple[str, ...]:
@@ -208,10 +217,30 @@ def _selection(data: Splits) -> str:
 
 def _require_batches(data: Splits, config: TransferConfig) -> None:
     """Raise ConfigError if batch norm in train mode would be given a single sample."""
-    if config.optim.train_statistics and min(config.optim.batch_size, len(data.train)) < 2:
+    taught = sum(map(len, data.taught))
+    if config.optim.train_statistics and min(config.optim.batch_size, taught) < 2:
         raise ConfigError(
             "optim.train_statistics=true normalises by each batch, which needs two samples or more; "
-            f"there are {len(data.train)} in train, and optim.batch_size is {config.optim.batch_size}"
+            f"there are {taught} to teach on, and optim.batch_size is {config.optim.batch_size}"
+        )
+
+
+def pool_notes(pool: Pool) -> list[str]:
+    """Say what was left out of a pool, and what its source has to say."""
+    if not pool.dropped:
+        return list(pool.notes)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in pool.dropped.items())
+    return [*pool.notes, f"of {pool.found} images of the pool {pool.spec} {len(pool.split)} teach; left out: {reasons}"]
+
+
+def _require_tutors_for_pools(name: str, method: Method, data: Splits) -> None:
+    """Raise ConfigError if a method has nothing to say of samples without a label."""
+    if not data.pools:
+        return
+    if method.targets is None or method.features is not None:
+        raise ConfigError(
+            f"method {name!r} learns from labels, and the samples of a pool have none; drop the pool, or use xe+dp, "
+            "kl+dp-unsupervised or kl"
         )
 
 
@@ -288,17 +317,29 @@ def find_side(
     return layer, count_features(model, layer, view.images(model.preprocess), setting)
 
 
+def _require_sizes(data: Splits, models: Sequence[Classifier]) -> None:
+    """Raise ConfigError if a model takes images as they are, and the sources hold images of several sizes."""
+    sizes = {split.inputs.size for split in data.taught}
+    for model in models:
+        if len(sizes) > 1 and model.preprocess.size is None:
+            raise ConfigError(
+                f"train and pools hold images of other sizes ({', '.join(map(str, sizes))}) and {model.spec!r} names "
+                "none; add ?size=PIXELS to its spec"
+            )
+
+
 def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
     """Draw two views before anything is written: a user's augmentation may be wrong."""
-    index = np.arange(min(2, len(data.train)))
+    split = data.taught[0]
+    index = np.arange(min(2, len(split)))
     try:
-        view = replace(views.batch(data.train, index, np.zeros(len(index), np.int64)), keep=False)
+        view = replace(views.batch(split, index, np.zeros(len(index), np.int64)), keep=False)
         drawn, again = view.images(model.preprocess), replace(view, _drawn={}).images(model.preprocess)
     except CrossteachError:
         raise
     except Exception as error:  # the user's code may raise anything
         raise ConfigError(f"the augmentation {views.augmentation.name} fails: {first_line(error)}") from error
-    inputs = data.train.inputs
+    inputs = split.inputs
     expected = (len(index), inputs.channels, *(inputs.size or model.preprocess.size or ()))
     if drawn.shape != expected or not bool(drawn.isfinite().all()):
         raise ConfigError(
@@ -320,6 +361,7 @@ def describe(setup: TransferSetup) -> dict[str, Any]:
         "student": {"spec": setup.student.spec, "fingerprint": setup.student.fingerprint},
         "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint} for t in setup.teachers],
         "data": {"spec": setup.data.spec, "fingerprint": setup.data.fingerprint},
+        **({"pools": [pool.spec for pool in setup.data.pools]} if setup.data.pools else {}),
         "method": setup.method_name,
         "views": setup.views.key,
         "device": setup.student.device.type,

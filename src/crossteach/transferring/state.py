@@ -34,6 +34,8 @@ class TrainingState:
     """One for each epoch that is done."""
     taught: Float[Tensor, " T"] | None = None
     """Samples that each tutor has taught, and the label last."""
+    taught_of_pools: Float[Tensor, " T"] | None = None
+    """The same of pool samples alone."""
     epoch_loss: Float[Tensor, ""] | None = None
     """Sum over the steps of the epoch under way."""
     epoch_seconds: float = 0.0

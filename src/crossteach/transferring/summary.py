@@ -1,16 +1,19 @@
 """Writes what a transfer reports: `summary.json`, `samples.parquet` and the saved student."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from ..files import make_folder, write_bytes
 from ..functional.calibration import expected_calibration_error
 from ..functional.flips import negative_flips, percent, positive_flips
 from ..runs import RunFolder
-from ..types import Splits, TrainableClassifier
+from ..types import Pool, Predictions, Splits, TrainableClassifier
 from .evidence import in_words, speaks_for
 from .exhibits import write_exhibits
 from .gate import GateResult
@@ -36,33 +39,29 @@ def summarise(
     training: dict[str, Any],
     notes: Sequence[str],
     seconds: float,
+    pool: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the content of `summary.json`; its keys are those of docs/architecture.md."""
-    before, after, teachers, labels = found.before, found.after, found.teachers, found.before.labels
-    assert labels is not None
+    """Return the content of `summary.json`; its keys are those of docs/architecture.md.
+
+    Figures that need labels on test are None where it has none.
+    """
+    before, after, teachers = found.before, found.after, found.teachers
     gated, raw = measure(found, after), measure(found, found.ungated)
-    accuracies = [t.accuracy for t in teachers]
-    positive = [percent(positive_flips(before.logits, t.logits, labels)) for t in teachers]
-    negative = [percent(negative_flips(before.logits, t.logits, labels)) for t in teachers]
     return {
         "student": before.model,
         "teachers": [t.model for t in teachers],
         "method": method,
-        "n_test": len(labels),
-        "accuracy_before": before.accuracy,
+        "n_test": len(before.ids),
+        "accuracy_before": None if before.labels is None else before.accuracy,
         "accuracy_after": gated.pop("accuracy"),
-        "teacher_accuracy": one_or_list(accuracies),
-        "ensemble_accuracy": ensemble_accuracy([before, *teachers]) if teachers else None,
+        "ensemble_accuracy": ensemble_accuracy([before, *teachers]),
         **gated,
-        "positive_flips": one_or_list(positive),
-        "negative_flips": one_or_list(negative),
+        **_of_teachers(before, teachers),
         "ungated": raw,
         "ungated_transfer_delta": raw["transfer_delta"],
         "gate": _gate(verdict, data.selection_seen),
-        "calibration": {
-            "before": expected_calibration_error(before.logits, labels),
-            "after": expected_calibration_error(after.logits, labels),
-        },
+        "calibration": {"before": _calibration_error(before), "after": _calibration_error(after)},
+        "pool": pool,
         "training": training,
         "notes": list(notes),
         "seconds": round(seconds, 2),
@@ -71,6 +70,46 @@ def summarise(
             "teachers": [t.model_fingerprint for t in teachers],
             "data": data.fingerprint,
         },
+    }
+
+
+def _of_teachers(before: Predictions, teachers: Sequence[Predictions]) -> dict[str, float | list[float] | None]:
+    """Return what each teacher has right, and how that differs from what the student has right; all in %."""
+    keys, labels = ("teacher_accuracy", "positive_flips", "negative_flips"), before.labels
+    if labels is None:
+        return dict.fromkeys(keys)
+    columns = [
+        [t.accuracy for t in teachers],
+        [percent(positive_flips(before.logits, t.logits, labels)) for t in teachers],
+        [percent(negative_flips(before.logits, t.logits, labels)) for t in teachers],
+    ]
+    return {key: one_or_list(values) for key, values in zip(keys, columns, strict=True)}
+
+
+def _calibration_error(answers: Predictions) -> float | None:
+    return None if answers.labels is None else expected_calibration_error(answers.logits, answers.labels)
+
+
+def pool_summary(pools: Sequence[Pool], taught: dict[str, float]) -> dict[str, Any] | None:
+    """Say what became of the pools: how many samples they held, how many taught, and who taught those; None without.
+
+    Args:
+        pools: With the counts of what was dropped.
+        taught: How many times each tutor taught a pool sample.
+    """
+    if not pools:
+        return None
+    dropped: Counter[str] = Counter()
+    for pool in pools:
+        dropped.update(pool.dropped)
+    return {
+        "sources": [
+            {"spec": p.spec, "samples": p.found, "used": len(p.split), "dropped": dict(p.dropped)} for p in pools
+        ],
+        "samples": sum(pool.found for pool in pools),
+        "used": sum(len(pool.split) for pool in pools),
+        "dropped": dict(dropped),
+        "taught": taught,
     }
 
 
@@ -102,14 +141,20 @@ def one_or_list(values: Sequence[float]) -> float | list[float] | None:
     return values[0] if len(values) == 1 else list(values) or None
 
 
-def samples_taught(names: Sequence[str], counts: Sequence[float]) -> dict[str, float]:
+def samples_taught(names: Sequence[str], counts: Float[Tensor, " T"] | None) -> dict[str, float]:
     """Name who taught how many samples; whole counts as whole numbers, shares of samples to a hundredth.
 
+    Args:
+        names: Of those who teach.
+        counts: What each has taught; None where nothing was taught.
+
     Example:
-        >>> samples_taught(["frozen student", "dense", "label"], [10.0, 2.5, 0.0])
+        >>> samples_taught(["frozen student", "dense", "label"], torch.tensor([10.0, 2.5, 0.0]))
         {'frozen student': 10, 'dense': 2.5, 'label': 0}
     """
-    rounded = [round(count, 2) for count in counts]
+    if counts is None:
+        return {}
+    rounded = [round(count, 2) for count in counts.tolist()]
     return {n: int(c) if c.is_integer() else c for n, c in zip(names, rounded, strict=True)}
 
 
@@ -122,8 +167,9 @@ def write_transfer(
 ) -> None:
     """Write the ledger, what is shown, and the student, then the summary: with it the run is whole."""
     before = found.before
-    assert before.labels is not None
-    columns: dict[str, np.ndarray] = {"id": before.ids, "label": before.labels.numpy()}
+    columns: dict[str, np.ndarray] = {"id": before.ids}
+    if before.labels is not None:
+        columns["label"] = before.labels.numpy()
     if before.group is not None:
         columns["group"] = before.group
     named = [("before", before), ("after", found.after), ("ungated", found.ungated)]

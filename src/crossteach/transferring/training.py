@@ -77,8 +77,9 @@ def train(
 
 def _two_views(student: TrainableClassifier, plan: TrainingPlan) -> Float[Tensor, "n C H W"]:
     """Return what the student's module is shown of two samples: folded weights must answer as the adapters did."""
-    rows = np.arange(min(2, len(plan.split)))
-    images = plan.views.batch(plan.split, rows, np.zeros(len(rows), np.int64)).images(student.preprocess)
+    source = plan.sources[0]
+    rows = np.arange(min(2, len(source.split)))
+    images = source.views.batch(source.split, rows, np.zeros(len(rows), np.int64)).images(student.preprocess)
     return prepare_for(images, student.preprocess, student.device)
 
 
@@ -138,7 +139,8 @@ def _train(
 
 def _prepared(stream: Iterator[Batch], plan: TrainingPlan, device: torch.device) -> Iterator[Batch]:
     """Let a thread prepare batches where that is worth it: images are decoded, or a GPU would wait."""
-    return prefetch(stream) if plan.split.inputs.size is None or device.type != "cpu" else stream
+    decoded = any(source.split.inputs.size is None for source in plan.sources)
+    return prefetch(stream) if decoded or device.type != "cpu" else stream
 
 
 def _loss(
@@ -151,7 +153,7 @@ def _loss(
         _reading_features(student, plan) as seen,
         torch.autocast(device.type, precision, enabled=precision != torch.float32),
     ):
-        logits = student.logits(batch.view.images(student.preprocess))
+        logits = student.logits(batch.images(student.preprocess))
     loss = plan.loss.of(logits.float(), batch.targets, batch.labels)
     return loss if optimisation.contrast is None else _with_contrast(loss, optimisation.contrast, seen, batch, plan)
 
@@ -168,7 +170,7 @@ def _with_contrast(
     pair, weights = plan.features, plan.method.features
     assert pair is not None and weights is not None and seen is not None and seen.features is not None
     assert batch.labels is not None
-    theirs = features_of(pair.tutor, pair.teacher, batch.view.images(pair.tutor.preprocess))
+    theirs = features_of(pair.tutor, pair.teacher, batch.images(pair.tutor.preprocess))
     apart: Tensor = contrast(seen.features, theirs.to(loss.device), batch.labels.to(loss.device))
     return weights.label_weight * loss + weights.weight * apart
 
@@ -176,9 +178,11 @@ def _with_contrast(
 def _count(state: TrainingState, loss: Float[Tensor, ""], batch: Batch) -> None:
     """Count a step: its loss, and who taught its samples."""
     state.step += 1
-    loss, taught = loss.detach(), batch.shares.double().sum(1).cpu()
+    loss, shares = loss.detach(), batch.shares.double().cpu()
     state.epoch_loss = loss.clone() if state.epoch_loss is None else state.epoch_loss.to(loss.device) + loss
+    taught, of_pools = shares.sum(1), shares[:, shares.shape[1] - batch.from_pools :].sum(1)
     state.taught = taught if state.taught is None else state.taught + taught
+    state.taught_of_pools = of_pools if state.taught_of_pools is None else state.taught_of_pools + of_pools
 
 
 def _record(
