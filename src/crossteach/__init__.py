@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from .config import GateConfig as GateConfig
     from .config import OptimConfig as OptimConfig
     from .config import PartitionConfig as PartitionConfig
+    from .config import PoolConfig as PoolConfig
     from .config import TransferConfig as TransferConfig
     from .config import ViewsConfig as ViewsConfig
     from .config import with_settings as with_settings
     from .data import from_arrays as from_arrays
     from .data import from_dataset as from_dataset
     from .data import load_data as load_data
+    from .data import pool_from as pool_from
     from .errors import CrossteachError as CrossteachError
     from .functional.flips import Change as Change
     from .functional.flips import Flips as Flips
@@ -61,12 +63,14 @@ _HOME = {
     "CurriculumConfig": "config",
     "ViewsConfig": "config",
     "PartitionConfig": "config",
+    "PoolConfig": "config",
     "OptimConfig": "config",
     "GateConfig": "config",
     "with_settings": "config",
     "from_arrays": "data",
     "from_dataset": "data",
     "load_data": "data",
+    "pool_from": "data",
     "CrossteachError": "errors",
     "Change": "functional.flips",
     "Flips": "functional.flips",

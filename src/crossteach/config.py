@@ -125,12 +125,12 @@ class PoolConfig:
     """How pools of unlabelled samples teach beside train."""
 
     share: float = 0.75
-    """Share of each batch that pools fill, divided by their sizes; all of it where train is empty."""
+    """Share of each batch that pools fill, divided by their sizes; 0 leaves them out. Where train is empty it is 1."""
     views: int = 2
     """Views of each pool sample, shown in turn; `views` says how they are drawn."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.share <= 1, "pool.share must lie in (0, 1]", self.share)
+        _require(0 <= self.share <= 1, "pool.share must lie in [0, 1]", self.share)
         _require(self.views >= 1, "pool.views must be at least 1", self.views)
 
 

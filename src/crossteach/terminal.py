@@ -137,7 +137,6 @@ def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
     for heading in (*headings, "transfer rate", "verdict", "ungated"):
         table.add_column(heading, justify="left" if heading in left else "right", no_wrap=heading != "transfer rate")
     for s in summaries:
-        low, high = s["interval"]
         rate, gate = s["transfer_rate"], s["gate"]
         verdict = gate["verdict"].replace("_", " ") + (f", {gate['alpha']:g}" if gate["verdict"] == "accepted" else "")
         _add_row(
@@ -145,22 +144,27 @@ def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
             s["student"],
             ", ".join(s["teachers"]) or "none",
             s["method"],
-            f"{s['accuracy_before']:.2f}",
-            f"{s['accuracy_after']:.2f}",
-            f"{s['transfer_delta']:+.2f}",
-            f"{low:+.2f} to {high:+.2f}",
-            f"{s['knowledge_gain']:.2f}",
-            f"{s['knowledge_loss']:.2f}",
-            ABSENT if rate is None else f"{rate:.1f}",
+            *(_figure(s[key]) for key in ("accuracy_before", "accuracy_after")),
+            _figure(s["transfer_delta"], "+.2f"),
+            "{:+.2f} to {:+.2f}".format(*s["interval"]) if s["interval"] else ABSENT,
+            *(_figure(s[key]) for key in ("knowledge_gain", "knowledge_loss")),
+            _figure(rate, ".1f"),
             verdict,
-            f"{s['ungated_transfer_delta']:+.2f}",
+            _figure(s["ungated_transfer_delta"], "+.2f"),
         )
     say(table)
+    for s in summaries:
+        if s["accuracy_before"] is None:
+            say(f"{s['student']}: {s['changed']:.2f}% of {s['n_test']:,} answers changed; no label says for the better")
     say(
         "verdict: what the gate took, seeing only the selection split, and how far along the path to the new weights; "
         "ungated: the delta of the end of training",
         style="dim",
     )
+
+
+def _figure(value: float | None, form: str = ".2f") -> str:
+    return ABSENT if value is None else format(value, form)
 
 
 def show_evidence(gate: dict[str, Any]) -> None:

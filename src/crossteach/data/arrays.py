@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..errors import DataError, MissingExtraError, SpecError
+from ..errors import DataError, SpecError
 from ..specs import Spec
 from ..types import Interpolation, Preprocess, Size, SplitName, Splits
 from .assemble import OPTIONS, RawSplit, assemble
@@ -231,10 +231,8 @@ def load_sklearn(spec: Spec) -> Splits:
     _refuse_path(spec)
     if spec.rest != "digits":
         raise SpecError(f"{spec.text!r}: of scikit-learn's data only sklearn:digits holds images")
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise MissingExtraError("sklearn:digits needs scikit-learn; pip install 'crossteach[sklearn]'") from None
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     labels = digits.target.astype(np.int64)

@@ -56,7 +56,7 @@ def sketch(split: Split, progress: Progress, what: str) -> Sketches:
     for start in range(0, len(split), READ):
         rows = split.input_rows(np.arange(start, min(start + READ, len(split))))
         grey = split.inputs.read(rows, split.inputs.size or READ_SIZE, None, "box").mean(1, keepdim=True)
-        evened = _evened(F.interpolate(grey, (THUMBNAIL, THUMBNAIL), mode="area").flatten(1))
+        evened = _evened(F.interpolate(grey, (THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True).flatten(1))
         part = slice(start, start + len(rows))
         hashes[part] = perceptual_hash(evened)
         thumbnails[part] = evened.numpy()

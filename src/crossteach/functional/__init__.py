@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from .flips import strongest as strongest
     from .flips import transfer_rate as transfer_rate
     from .flips import transfer_rate_by_area as transfer_rate_by_area
+    from .judging import Judge as Judge
+    from .judging import fit_judge as fit_judge
     from .losses import cross_entropy as cross_entropy
     from .losses import kl_divergence as kl_divergence
     from .losses import mixed as mixed
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from .partition import flips_or_mean as flips_or_mean
     from .partition import frozen_student_only as frozen_student_only
     from .partition import label_targets as label_targets
+    from .partition import learned as learned
     from .partition import mixed_targets as mixed_targets
     from .partition import off_negative_flips as off_negative_flips
     from .partition import on_positive_flips as on_positive_flips
@@ -92,10 +95,11 @@ PUBLIC = {
         *("supervised", "unsupervised", "calibrated", "on_positive_flips", "off_negative_flips"),
         *("shuffled", "teacher_only", "frozen_student_only"),
         # rules that give each tutor a share of a sample
-        *("soft", "uniform", "flips_or_mean"),
+        *("soft", "uniform", "flips_or_mean", "learned"),
         # from the choice to target logits
         *("targets", "mixed_targets", "label_targets"),
     ),
+    "judging": ("fit_judge", "Judge"),  # who is right, told from answers alone
     "losses": ("kl_divergence", "top_kl_divergence", "cross_entropy", "mixed"),
     "contrastive": (
         # losses on features

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError, MissingLabelsError
+from .judging import Judge
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class RuleInputs:
     """Of each tutor: its logits divided by it are calibrated."""
     chance: Float[Tensor, " N"] | None = None
     """A uniform number in [0, 1) for each sample."""
+    judge: Judge | None = None
+    """What was learnt of who is right; see `fit_judge`."""
 
 
 NO_INPUTS = RuleInputs()
@@ -248,6 +251,31 @@ def soft(
     best = log_probs.max(-1, keepdim=True)
     others = log_probs.scatter(2, best.indices, -math.inf).logsumexp(-1)
     return (best.values.squeeze(-1) - others).clamp(max=1e4).softmax(0)
+
+
+def learned(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
+) -> Float[Tensor, "K N"]:
+    """Weigh each tutor by the square root of its odds of being right, as a judge has learnt to tell them.
+
+    A sure choice would follow every error of the judge; the root keeps the other tutors in the mean where it is not
+    sure.
+
+    Args:
+        tutors: Logits; tutor 0 is the frozen student.
+        labels: Not read: the judge has read those of other samples.
+        inputs: Its judge, who has learnt on the answers of the same tutors in the same order.
+
+    Raises:
+        ConfigError: Without a judge, or with one of other tutors.
+    """
+    if inputs.judge is None or len(inputs.judge.bias) != len(tutors):
+        known = "none" if inputs.judge is None else f"one of {len(inputs.judge.bias)}"
+        raise ConfigError(
+            f"the learned partition needs a judge of these {len(tutors)} tutors and {known} is given; learn one with "
+            "fit_judge, and pass RuleInputs(judge=...)"
+        )
+    return (0.5 * inputs.judge(tutors)).softmax(0)
 
 
 def uniform(

@@ -18,6 +18,8 @@ def class_rows(run: Run, tables: Tables, kept: bool) -> tuple[list[dict[str, Any
         tables: Receive all columns.
         kept: Whether the original came back; the rows then count the end of training.
     """
+    if not run.summary.get("labelled", True):
+        return [], "Test has no labels, so changes by class are not known."
     found, note = run.columns("classes.parquet", ("class", *COLUMNS)), ""
     if found is None:
         found = from_ledger(run)

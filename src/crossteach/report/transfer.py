@@ -51,7 +51,8 @@ def transfer_page(run: Run, tables: Tables) -> Page:
     epochs = run.lines("metrics.jsonl")
     bins = reliability(run, tables)
     rows, classes_note = class_rows(run, tables, kept)
-    drawings = [figures.deltas(summary), *gate_drawing(summary, run, tables), *curve_drawing(epochs, tables)]
+    drawings = [figures.deltas(summary)] if summary["labelled"] else []
+    drawings += [*gate_drawing(summary, run, tables), *curve_drawing(epochs, tables)]
     drawings += [figures.reliability(bins, summary.get("calibration", {}))] if bins else []
     drawings += [figures.classes(rows, kept)] if any(row["gained"] or row["lost"] for row in rows) else []
     context = {
@@ -69,7 +70,8 @@ def transfer_page(run: Run, tables: Tables) -> Page:
         "lessons": lessons(summary, tables),
         "lessons_told": LESSONS.get(run.config.get("config", {}).get("curriculum", {}).get("order", ""), ""),
         "gate_reason": gate_reason(summary, run.config),
-        "taught": taught(summary, tables),
+        "taught": taught(summary.get("training", {}).get("taught"), tables, "taught"),
+        "pool": pool(summary, tables),
         "epochs": epochs,
         "bins": bins,
         "classes": rows,
@@ -83,18 +85,23 @@ def transfer_page(run: Run, tables: Tables) -> Page:
 
 
 def checked(run: Run) -> dict[str, Any]:
-    """Return the summary, after checking that what the page needs is there."""
+    """Return the summary, after checking that what the page needs is there; `labelled` says whether test has labels."""
     summary, path = run.summary, run.path / "summary.json"
-    require(summary, path, student=str, teachers=list, method=str, n_test=int, gate=dict, ungated=dict, interval=list)
+    require(summary, path, student=str, teachers=list, method=str, n_test=int, gate=dict, ungated=dict)
+    require(summary["gate"], path, verdict=str)
+    summary["student"], summary["teachers"] = clean(summary["student"]), [clean(name) for name in summary["teachers"]]
+    summary["labelled"] = summary.get("accuracy_before", 0) is not None
+    if not summary["labelled"]:
+        require(summary, path, changed=NUMBER)
+        require(summary["ungated"], path, changed=NUMBER)
+        return summary
     for key in ("accuracy_before", "accuracy_after", "transfer_delta", "knowledge_gain", "knowledge_loss", "p_value"):
         require(summary, path, **{key: NUMBER})
-    require(summary["gate"], path, verdict=str)
     for document in (summary, summary["ungated"]):
         require(document, path, interval=list, transfer_delta=NUMBER)
         bounds = document["interval"]
         if len(bounds) != 2 or not all(isinstance(bound, NUMBER) for bound in bounds):
             raise damaged(path, f"its 'interval' is {str(bounds)[:40]!r}")
-    summary["student"], summary["teachers"] = clean(summary["student"]), [clean(name) for name in summary["teachers"]]
     return summary
 
 
@@ -110,6 +117,11 @@ def sentence(summary: dict[str, Any], kept: bool) -> str:
     """Say the result in words."""
     verdict = VERDICTS.get(summary["gate"]["verdict"], summary["gate"]["verdict"])
     ungated = summary["ungated"]
+    if not summary["labelled"]:
+        return (
+            f"No test sample has a label. {number(summary['changed'])} % of {summary['n_test']:,} answers are others "
+            f"than before; {verdict}."
+        )
     if kept:
         return (
             f"{number(summary['accuracy_before'])} % before and after. At the end of training it stood at "
@@ -129,6 +141,7 @@ def asked(summary: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, st
     found = [("Student", config.get("student", {}).get("spec", summary["student"]))]
     found += [("Teacher", teacher["spec"]) for teacher in config.get("teachers", [])]
     found += [("Data", f"{config['data']['spec']} ({summary['n_test']:,} test samples)")] if "data" in config else []
+    found += [("Pool", spec) for spec in config.get("pools", [])]
     found += [("Method", method_in_words(summary["method"]))]
     training = summary.get("training", {})
     found += [("Epochs", str(training["epochs"]))] if "epochs" in training else []
@@ -211,6 +224,9 @@ def gate_reason(summary: dict[str, Any], config: dict[str, Any]) -> str:
         "unverified": (
             f"There were no labels to decide with, so nothing was gated. {gate.get('evidence') or ''}"
             if gate.get("selection_delta") is None
+            else "The held samples speak for the new weights, but too few groups of them say little about others: the "
+            "original weights came back. Labels of other groups would tell."
+            if gate.get("alpha") == 0
             else f"The gate was not asked; the end of training stands at {points(gate['selection_delta'])} points here."
         ),
         "diverged": f"{summary.get('training', {}).get('diverged', '')}; the original weights came back.",
@@ -230,19 +246,37 @@ def curve_drawing(epochs: list[dict[str, Any]], tables: Tables) -> list[Drawing]
     return [figures.curve(drawable)] if drawable else []
 
 
-def taught(summary: dict[str, Any], tables: Tables) -> list[dict[str, Any]]:
+def pool(summary: dict[str, Any], tables: Tables) -> dict[str, Any] | None:
+    """Say what became of the pools: their sizes, what was left out and why, who taught; None where there was none."""
+    found = summary.get("pool")
+    if not isinstance(found, dict):
+        return None
+    sources = [{**source, "spec": clean(source["spec"])} for source in found.get("sources", [])]
+    dropped = [(clean(reason), count) for reason, count in (found.get("dropped") or {}).items()]
+    tables.write("pool_dropped", ("reason", "images"), dropped)
+    return {
+        **found,
+        "sources": sources,
+        "dropped": dropped,
+        "taught": taught(found.get("taught"), tables, "pool_taught"),
+    }
+
+
+def taught(given: dict[str, float] | None, tables: Tables, name: str) -> list[dict[str, Any]]:
     """List which share of the samples each tutor taught."""
-    counts = {clean(k): v for k, v in (summary.get("training", {}).get("taught") or {}).items()}
+    counts = {clean(k): v for k, v in (given or {}).items()}
     total = sum(counts.values())
     rows = [{"name": name, "count": n, "share": 100 * n / total} for name, n in counts.items() if total]
     rows = [row for row in rows if row["count"] or row["name"] != "label"]
-    tables.write("taught", ("tutor", "samples", "percent"), [tuple(row.values()) for row in rows])
+    tables.write(name, ("tutor", "samples", "percent"), [tuple(row.values()) for row in rows])
     return rows
 
 
 def reliability(run: Run, tables: Tables, bins: int = 15) -> list[dict[str, Any]]:
     """Bin the test samples by confidence, before and after; empty where the ledger is missing."""
     names = ("before", "after", "ungated")
+    if not run.summary.get("labelled", True):
+        return []
     needed = ("label", *(f"{what}_{name}" for name in names for what in ("pred", "confidence")))
     columns = run.columns("samples.parquet", needed)
     if columns is None:
@@ -277,7 +311,7 @@ def pictures(run: Run) -> dict[str, Any] | None:
         return None
     shown: dict[str, Any] = {"of": found.get("of", "returned"), "left_out": 0}
     left = PICTURES_BYTES
-    for name in ("gained", "lost"):
+    for name in ("gained", "lost", "changed"):
         shown[name] = []
         for entry in found.get(name, []):
             uri = run.picture(str(entry.get("file", "")))

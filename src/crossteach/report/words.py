@@ -146,7 +146,10 @@ def transfer_command(config: Mapping[str, Any], out: str) -> str:
     settings = config.get("config", {})
     parts = [["crossteach transfer"], ["--student", config["student"]["spec"]]]
     parts += [["--teacher", teacher["spec"]] for teacher in config["teachers"]]
-    parts += [["--data", config["data"]["spec"]]]
+    pools = config.get("pools", [])
+    alone = pools and config["data"]["spec"] == " + ".join(pools)
+    parts += [] if alone else [["--data", config["data"]["spec"]]]
+    parts += [["--pool", spec] for spec in pools]
     if settings.get("method", "auto") != "auto":
         parts += [["--method", settings["method"]]]
     for key, value in changed(settings).items():

@@ -7,6 +7,7 @@ from ..config import TransferConfig, ViewsConfig
 from ..data.views import Views, views_of
 from ..transferring.curriculum import lesson_config, lesson_epochs
 from ..transferring.methods import Method, choose_method
+from ..transferring.sources import planned_steps, sources_of
 from ..types import Splits
 from .plan import Job
 
@@ -19,6 +20,8 @@ class AskedViews:
     """Seed and augmentation; `count`, `first` and `live` are not read: jobs that differ in them share their views."""
     numbers: tuple[int, ...]
     """Of the views, ascending."""
+    source: int = 0
+    """Of which split of `Splits.taught`."""
 
     def views(self, data: Splits) -> Views:
         """Return the views of this data, as many as the numbers need."""
@@ -32,22 +35,26 @@ def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[AskedViews]
     accuracy is found when the job runs, and so is whether the original student is the frozen one of a second lesson.
     Such a job asks for what it still needs.
     """
-    asked: dict[str, dict[ViewsConfig, set[int]]] = {}
+    asked: dict[str, dict[tuple[ViewsConfig, int], set[int]]] = {}
     for job in jobs:
         shared = replace(job.config.views, count=1, first=0, live=False)
-        for tutor, numbers in _numbers_of(job, data).items():
+        for tutor, shown in _shown_to(job, data).items():
             of_tutor = asked.setdefault(tutor, {})
-            if numbers:
-                of_tutor.setdefault(shared, set()).update(numbers)
+            for source, number in shown:
+                of_tutor.setdefault((shared, source), set()).add(number)
     return {
-        spec: [AskedViews(config, tuple(sorted(numbers))) for config, numbers in of_tutor.items()]
+        spec: [AskedViews(config, tuple(sorted(numbers)), source) for (config, source), numbers in of_tutor.items()]
         for spec, of_tutor in asked.items()
     }
 
 
-def _numbers_of(job: Job, data: Splits) -> dict[str, set[int]]:
-    """Return the numbers of the views that a job is sure to show each of its tutors."""
-    _, method = choose_method(job.config.method, data.train.labels is not None)
+Shown = set[tuple[int, int]]
+"""Pairs: a split, as its place in `Splits.taught`, and the number of a view."""
+
+
+def _shown_to(job: Job, data: Splits) -> dict[str, Shown]:
+    """Return the views that a job is sure to show each of its tutors."""
+    _, method = choose_method(job.config.method, data.has_train_labels)
     tutors = _tutors(job, method)
     views, curriculum = job.config.views, job.config.curriculum
     if method.targets is None or not views.count or views.live:
@@ -61,7 +68,7 @@ def _numbers_of(job: Job, data: Splits) -> dict[str, set[int]]:
     ]
     in_order = curriculum.order == "soup" or curriculum.sequence == "given"
     of_teacher = lessons if in_order else [set.intersection(*lessons)] * count
-    of_student = set.union(*lessons) if curriculum.order == "soup" else lessons[0]
+    of_student: Shown = set.union(*lessons) if curriculum.order == "soup" else lessons[0]
     found = {job.student: of_student, **dict(zip(job.teachers, of_teacher, strict=True))}
     return {tutor: found[tutor] for tutor in tutors}
 
@@ -72,6 +79,11 @@ def _tutors(job: Job, method: Method) -> tuple[str, ...]:
     return ((job.student,) if method.frozen_student else ()) + teachers
 
 
-def _shown(config: TransferConfig, data: Splits) -> set[int]:
-    """Return the numbers of the views that one lesson shows."""
-    return set(views_of(config.views, data).shown(config.optim.epochs))
+def _shown(config: TransferConfig, data: Splits) -> Shown:
+    """Return the views that one lesson shows."""
+    sources = sources_of(data, views_of(config.views, data), config)
+    steps = planned_steps(sources, config.optim)
+    places = {id(split): place for place, split in enumerate(data.taught)}
+    return {
+        (places[id(source.split)], number) for source in sources for number in source.views.shown(source.passes(steps))
+    }

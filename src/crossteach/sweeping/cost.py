@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..data.cut import TUNE_SHARE
+from ..data.views import views_of
 from ..transferring.methods import choose_method
+from ..transferring.sources import planned_steps, sources_of, steps_an_epoch
 from .asked import tutor_views
 from .plan import Job
 from .survey import Survey
@@ -37,7 +39,7 @@ def estimate(jobs: Sequence[Job], surveyed: Survey, workers: int) -> Cost:
     involved = {spec for job in jobs for spec in (job.student, *job.teachers)}
     plain = len(data.test) + 2 * len(data.selection)
     views = {
-        spec: sum(models[spec].missing_views[v.config][number] for v in shown for number in v.numbers)
+        spec: sum(models[spec].missing_views[v.config, v.source][number] for v in shown for number in v.numbers)
         for spec, shown in asked.items()
     }
     answers = sum(n * models[spec].answer_seconds for spec, n in views.items())
@@ -59,13 +61,14 @@ def estimate(jobs: Sequence[Job], surveyed: Survey, workers: int) -> Cost:
 def _lesson_seconds(job: Job, surveyed: Survey) -> float:
     optim, data, student = job.config.optim, surveyed.data, surveyed.models[job.student]
     step = student.step_seconds
-    _, method = choose_method(job.config.method, data.train.labels is not None)
+    _, method = choose_method(job.config.method, data.has_train_labels)
     if job.config.views.live or not job.config.views.count or method.features is not None:
         asked = job.teachers if method.features is not None else (job.student, *job.teachers)
         step += optim.batch_size * sum(surveyed.models[t].answer_seconds for t in asked)
     tune = TUNE_SHARE * len(data.selection)
-    steps = optim.epochs * math.ceil(len(data.train) / optim.batch_size)
-    evaluated = optim.epochs * tune + 2 * len(data.test)
+    sources = sources_of(data, views_of(job.config.views, data), job.config)
+    steps = planned_steps(sources, optim)
+    evaluated = math.ceil(steps / steps_an_epoch(sources)) * tune + 2 * len(data.test)
     evaluated += len(job.config.gate.alphas) * (len(data.selection) - tune)
     if optim.lr is None:
         steps += len(optim.probe_rates) * min(optim.probe_steps, steps)

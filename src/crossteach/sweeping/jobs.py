@@ -9,6 +9,7 @@ from ..answers.store import Store
 from ..answers.tutors import fill_store
 from ..config import TransferConfig
 from ..data import load_data
+from ..data.label_space import fit_label_space
 from ..errors import FolderInUseError, RunFolderError
 from ..models import TorchClassifier, load_model
 from ..transferring.curriculum import transfer
@@ -21,13 +22,14 @@ KEPT_BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class Place:
-    """What all jobs of a sweep share: data, store and device."""
+    """What all jobs of a sweep share: data and pools, store and device."""
 
-    data: str
+    data: str | None
     store: Path
     device: str
     trust: bool = False
     """Whether code of saved students runs that this user has not saved."""
+    pools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,19 @@ class TransferJob:
 
 def fill_answers(asked: TutorPass) -> None:
     """Store a model's answers on the views that jobs will show, and on the plain samples of the other splits."""
-    data, store = _data(asked.place.data), Store(asked.place.store)
     (model,) = _models((asked.model,), asked.place)
+    data = fit_label_space(_data(asked.place.data, asked.place.pools), (model,))
+    store = Store(asked.place.store)
     for split in (data.selection, data.test):
         predict(model, split, store)
     for views in asked.views:
-        fill_store([model], data.train, views.views(data), store, shown=views.numbers)
+        fill_store([model], data.taught[views.source], views.views(data), store, shown=views.numbers)
 
 
 def run_transfer(job: TransferJob) -> None:
     """Fill a run folder; a whole one is left as it is, a half-done one goes on."""
     student, *teachers = _models((job.student, *job.teachers), job.place)
-    data, store = _data(job.place.data), Store(job.place.store)
+    data, store = _data(job.place.data, job.place.pools), Store(job.place.store)
     try:
         transfer(student, teachers, data, job.out, job.config, store)
     except FolderInUseError:
@@ -73,8 +76,8 @@ def run_transfer(job: TransferJob) -> None:
 
 
 @lru_cache(maxsize=1)
-def _data(spec: str) -> Splits:
-    return load_data(spec)
+def _data(spec: str | None, pools: tuple[str, ...]) -> Splits:
+    return load_data(spec, pools)
 
 
 _LOADED: dict[tuple[str, str], TorchClassifier] = {}
@@ -93,7 +96,7 @@ def _models(specs: tuple[str, ...], place: Place) -> list[TorchClassifier]:
 
 
 def _load(spec: str, place: Place) -> TorchClassifier:
-    return load_model(spec, place.trust, _data(place.data)).to(place.device)
+    return load_model(spec, place.trust, _data(place.data, place.pools)).to(place.device)
 
 
 def state_bytes(model: TorchClassifier) -> int:

@@ -57,7 +57,8 @@ class Job:
 class Plan:
     """The content of a plan: data, models, methods, seeds and settings."""
 
-    data: str
+    data: str | None
+    """None where there are only pools."""
     students: tuple[str, ...]
     pairs: tuple[Pair, ...]
     methods: tuple[PlannedMethod, ...]
@@ -67,6 +68,8 @@ class Plan:
     """The file as it was."""
     trust: bool = False
     """Whether code runs that the plan names outside its `py:` models."""
+    pools: tuple[str, ...] = ()
+    """Specs of unlabelled images that teach too."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -107,7 +110,9 @@ def read_plan(path: Path, seed: int = 0, trust: bool = False) -> Plan:
     students, pairs = _read_pairs(file, any(m.asks_teachers for m in methods))
     settings = file.checked("settings", lambda: read_settings(file.content.get("settings")))
     trust = file.flag("trust") or trust
-    plan = Plan(file.text("data"), students, pairs, methods, _read_seeds(file, seed), settings, text, trust)
+    pools = file.texts("pools")
+    data = file.text("data") if "data" in file.content or not pools else None
+    plan = Plan(data, students, pairs, methods, _read_seeds(file, seed), settings, text, trust, pools)
     for method in methods:
         file.checked("methods", lambda m=method: _require_trust([*settings, *m.settings], trust))
     return plan

@@ -9,7 +9,7 @@ import yaml
 
 from ..errors import ConfigError, CrossteachError, first_line
 
-KEYS = ("data", "models", "students", "teachers", "pairs", "methods", "seeds", "settings", "trust")
+KEYS = ("data", "pools", "models", "students", "teachers", "pairs", "methods", "seeds", "settings", "trust")
 
 
 class KeysWithLines(dict[str, Any]):
@@ -74,6 +74,14 @@ class PlanFile:
         if not isinstance(value, str):
             raise self.error(key, f"{key!r} must be one spec, as in {key}: glyphs, not {value!r}")
         return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Read a key as a list of specs, or as one; none where it is absent."""
+        value = self.content.get(key, [])
+        value = [value] if isinstance(value, str) else value
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise self.error(key, f"{key!r} must be a list of specs, as in {key}: [folder:pictures], not {value!r}")
+        return tuple(value)
 
     def flag(self, key: str) -> bool:
         """Read a key as true or false; false where it is absent."""

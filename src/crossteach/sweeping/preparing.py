@@ -75,7 +75,7 @@ def prepare(
     surveyed = survey(read, store, device, progress)
     jobs = name_jobs(read.jobs(), surveyed)
     listed = _list(jobs, surveyed)
-    place = Place(read.data, store.folder, device, read.trust)
+    place = Place(read.data, store.folder, device, read.trust, read.pools)
     return PreparedSweep(read, surveyed, jobs, listed, folder, place, _affordable(surveyed, len(jobs), device))
 
 
@@ -95,7 +95,7 @@ def _list(jobs: dict[str, Job], surveyed: Survey) -> dict[str, dict[str, Any]]:
     shown = dict(zip(models, unique_names([m.name for m in models.values()]), strict=True))
     listed = {}
     for name, job in jobs.items():
-        base, method = choose_method(job.config.method, surveyed.data.train.labels is not None)
+        base, method = choose_method(job.config.method, surveyed.data.has_train_labels)
         student, teachers = models[job.student], [models[spec] for spec in job.teachers]
         listed[name] = {
             "job": name,

@@ -14,6 +14,7 @@ from ..answers.tutors import count_missing
 from ..config import PROCEDURE, ContrastConfig, TransferConfig, ViewsConfig, changed
 from ..data import load_data
 from ..data.drawn import KEPT_BYTES
+from ..data.label_space import fit_label_space
 from ..data.views import views_of
 from ..errors import ConfigError
 from ..models import TorchClassifier, load_model
@@ -41,8 +42,8 @@ class ModelFacts:
     params: int
     state_bytes: int
     """Of its saved weights."""
-    missing_views: dict[ViewsConfig, dict[int, int]]
-    """How many samples of each view, by its number, it still has to answer; see `AskedViews`."""
+    missing_views: dict[tuple[ViewsConfig, int], dict[int, int]]
+    """How many samples of each view, by its number, it still has to answer; by config and source of `AskedViews`."""
     answer_seconds: float
     """A sample, view or plain."""
     step_seconds: float
@@ -74,19 +75,22 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
         ConfigError: If two specs are the same model.
     """
     before = resident()
-    data = load_data(plan.data)
+    data = load_data(plan.data, plan.pools, progress)
     require_test_labels(data)
     data_memory = max(0, resident() - before)
     jobs = plan.jobs()
     asked = tutor_views(jobs, data)
     models: dict[str, ModelFacts] = {}
-    checked = CheckedModels(data, store)
+    checked: CheckedModels | None = None
     for done, spec in enumerate(plan.models):
         lessons = {(replace(j.config, seed=0), len(j.teachers)): None for j in jobs if j.student == spec}
         teaching = {
             (j.config.contrast, j.config.views): None for j in jobs if spec in j.teachers and _reads_features(j, data)
         }
         model = load_model(spec, plan.trust, data).to(device)
+        if checked is None:
+            data = fit_label_space(data, (model,))
+            checked = CheckedModels(data, store)
         found = _open(model, list(lessons), list(teaching), asked.get(spec, []), data, store)
         forced = all(j.config.force for j in jobs if spec in (j.student, *j.teachers))
         checked.check(model, bool(lessons), forced)
@@ -94,12 +98,13 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
         models[spec] = found
         progress("models opened", done + 1, len(plan.models))
     most = max(m.memory for m in models.values())
+    assert checked is not None, "a plan has models"
     return Survey(data, models, checked.compared(), BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most)
 
 
 def _reads_features(job: Job, data: Splits) -> bool:
     """Tell whether a job reads its teacher's features."""
-    return choose_method(job.config.method, data.train.labels is not None)[1].features is not None
+    return choose_method(job.config.method, data.has_train_labels)[1].features is not None
 
 
 def _open(
@@ -128,7 +133,7 @@ def _open(
         family=model.family,
         params=model.n_parameters,
         state_bytes=state_bytes(model),
-        missing_views={v.config: _missing(model, v, data, store) for v in asked},
+        missing_views={(v.config, v.source): _missing(model, v, data, store) for v in asked},
         answer_seconds=timed.answer,
         step_seconds=timed.step,
         memory=timed.memory,
@@ -137,7 +142,7 @@ def _open(
 
 def _missing(model: TorchClassifier, asked: AskedViews, data: Splits, store: Store) -> dict[int, int]:
     """Return how many samples of each view that is asked for are not stored yet."""
-    missing = count_missing(model, data.train, asked.views(data), store)
+    missing = count_missing(model, data.taught[asked.source], asked.views(data), store)
     return {number: missing[number] for number in asked.numbers}
 
 

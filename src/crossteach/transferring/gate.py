@@ -16,6 +16,8 @@ from ..types import Predictions
 from .evidence import Evidence
 
 Verdict = Literal["accepted", "kept_original", "unverified", "diverged"]
+MUCH_TO_ASK = 0.3
+"""Points; where want of groups makes the gate demand a larger gain, a gain that it does not take is `unverified`."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def decide(before: Predictions, after: Predictions, config: GateConfig | None = 
             the new weights (1) and the old (0).
 
     Returns:
-        `accepted` with alpha 1, or `kept_original` with alpha 0; what it rests on stands in `path` and `groups`.
+        `accepted` with alpha 1, or with alpha 0 `kept_original`, or `unverified` where too few groups speak for the new
+        weights; what it rests on stands in `path` and `groups`.
 
     Raises:
         MissingLabelsError: If there are no labels.
@@ -102,7 +105,9 @@ def choose_alpha(held: Held, config: GateConfig) -> GateResult:
     no class is shown to lose more than class_max_loss. Any of k points may be taken, so each bound has the level
     1 − (1 − level) / k (Bonferroni): weights that lose max_loss are taken no more often than the level says. Where
     samples have groups, the error allows for a group that is not among them and differs by `unseen_group` points:
-    few groups say little about others (`benchmarks/gate_level.py`).
+    few groups say little about others (`benchmarks/gate_level.py`). Where that alone stands against a gain, and there
+    are so few groups that it demands more than `MUCH_TO_ASK` points, the verdict is `unverified`: the original is
+    returned, and labels of other groups could tell.
 
     Args:
         held: Has trained and tuned nothing.
@@ -122,7 +127,10 @@ def choose_alpha(held: Held, config: GateConfig) -> GateResult:
     ]
     if not passing:
         finding = next((finding for harmed, finding in looked_at if harmed), looked_at[-1][1])
-        return GateResult("kept_original", 0.0, 0.0, steps, classes=finding, groups=groups)
+        few = groups is not None and least_gain(groups, config) >= MUCH_TO_ASK
+        undecided = few and choose_alpha(held, replace(config, unseen_group=0.0)).verdict == "accepted"
+        verdict: Verdict = "unverified" if undecided else "kept_original"
+        return GateResult(verdict, 0.0, 0.0, steps, classes=finding, groups=groups)
     best = max(passing, key=lambda place: (steps[place].delta.estimate, steps[place].alpha))
     chosen, finding = steps[best], looked_at[best][1]
     return GateResult("accepted", chosen.alpha, chosen.delta.estimate, steps, classes=finding, groups=groups)

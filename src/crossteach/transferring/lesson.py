@@ -13,6 +13,7 @@ from ..answers.prediction import predict, score_split
 from ..answers.tutors import LiveTutors, fill_store
 from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
+from ..functional.judging import Judge, fit_judge
 from ..functional.partition import RuleInputs
 from ..models import load_student
 from ..runs import RunFolder
@@ -124,8 +125,9 @@ def _plan_training(setup: TransferSetup, tune: Split, kept: dict[str, Any] | Non
         plan = replace(plan, epochs=math.ceil(config.optim.steps / plan.steps_per_epoch))
     plan = replace(plan, sources=tuple(_with_tutors(setup, source, plan.steps) for source in plan.sources))
     if kept is not None:
-        return replace(plan, **{name: kept[name] for name in FOUND}), tuple(kept["notes"])
-    plan = replace(plan, temperatures=_temperatures(setup, tune))
+        judge = None if kept["judge"] is None else Judge(**kept["judge"])
+        return replace(plan, judge=judge, **{name: kept[name] for name in FOUND}), tuple(kept["notes"])
+    plan = replace(plan, temperatures=_temperatures(setup, tune), judge=_judge(setup, tune))
     notes: Notes = ()
     if config.optim.lr is None:
         rate, notes = _probe(setup, plan, tune)
@@ -155,6 +157,15 @@ def _temperatures(setup: TransferSetup, tune: Split) -> tuple[float, ...] | None
     labels = torch.from_numpy(tune.labels)
     answered = (predict(t, tune, setup.store, setup.progress) for t in setup.tutors)
     return tuple(fit_temperature(a.logits, labels) for a in answered)
+
+
+def _judge(setup: TransferSetup, tune: Split) -> Judge | None:
+    """Learn on the tune part who of the tutors is right where, if the method asks: the gate part stays unseen."""
+    if not setup.method.judged:
+        return None
+    assert tune.labels is not None, "a setup that learns from labels has been refused without"
+    answered = [predict(t, tune, setup.store, setup.progress).logits for t in setup.tutors]
+    return fit_judge(torch.stack(answered), torch.from_numpy(tune.labels))
 
 
 def _by_tutor(setup: TransferSetup, values: Sequence[float] | None) -> dict[str, float] | None:
@@ -217,7 +228,7 @@ def _objective(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> Objecti
     if setup.method.labels or targets is None:
         return None
     tutors = torch.stack([predict(t, tune, setup.store, setup.progress).logits for t in setup.tutors])
-    inputs = RuleInputs(setup.config.partition.margin, plan.temperatures)
+    inputs = RuleInputs(setup.config.partition.margin, plan.temperatures, judge=plan.judge)
     target = targets(tutors, None, inputs)[0].log_softmax(1)
     return lambda logits: (target.exp() * (target - logits.log_softmax(1))).sum(1).mean().item()
 
@@ -244,7 +255,8 @@ def _checkpoint(run: RunFolder, state: TrainingState, plan: TrainingPlan, notes:
     run.write_metrics(state.records)
     kept = {f.name: getattr(state, f.name) for f in fields(state)}
     found = {name: getattr(plan, name) for name in FOUND}
-    run.save_checkpoint({"state": kept, "notes": list(notes), **found, **_environment()})
+    judge = None if plan.judge is None else {f.name: getattr(plan.judge, f.name) for f in fields(plan.judge)}
+    run.save_checkpoint({"state": kept, "notes": list(notes), "judge": judge, **found, **_environment()})
 
 
 def _read_state(kept: dict[str, Any] | None) -> TrainingState | None:

@@ -4,6 +4,7 @@ The training loop of crossteach uses `TransferLoss`, and so can any other loop: 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..config import PartitionConfig
 from ..errors import ConfigError, LabelSpaceError, MissingLabelsError
+from ..functional.judging import Judge
 from ..functional.losses import mixed
 from ..functional.partition import RuleInputs
 from ..types import NO_LABEL
@@ -41,9 +43,10 @@ class TransferLoss:
         method: Any method that compares answers, by its name, as in `crossteach transfer --method`.
         partition: Temperature, margin, weight of KL, and how many classes KL keeps apart.
         temperatures: Of the frozen student and of each teacher, for `kl+dp-calibrated`: `fit_temperature` finds them.
+        judge: Of the frozen student and each teacher, for `kl+dp-learned` and `xe+dp-learned`: `fit_judge` learns it.
 
     Raises:
-        ConfigError: If there is no such method, or it compares features or needs temperatures that are not given.
+        ConfigError: If there is no such method, it compares features, or it needs temperatures or a judge and has none.
 
     Example:
         >>> loss_of = TransferLoss("kl+dp")
@@ -59,10 +62,11 @@ class TransferLoss:
         method: str | Method = "xe+dp",
         partition: PartitionConfig | None = None,
         temperatures: tuple[float, ...] | None = None,
+        judge: Judge | None = None,
     ) -> None:
-        self.method = _find(method, temperatures) if isinstance(method, str) else method
+        self.method = _find(method, temperatures, judge) if isinstance(method, str) else method
         self.partition = partition or PartitionConfig()
-        self.temperatures = temperatures
+        self.temperatures, self.judge = temperatures, judge
         own = self.method.kl_weight if self.partition.kl_weight is None else self.partition.kl_weight
         self._kl_weight = own if self.method.targets is not None else 0.0
 
@@ -137,7 +141,7 @@ class TransferLoss:
         if self.method.targets is None or tutors is None:
             taught = torch.ones(count) if labels is None else (labels != NO_LABEL).float()
             return None, taught[None]
-        inputs = RuleInputs(self.partition.margin, self.temperatures, chance)
+        inputs = RuleInputs(self.partition.margin, self.temperatures, chance, self.judge)
         known = _known(labels, count)
         if labels is None or bool(known.all()):
             return self.method.targets(tutors, labels, inputs)
@@ -154,7 +158,7 @@ class TransferLoss:
             mask = known if labelled else ~known
             if bool(mask.any()):
                 chance = None if inputs.chance is None else inputs.chance[mask]
-                part = RuleInputs(inputs.margin, inputs.temperatures, chance)
+                part = replace(inputs, chance=chance)
                 targets[mask], shares[:, mask] = rule(tutors[:, mask], labels[mask] if labelled else None, part)
         return targets, shares
 
@@ -191,7 +195,7 @@ def _known(labels: Int[Tensor, " N"] | None, count: int) -> Bool[Tensor, " N"]:
     return torch.zeros(count, dtype=torch.bool) if labels is None else labels != NO_LABEL
 
 
-def _find(name: str, temperatures: tuple[float, ...] | None) -> Method:
+def _find(name: str, temperatures: tuple[float, ...] | None, judge: Judge | None) -> Method:
     """Find a method that compares answers, not features."""
     method = find_method(name)
     if method.features is not None:
@@ -200,5 +204,10 @@ def _find(name: str, temperatures: tuple[float, ...] | None) -> Method:
         raise ConfigError(
             f"method {name!r} needs temperatures=(of the frozen student, of each teacher); "
             "crossteach.functional.fit_temperature finds them"
+        )
+    if method.judged and judge is None:
+        raise ConfigError(
+            f"method {name!r} needs judge=(of the frozen student and each teacher); crossteach.functional.fit_judge "
+            "learns it"
         )
     return method

@@ -90,6 +90,8 @@ class Method:
     """Whether `partition.margin` is read."""
     calibrated: bool = False
     """Whether each tutor's temperature is fitted, with labels, on the tune part of the selection split."""
+    judged: bool = False
+    """Whether a judge of the tutors is learnt, with labels, on the tune part of the selection split."""
     features: FeatureLoss | None = None
     """What the student's features are pulled towards the teacher's with."""
     random_teachers: bool = False
@@ -110,6 +112,7 @@ _supervised = from_partition(partition.supervised)
 _unsupervised = from_partition(partition.unsupervised)
 _teacher = from_partition(partition.teacher_only)
 _frozen = from_partition(partition.frozen_student_only)
+_learned = from_mixture(partition.learned)
 
 METHODS: dict[str, Method] = {
     "kl": Method(_teacher, frozen_student=False),
@@ -122,6 +125,8 @@ METHODS: dict[str, Method] = {
     "kl+dp-not-negative": Method(from_partition(partition.off_negative_flips), _unsupervised, labels=True),
     "kl+dp-flips-mean": Method(from_mixture(partition.flips_or_mean), from_mixture(partition.uniform), labels=True),
     "kl+dp-soft": Method(from_mixture(partition.soft)),
+    "kl+dp-learned": Method(_learned, judged=True),
+    "xe+dp-learned": Method(_supervised, _learned, 0.5, labels=True, margin=True, judged=True),
     "xe+dp": Method(_supervised, _unsupervised, 0.5, labels=True, margin=True),
     "cd": Method(kl_weight=0.0, frozen_student=False, labels=True, features=FeatureLoss(_similarities, 10.0, 0.1)),
     "crd": Method(kl_weight=0.0, frozen_student=False, labels=True, features=FeatureLoss(_representations, 0.8, 1.0)),

@@ -17,7 +17,7 @@ from ..functional.averaging import State, interpolate, snapshot
 from ..models.asking import prepare_for, set_mode
 from ..types import Predictions, Split, TrainableClassifier
 from .evidence import Evidence, measure_evidence
-from .gate import GateResult, Held, choose_alpha, least_gain
+from .gate import MUCH_TO_ASK, GateResult, Held, choose_alpha, least_gain
 from .measured import TransferPredictions
 from .plan import TrainingPlan
 from .setup import TransferSetup
@@ -27,8 +27,6 @@ from .training import Monitor, seeded
 
 STATISTICS_SAMPLES, STATISTICS_BATCH = 2048, 128
 """How many views estimate batch-norm statistics anew."""
-NOTED_GAIN = 0.3
-"""Points; where the gate demands a larger gain for want of groups, a note says so."""
 MONITOR_SAMPLES = 50
 """A share that falls below half of 50 samples has fallen beyond chance; that of a few samples may fall by chance."""
 
@@ -72,18 +70,30 @@ def choose_weights(
         at_the_end = verdict.path[-1].delta.estimate if verdict.path[-1].alpha == 1.0 else None
         verdict = replace(verdict, verdict="unverified", alpha=1.0, selection_delta=at_the_end)
         return Choice(replace(verdict, label_free=found), ended, ended)
-    notes = _note_on_groups(verdict, setup.config.gate)
+    notes = (*_note_on_groups(verdict, setup.config.gate), *_note_on_classes(setup, gate))
     return Choice(replace(verdict, label_free=found), weights.get(verdict.alpha, old), ended, notes)
 
 
 def _note_on_groups(verdict: GateResult, config: GateConfig) -> tuple[str, ...]:
     """Say where few groups make the gate demand more than a small gain."""
-    if verdict.groups is None or (least := least_gain(verdict.groups, config)) < NOTED_GAIN:
+    if verdict.groups is None or (least := least_gain(verdict.groups, config)) < MUCH_TO_ASK:
         return ()
     decide = "1 group decides" if verdict.groups == 1 else f"{verdict.groups} groups decide"
     return (
         f"{decide} on the gate part of the selection split: with so few, a gain below {least:.1f} points is not taken "
         "(gate.unseen_group); held-out samples of more groups would show smaller gains",
+    )
+
+
+def _note_on_classes(setup: TransferSetup, gate: Split) -> tuple[str, ...]:
+    """Say how many classes nothing was decided about."""
+    assert gate.labels is not None
+    unjudged = len(setup.data.classes) - len(np.unique(gate.labels))
+    if not unjudged:
+        return ()
+    return (
+        f"{unjudged} of {len(setup.data.classes)} classes have no sample on the gate part: what the student gained or "
+        "lost there was not judged",
     )
 
 

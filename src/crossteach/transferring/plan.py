@@ -12,11 +12,12 @@ from torch import Tensor
 from ..config import TransferConfig
 from ..data.pixels import resize
 from ..data.views import ViewBatch
+from ..functional.judging import Judge
 from ..models.features import FeaturePair
 from ..types import NO_LABEL, Preprocess, TrainableClassifier
 from .loss import TransferLoss
 from .methods import Method
-from .sources import Source
+from .sources import Source, steps_an_epoch
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,20 @@ class TrainingPlan:
     """Ends the schedule early; for the rate probe."""
     temperatures: tuple[float, ...] | None = None
     """Of each tutor, where the method calibrates them."""
+    judge: Judge | None = None
+    """Of the tutors, where the method asks one."""
     features: FeaturePair | None = None
     """Where the features are that the method compares, if it does."""
 
     @cached_property
     def loss(self) -> TransferLoss:
         """The loss of a batch."""
-        return TransferLoss(self.method, self.config.partition, self.temperatures)
+        return TransferLoss(self.method, self.config.partition, self.temperatures, self.judge)
 
     @cached_property
     def steps_per_epoch(self) -> int:
         """Batches in one pass through the source that takes most of them; the others repeat meanwhile."""
-        return max(len(source.starts) for source in self.sources)
+        return steps_an_epoch(self.sources)
 
     @property
     def steps(self) -> int:

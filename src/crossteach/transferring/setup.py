@@ -18,9 +18,11 @@ from ..answers.check import (
 )
 from ..answers.store import Store
 from ..config import ContrastConfig, TransferConfig
+from ..data.cut import TUNE_SHARE
 from ..data.label_space import fit_label_space
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
+from ..functional.judging import FEWEST
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
 from ..models.scoring import ask_in_batches
@@ -153,9 +155,21 @@ def _require_method(name: str, method: Method, data: Splits, config: TransferCon
             f"method {name!r} fits temperatures to labels of {_selection(data)}, which has none; "
             "use kl+dp-unsupervised, or give labels"
         )
+    _require_labels_for_a_judge(name, method, data)
     _require_labels_for_the_gate(data, config)
     _require_batches(data, config)
-    _require_tutors_for_pools(name, method, data)
+    _require_tutors_for_pools(name, method, data, config)
+
+
+def _require_labels_for_a_judge(name: str, method: Method, data: Splits) -> None:
+    """Raise MissingLabelsError if there is nothing to learn from who is right."""
+    labels = data.selection.labels
+    tuned = 0 if labels is None else round(TUNE_SHARE * len(labels))
+    if method.judged and tuned < FEWEST:
+        raise MissingLabelsError(
+            f"method {name!r} learns who is right from {FEWEST} labelled samples or more, a quarter of "
+            f"{_selection(data)}, and has {tuned}; use kl+dp-unsupervised, or give more labels"
+        )
 
 
 def _notes_of_what_learns(student: TrainableClassifier, method: Method, config: TransferConfig) -> tuple[str, ...]:
@@ -233,14 +247,14 @@ def pool_notes(pool: Pool) -> list[str]:
     return [*pool.notes, f"of {pool.found} images of the pool {pool.spec} {len(pool.split)} teach; left out: {reasons}"]
 
 
-def _require_tutors_for_pools(name: str, method: Method, data: Splits) -> None:
+def _require_tutors_for_pools(name: str, method: Method, data: Splits, config: TransferConfig) -> None:
     """Raise ConfigError if a method has nothing to say of samples without a label."""
-    if not data.pools:
+    if not data.pools or (not config.pool.share and len(data.train)):
         return
     if method.targets is None or method.features is not None:
         raise ConfigError(
-            f"method {name!r} learns from labels, and the samples of a pool have none; drop the pool, or use xe+dp, "
-            "kl+dp-unsupervised or kl"
+            f"method {name!r} learns from labels, and the samples of a pool have none; drop the pool, set pool.share=0 "
+            "(as for a control), or use xe+dp, kl+dp-unsupervised or kl"
         )
 
 

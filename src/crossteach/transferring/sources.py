@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ..answers.tutors import Tutors
-from ..config import TransferConfig
+from ..config import OptimConfig, TransferConfig
 from ..data.views import Views
 from ..types import Split, Splits
 
@@ -89,14 +89,23 @@ def sources_of(data: Splits, views: Views, config: TransferConfig) -> tuple[Sour
     of_pools = replace(views, count=config.pool.views if views.count else 0)
     pools = [pool.split for pool in data.pools]
     parts = parts_of_batch(size, len(data.train), [len(split) for split in pools], config.pool.share)
-    sources = [
-        Source(split, of_pools, part, joins_last=joins_last) for split, part in zip(pools, parts[1:], strict=True)
-    ]
-    return (Source(data.train, views, parts[0], joins_last=joins_last), *sources) if parts[0] else tuple(sources)
+    splits = [(data.train, views), *((split, of_pools) for split in pools)]
+    named = zip(splits, parts, strict=True)
+    return tuple(Source(split, shown, part, joins_last=joins_last) for (split, shown), part in named if part)
+
+
+def steps_an_epoch(sources: Sequence[Source]) -> int:
+    """Return how many batches pass through the source that takes most of them; the others repeat meanwhile."""
+    return max(len(source.starts) for source in sources)
+
+
+def planned_steps(sources: Sequence[Source], optim: OptimConfig) -> int:
+    """Return how long a training is meant to be."""
+    return optim.steps or optim.epochs * steps_an_epoch(sources)
 
 
 def parts_of_batch(size: int, train: int, pools: Sequence[int], share: float) -> list[int]:
-    """Return how many samples of a batch train has, and each pool: at least one of each that is there.
+    """Return how many samples of a batch train has, and each pool: at least one of each that has a part.
 
     Args:
         size: Of a batch.
@@ -108,9 +117,9 @@ def parts_of_batch(size: int, train: int, pools: Sequence[int], share: float) ->
         >>> parts_of_batch(128, 1000, [3000, 1000], 0.75), parts_of_batch(128, 0, [50], 0.75)
         ([32, 72, 24], [0, 128])
     """
-    if not pools:
-        return [size]
-    of_pools = size if not train else min(max(round(share * size), len(pools)), max(size - (share < 1), 1))
+    if not pools or (train and not share):
+        return [size, *(0 for _ in pools)]
+    of_pools = max(round((share if train else 1) * size), 1)
     ends = np.round(np.cumsum(pools) / sum(pools) * of_pools).astype(int)
     parts = [max(1, int(end - start)) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-    return [max(0, size - sum(parts)) if train else 0, *parts]
+    return [max(int(share < 1), size - sum(parts)) if train else 0, *parts]
