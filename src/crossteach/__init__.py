@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .transferring.lesson import TransferResult as TransferResult
     from .transferring.loss import TransferLoss as TransferLoss
     from .transferring.methods import METHODS as METHODS
+    from .transferring.verification import verify as verify
     from .types import Classifier as Classifier
     from .types import Predictions as Predictions
     from .types import Preprocess as Preprocess
@@ -91,6 +92,7 @@ _HOME = {
     "TransferResult": "transferring.lesson",
     "TransferLoss": "transferring.loss",
     "transfer": "transferring.curriculum",
+    "verify": "transferring.verification",
     "Classifier": "types",
     "Predictions": "types",
     "Preprocess": "types",

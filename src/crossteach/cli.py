@@ -225,6 +225,33 @@ def transfer(
     terminal.say(f"\nThe student is in {out / 'student'}; crossteach opens it as run:{escape(str(out))}")
 
 
+@app.command(epilog="Example:  crossteach verify my-run --ask 100, then  crossteach verify my-run --labels answers.csv")
+@_one_line_errors
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of a transfer without test labels.")],
+    ask: Annotated[
+        int | None, typer.Option(metavar="N", help="Write a page that asks for N labels, where they say most.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Read answers, and return the weights that they allow.")
+    ] = None,
+    as_json: Json = False,
+    store: Annotated[Path | None, typer.Option("--store", help="Taken, as everywhere; no answer is read.")] = None,
+    seed: Annotated[int, typer.Option(help="Taken, as everywhere; the draw depends on the run alone.")] = 0,
+    device: Annotated[str, typer.Option(help="Taken, as everywhere; no model is loaded.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Taken; a page always replaces the last.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Taken; there is no progress to show.")] = False,
+) -> None:
+    """Verify a transfer with a few labels: they are asked only where the old and the new student differ."""
+    from .transferring.verification import verify as run_verification
+
+    found = run_verification(run, ask, labels)
+    if as_json:
+        terminal.print_json(found)
+        return
+    terminal.show_verification(found, run)
+
+
 @app.command(epilog="Example:  crossteach sweep plan.yaml --out my-sweep --dry-run")
 @_one_line_errors
 def sweep(

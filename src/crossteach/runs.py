@@ -1,8 +1,9 @@
 """A run folder: the configuration, the record and the results of one run.
 
 `config.json`, `metrics.jsonl`, `summary.json`, `samples.parquet`, `classes.parquet`, `pictures.json` with `pictures/`,
-`student/`, and while it runs `checkpoint.pt`. A report adds `report.html`, `figures/` and `tables/`. A folder is whole
-once `summary.json` (of a scout: `scout.json`) is in it; that file is written last.
+`student/`, and while it runs `checkpoint.pt`; where nothing could be verified also `original/` and `trained/`. A
+verification adds `ask.html`, `ask.csv` and `verify.json`, a report `report.html`, `figures/` and `tables/`. A folder is
+whole once `summary.json` (of a scout: `scout.json`) is in it; that file is written last.
 """
 
 import io
@@ -26,6 +27,7 @@ from .files import holding, to_utf8, write_bytes, write_json, writing
 OURS = {
     *("config.json", "metrics.jsonl", "summary.json", "samples.parquet", "student", "checkpoint.pt", "scout.json"),
     *("classes.parquet", "pictures.json", "pictures", "report.html", "figures", "tables"),
+    *("original", "trained", "verify.json", "ask.html", "ask.csv"),
 }
 
 
@@ -60,7 +62,7 @@ class RunFolder:
             return
         with holding(self.path):
             kept = self.path / "config.json"
-            if self._config is not None and (not kept.is_file() or _read_json(kept) != self._config):
+            if self._config is not None and (not kept.is_file() or read_json(kept) != self._config):
                 raise RunFolderError(f"another command has just begun another run in {self.path}; choose another --out")
             yield self
 
@@ -71,7 +73,7 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any]:
         """Read what a whole run found."""
-        content: dict[str, Any] = _read_json(self.path / self._done)
+        content: dict[str, Any] = read_json(self.path / self._done)
         return content
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -152,7 +154,7 @@ def _can_go_on(folder: RunFolder, wanted: Mapping[str, Any], overwrite: bool) ->
     """
     path, known = folder.path, folder.path / "config.json"
     if known.is_file():
-        kept = _read_json(known)
+        kept = read_json(known)
         if kept == wanted and (folder.is_whole or not overwrite):
             return True
         if not overwrite:
@@ -184,7 +186,8 @@ def _empty(path: Path, done: str) -> None:
                 inside.unlink(missing_ok=True)
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run folder; raise RunFolderError if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

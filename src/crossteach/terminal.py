@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
     from .types import Progress
@@ -171,6 +173,38 @@ def show_evidence(gate: dict[str, Any]) -> None:
     """Print what stands in for labels where the gate had none."""
     if gate["verdict"] == "unverified" and gate["evidence"] and gate["selection_delta"] is None:
         say(f"Nothing could be verified; {gate['evidence']}.", highlight=False)
+
+
+def show_verification(found: dict[str, Any], run: "Path") -> None:
+    """Print what a verification asks for, or what its answers say."""
+    say(
+        f"The old and the new student differ on {found['differing']:,} of {found['samples']:,} test samples "
+        f"({found['changed']:.2f}%); only there can one be better.",
+        highlight=False,
+    )
+    if found["answered"]:
+        low, high = found["interval"]
+        say(
+            f"{found['answered']} answers: {found['wins']} times the new student is right, {found['losses']} times the "
+            f"old. On all samples {found['delta']:+.2f} points (95% interval {low:+.2f} to {high:+.2f})",
+            highlight=False,
+        )
+        more = found["labels_needed"]
+        said = {
+            "accepted": f"Accepted: {run / 'student'} holds the new weights.",
+            "kept_original": f"Not better: {run / 'student'} holds the original weights.",
+            "unverified": "Not decided yet: more labels may tell"
+            + (f"; were they like these, about {more} would." if more else "."),
+        }
+        say(said[found["verdict"]], highlight=False)
+    elif not found["asked"]:
+        say(f"crossteach verify {run} --ask 100 writes a page that asks for labels", highlight=False)
+    if found["asked"]:
+        say(
+            f"Open {run / 'ask.html'} in a browser ({found['asked']} pictures, one key each), or fill the column label "
+            f"of {run / 'ask.csv'}; then: crossteach verify {run} --labels answers.csv",
+            highlight=False,
+        )
 
 
 LISTED_JOBS = 60

@@ -1,10 +1,6 @@
 """The report in a real browser: nothing is fetched, nothing complains, and it can be used."""
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +8,9 @@ import digits
 import pytest
 import scouts
 import sweeps
+from browsers import browser, opened
 
 from crossteach import TransferConfig, load_data, load_model, transfer, with_settings, write_report
-
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None and not os.environ.get("CI_REQUIRE_BROWSER"):
-    pytest.skip("no chromium on this machine", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM is not None, "CI_REQUIRE_BROWSER is set, and there is no chromium"
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -49,26 +30,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {path.name: write_report(path) for path in sorted(folder.iterdir())}
 
 
-@contextmanager
-def opened(browser: Any, path: Path, width: int = 1280, **options: Any) -> Iterator[Any]:
-    """Open a report; it must fetch nothing and say nothing on the console."""
-    still = {"reduced_motion": "reduce"}  # or a click lands where a smooth scroll has moved the page to
-    context = browser.new_context(viewport={"width": width, "height": 800}, **{**still, **options})
-    page = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: (said.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(path.as_uri())
-    yield page
-    page.wait_for_load_state("networkidle")
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
-    context.close()
-
-
+__all__ = ["browser"]
 KINDS = ("transfer", "scout", "nasty", "large", "old", "sweep", "sixty")
 
 

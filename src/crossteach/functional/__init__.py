@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .contrastive import similarity_divergence as similarity_divergence
     from .ensembles import EnsembleAccuracies as EnsembleAccuracies
     from .ensembles import ensemble_accuracies as ensemble_accuracies
+    from .finite import Drawn as Drawn
+    from .finite import net_interval as net_interval
     from .flips import EXPERTISE_SHARES as EXPERTISE_SHARES
     from .flips import Change as Change
     from .flips import Flips as Flips
@@ -111,6 +113,7 @@ PUBLIC = {
         *("paired_delta", "sign_flip_test", "mcnemar", "balanced_weights", "Interval"),
         "holm",  # for many
     ),
+    "finite": ("net_interval", "Drawn"),  # of a few labels
     "study": ("study_interval", "StudyInterval", "summarise_study", "StudySummary"),
     "ensembles": ("ensemble_accuracies", "EnsembleAccuracies"),
     "semantics": ("cosine_similarity", "Closeness", "AreaSimilarity"),

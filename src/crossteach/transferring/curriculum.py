@@ -32,6 +32,7 @@ from .plan import TrainingPlan
 from .setup import TransferSetup, describe, open_setup
 from .state import TrainingState
 from .summary import pool_summary, summarise, write_transfer
+from .verification import keep_both
 
 TAKEN: tuple[Verdict, ...] = ("accepted", "unverified")
 """Verdicts by which a lesson changes the student."""
@@ -276,6 +277,8 @@ def _finish(setup: TransferSetup, run: RunFolder, outcome: CurriculumOutcome) ->
         seconds=time.perf_counter() - setup.started,
     )
     summary["lessons"] = [_row(lesson) for lesson in lessons]
+    if data.test.labels is None and outcome.verdict.verdict != "diverged":
+        keep_both(run, setup.student, copy.clone(), outcome.ended)
     write_transfer(run, data, copy, found, summary)
     return TransferResult(copy.clone(), summary, run.path, notes)
 

@@ -22,7 +22,7 @@ SHOWN = 12
 def write_exhibits(run: RunFolder, data: Splits, found: TransferPredictions) -> None:
     """Write `classes.parquet`, `pictures.json` and the pictures of a transfer.
 
-    Without labels there is no table of classes, and what is answered otherwise is shown.
+    Without labels the table holds the names of the classes alone, and what is answered otherwise is shown.
 
     Args:
         run: The transfer's folder.
@@ -33,6 +33,7 @@ def write_exhibits(run: RunFolder, data: Splits, found: TransferPredictions) -> 
     kept = torch.equal(before.logits, found.after.logits)
     shown = found.ungated if kept else found.after
     if before.labels is None:
+        run.write_table("classes.parquet", _names(data.classes))
         chosen = {"changed": most_changed(before, shown, before.preds != shown.preds)}
     else:
         run.write_table("classes.parquet", class_table(data.classes, found))
@@ -61,7 +62,11 @@ def class_table(classes: Sequence[str], found: TransferPredictions) -> dict[str,
         "positive_flips": flips,
     }
     counts = count_by_class(marked, labels, len(classes))
-    return {"class": np.arange(len(classes)), "name": np.array(classes, dtype=object), **counts}
+    return {**_names(classes), **counts}
+
+
+def _names(classes: Sequence[str]) -> dict[str, np.ndarray]:
+    return {"class": np.arange(len(classes)), "name": np.array(classes, dtype=object)}
 
 
 def most_changed(before: Predictions, after: Predictions, mask: Bool[Tensor, " N"], count: int = SHOWN) -> list[int]:

@@ -26,6 +26,7 @@ from .sources import Source
 from .state import TrainingState
 from .summary import pool_summary, samples_taught, summarise, write_transfer
 from .training import train
+from .verification import keep_both
 
 FALLBACK_RATE = 0.01
 """Where the method reads labels and the selection split has none to probe with."""
@@ -99,6 +100,8 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
         seconds=time.perf_counter() - setup.started,
     )
     run.write_metrics(trained.records)
+    if data.test.labels is None and not trained.diverged:
+        keep_both(run, student, copy.clone(), choice.ended)
     write_transfer(run, data, copy, found, summary)
     returned = copy.clone()  # a copy that has answered before its training would remember those answers
     return TransferResult(returned, summary, run.path, notes)

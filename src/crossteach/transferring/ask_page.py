@@ -1,0 +1,48 @@
+"""The page on which a person labels samples: one file that works offline, one key an answer."""
+
+import base64
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import jinja2
+
+MEDIA = {"png": "image/png", "jpg": "image/jpeg"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One sample to be labelled."""
+
+    sample: str
+    file: str
+    """Its picture, relative to the run folder."""
+    answers: tuple[str, str]
+    """What the old and the new student answer; the page shows them in an order drawn by lot."""
+
+
+def render_page(run: Path, questions: Sequence[Question]) -> str:
+    """Return the page with all pictures inside; nothing in it says which student gave which answer."""
+    lot = random.Random(0)  # the same page every time; the order says nothing
+    asked = []
+    for question in questions:
+        content = base64.b64encode((run / question.file).read_bytes()).decode()
+        media = MEDIA[question.file.rpartition(".")[2]]
+        options = list(question.answers)
+        lot.shuffle(options)
+        asked.append({"sample": question.sample, "picture": f"data:{media};base64,{content}", "options": options})
+    return _template().render(asked=_script_json(asked), count=len(asked))
+
+
+def _script_json(value: object) -> str:
+    """Write JSON that may stand inside a script: a class may be called </script>."""
+    return json.dumps(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+@cache
+def _template() -> jinja2.Template:
+    source = (Path(__file__).parent / "ask.html.jinja").read_text(encoding="utf-8")
+    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source)

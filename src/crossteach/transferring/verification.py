@@ -1,0 +1,291 @@
+"""A person verifies a transfer: a few labels, where they say most, decide which weights are returned.
+
+The old and the new student differ on a few of the test samples, and only there can one be better. A random draw of
+those is shown to a person, and the labels give the change on all test samples with an exact interval.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from jaxtyping import Int
+
+from ..data import load_data
+from ..data.pictures import write_pictures
+from ..errors import ConfigError, DataError, RunFolderError, first_line
+from ..files import make_folder, write_bytes, write_json
+from ..functional.averaging import State
+from ..functional.finite import Drawn, net_interval
+from ..functional.statistics import Interval
+from ..runs import RunFolder, read_json
+from ..types import Split, TrainableClassifier
+from .ask_page import Question, render_page
+from .gate import Verdict
+
+NEITHER = "neither"
+"""Answers that no model is right."""
+FEWEST = 5
+"""Labels that can decide anything at all."""
+ORIGINAL, TRAINED, RETURNED = "original", "trained", "student"
+"""Folders of a run: the student as it was, at the end of training, and the one of these that is returned."""
+QUESTIONS, PAGE, FOUND = "ask.csv", "ask.html", "verify.json"
+
+
+def keep_both(run: RunFolder, original: TrainableClassifier, copy: TrainableClassifier, ended: State) -> None:
+    """Save the student as it was and as training left it, so that a verification may return either.
+
+    Args:
+        run: Where they go.
+        original: The student as it was.
+        copy: Of the student; its module is changed.
+        ended: The weights of the end of training.
+    """
+    original.save(str(make_folder(run.path / ORIGINAL)))
+    copy.module.load_state_dict(ended)
+    copy.save(str(make_folder(run.path / TRAINED)))
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What the old and the new student answer on the test samples of a run."""
+
+    run: Path
+    config: Mapping[str, Any]
+    classes: tuple[str, ...]
+    old: Int[np.ndarray, " N"]
+    new: Int[np.ndarray, " N"]
+    ids: Int[np.ndarray, " N"]
+
+    @property
+    def order(self) -> Int[np.ndarray, " D"]:
+        """The samples on which they differ, in the order in which they are asked about: a draw by lot, always the same.
+
+        It depends on what the two answer, so labels of another run are labels of other samples.
+        """
+        rows = np.flatnonzero(self.old != self.new)
+        digest = hashlib.blake2b(self.ids.tobytes() + self.old.tobytes() + self.new.tobytes(), digest_size=8).digest()
+        return np.random.default_rng(int.from_bytes(digest, "little")).permutation(rows)
+
+
+def verify(
+    run: str | Path, ask: int | None = None, labels: str | Path | None = None, data: Split | None = None
+) -> dict[str, Any]:
+    """Ask a person for labels where they say most, or read them and decide which weights the run returns.
+
+    Args:
+        run: The folder of a transfer whose test samples have no labels.
+        ask: How many samples to ask about: written as `ask.html`, which works in any browser, and `ask.csv`.
+        labels: A file of answers: columns `sample` and `label`, as the page saves and `ask.csv` has them.
+        data: The test split, where the run was made of data that no spec opens again.
+
+    Returns:
+        The content of `verify.json`: `changed` (% of the answers), `asked`, `answered`, and once there are answers
+        `delta` (points), `interval` and `verdict`.
+
+    Raises:
+        RunFolderError: If the folder holds no such run.
+        ConfigError: If there is nothing to ask, or too few answers.
+        DataError: If the answers are not about this run.
+    """
+    found = read_differences(Path(run))
+    if not len(found.order):
+        raise ConfigError(f"the old and the new student of {run} answer alike on all {len(found.ids)} test samples")
+    kept = _kept(found.run)
+    if ask is not None:
+        kept |= _ask(found, ask, data)
+    if labels is not None:
+        kept = _decide(found, kept, Path(labels))
+    known: dict[str, Any] = {
+        "changed": 100.0 * len(found.order) / len(found.ids),
+        "samples": len(found.ids),
+        "differing": len(found.order),
+        **{"asked": 0, "answered": 0, "delta": None, "interval": None, "verdict": "unverified", "looks": []},
+        **kept,
+    }
+    undecided = known["answered"] and known["verdict"] == "unverified"
+    known["labels_needed"] = labels_needed(found, known, found.config["config"]["gate"]) if undecided else None
+    write_json(found.run / FOUND, known)
+    return known
+
+
+def read_differences(run: Path) -> Differences:
+    """Read what the old and the new student of a run answer.
+
+    Raises:
+        RunFolderError: If the folder holds no whole transfer, or one that needs no verification.
+    """
+    for name in ("summary.json", "config.json", "samples.parquet"):
+        if not (run / name).is_file():
+            raise RunFolderError(f"{run} holds no whole transfer (no {name}); give the --out folder of one")
+    try:
+        columns = pq.read_table(run / "samples.parquet").to_pydict()
+        names = pq.read_table(run / "classes.parquet").to_pydict()["name"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFolderError(f"{run} cannot be read ({first_line(error)}); run its command again") from error
+    if "label" in columns:
+        raise RunFolderError(f"the test samples of {run} have labels: summary.json says already what they tell")
+    if not (run / TRAINED).is_dir():
+        raise RunFolderError(f"{run} kept no trained weights: its training diverged; there is nothing to verify")
+    old, new, ids = (np.array(columns[key], np.int64) for key in ("pred_before", "pred_ungated", "id"))
+    return Differences(run, read_json(run / "config.json"), tuple(names), old, new, ids)
+
+
+def _kept(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read_json(run / FOUND) if (run / FOUND).is_file() else {}
+    return found
+
+
+def _ask(found: Differences, wanted: int, data: Split | None) -> dict[str, Any]:
+    """Write the page and the list of the first samples of the draw."""
+    if wanted < FEWEST:
+        raise ConfigError(f"--ask must be at least {FEWEST}, not {wanted}: fewer labels decide nothing")
+    rows = found.order[:wanted]
+    split = _test_split(found) if data is None else data
+    if not np.array_equal(split.ids, found.ids):
+        raise DataError(f"the test samples are not those of {found.run}; give the data that the run had, unchanged")
+    files = write_pictures(split, rows.tolist(), found.run)
+    questions = [
+        Question(
+            sample=str(found.ids[row]),
+            file=files[int(row)],
+            answers=(found.classes[found.old[row]], found.classes[found.new[row]]),
+        )
+        for row in rows.tolist()
+    ]
+    write_bytes(found.run / PAGE, render_page(found.run, questions).encode())
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("sample", "file", "label"))
+    writer.writerows((question.sample, question.file, "") for question in questions)
+    write_bytes(found.run / QUESTIONS, table.getvalue().encode())
+    return {"asked": len(rows)}
+
+
+def _test_split(found: Differences) -> Split:
+    """Open the run's test split again."""
+    spec, pools = found.config["data"]["spec"], found.config.get("pools", [])
+    alone = bool(pools) and spec == " + ".join(pools)
+    return load_data(None if alone else spec, pools if alone else ()).test
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a person said of the first samples of the draw."""
+
+    labels: tuple[str | None, ...]
+    """In the order of the draw; None for one that was skipped."""
+
+    @property
+    def answered(self) -> int:
+        """How many have a label."""
+        return sum(label is not None for label in self.labels)
+
+
+def _decide(found: Differences, kept: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Read answers, estimate the change, and return the weights that the gate allows."""
+    answers = read_answers(found, path)
+    if answers.answered < FEWEST:
+        raise ConfigError(f"{path} has {answers.answered} answers, and fewer than {FEWEST} decide nothing; give more")
+    said = hashlib.blake2b(repr(answers.labels).encode(), digest_size=8).hexdigest()
+    looks = [look for look in kept.get("looks", []) if look["answers"] != said]
+    judged = judge(found, answers, len(looks) + 1, found.config["config"]["gate"])
+    returned = TRAINED if judged["verdict"] == "accepted" else ORIGINAL
+    if judged["verdict"] != "unverified":
+        for source in sorted((found.run / returned).iterdir()):
+            write_bytes(found.run / RETURNED / source.name, source.read_bytes())
+    looks.append({"answers": said, **judged})
+    return {**kept, **judged, "looks": looks}
+
+
+def judge(found: Differences, answers: Answers, look: int, gate: Mapping[str, Any]) -> dict[str, Any]:
+    """Estimate the change on all test samples, and say what follows.
+
+    Who looks again when there are more labels has more chances to be wrong. So the first look has half of the error
+    that the level allows, the second a quarter, and so on: over all looks together the level holds. A skipped sample
+    counts as lost in the lower bound and as won in the upper one.
+
+    Args:
+        found: The two students' answers.
+        answers: Of a person.
+        look: Its number, from 1.
+        gate: Settings of the run's gate: its level and largest loss.
+    """
+    rows = found.order[: len(answers.labels)]
+    pairs = zip(rows.tolist(), answers.labels, strict=True)
+    told = [(found.classes[found.old[row]], found.classes[found.new[row]], label) for row, label in pairs if label]
+    wins, losses = sum(new == label for _, new, label in told), sum(old == label for old, _, label in told)
+    skipped = len(rows) - len(told)
+
+    def interval(level: float) -> Interval:
+        shared = 1 - (1 - level) / 2**look
+        low, high = (
+            net_interval(Drawn(len(found.ids), len(found.order), len(rows), won, lost), shared)
+            for won, lost in ((wins, losses + skipped), (wins + skipped, losses))
+        )
+        estimate = 100.0 * (wins - losses) * len(found.order) / len(told) / len(found.ids)
+        return Interval(estimate, low.low, high.high)
+
+    shown, one_sided = interval(0.95), interval(1 - 2 * (1 - gate["level"]))
+    verdict: Verdict = "unverified"
+    if one_sided.estimate > 0 and one_sided.low > -gate["max_loss"]:
+        verdict = "accepted"
+    elif one_sided.estimate <= 0 or len(rows) == len(found.order):
+        verdict = "kept_original"
+    return {
+        "answered": len(told),
+        "skipped": skipped,
+        "wins": wins,
+        "losses": losses,
+        "delta": shown.estimate,
+        "interval": [shown.low, shown.high],
+        "bound": one_sided.low,
+        "verdict": verdict,
+    }
+
+
+def read_answers(found: Differences, path: Path) -> Answers:
+    """Read a file of answers.
+
+    Raises:
+        DataError: If it is no such file, about other samples, or has an answer that is no class.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read ({first_line(error)}); give the csv that the page saved") from error
+    if not rows or not {"sample", "label"} <= set(rows[0]):
+        raise DataError(f"{path} must be a csv with the columns sample and label, as {found.run / QUESTIONS}")
+    place = {str(found.ids[row]): number for number, row in enumerate(found.order.tolist())}
+    given: dict[int, str] = {}
+    for row in rows:
+        sample, label = (row["sample"] or "").strip(), (row["label"] or "").strip()
+        if sample not in place:
+            raise DataError(
+                f"{path} answers about sample {sample!r}, which {found.run} does not ask about; is it another run's?"
+            )
+        if label and label != NEITHER and label not in found.classes:
+            raise DataError(f"{path} answers {label!r} for sample {sample}; expected a class name, or {NEITHER}")
+        if label and given.setdefault(place[sample], label) != label:
+            raise DataError(f"{path} answers twice about sample {sample}, and not the same; keep one answer")
+    last = max(given, default=-1)
+    return Answers(tuple(given.get(number) for number in range(last + 1)))
+
+
+def labels_needed(found: Differences, known: Mapping[str, Any], gate: Mapping[str, Any]) -> int | None:
+    """Say how many labels would let the gate accept, were the others as those that are known; None if none would."""
+    if not known["answered"] or known["wins"] <= known["losses"]:
+        return None
+    every, share = len(found.order), 1 / known["answered"]
+    for count in np.unique(np.linspace(known["answered"], every, 25).round().astype(int)).tolist():
+        wins, losses = int(known["wins"] * share * count), int(np.ceil(known["losses"] * share * count))
+        error = (1 - gate["level"]) / 2 ** (len(known["looks"]) + 1)
+        drawn = Drawn(len(found.ids), every, count, min(wins, count - losses), losses)
+        if net_interval(drawn, 1 - 2 * error).low > -gate["max_loss"]:
+            return int(count)
+    return None

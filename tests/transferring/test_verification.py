@@ -1,0 +1,201 @@
+"""A person verifies: labels are asked where they say most, and decide which weights the run returns."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import digits
+import numpy as np
+import pytest
+import torch
+from commands import call
+
+from crossteach import TransferConfig, load_data, load_model, transfer, verify, with_settings
+from crossteach.errors import ConfigError, DataError, RunFolderError
+from crossteach.functional import Drawn, net_interval
+from crossteach.transferring.verification import Answers, judge, read_differences
+
+SETTINGS = ["optim.epochs=6", "optim.lr=0.05", "optim.batch_size=32", "views.count=1", "method=kl"]
+GATE = {"level": 0.9, "max_loss": 0.3}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run without any label, and the labels of its test samples."""
+    task = digits.make(tmp_path_factory.mktemp("digits"))
+    arrays = dict(np.load(task.folder / "digits.npz"))
+    truth = arrays.pop("y_test")
+    for part in ("train", "val"):
+        arrays.pop(f"y_{part}")
+    np.savez(task.folder / "bare.npz", **arrays)
+    out = task.folder / "run"
+    data = load_data(f"npz:{task.folder / 'bare.npz'}")
+    transfer(load_model(task.student), [load_model(task.teacher)], data, out, with_settings(TransferConfig(), SETTINGS))
+    return task, out, truth
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    """A copy of the run that a test may change."""
+    return Path(shutil.copytree(made[1], tmp_path / "run"))
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def answered(run, truth, count=None, change=lambda label: label):
+    """Answer the first samples of the draw with the truth."""
+    found = read_differences(run)
+    path = run.parent / "answers.csv"
+    rows = found.order[:count]
+    lines = [f"{found.ids[row]},{change(found.classes[truth[row]])}" for row in rows.tolist()]
+    path.write_text("\n".join(["sample,label", *lines]) + "\n")
+    return path
+
+
+def test_all_labels_tell_the_change_exactly(made, run):
+    _, _, truth = made
+    found = read_differences(run)
+    said = verify(run, labels=answered(run, truth))
+    exact = 100 * ((found.new == truth).mean() - (found.old == truth).mean())
+    assert (
+        said["delta"]
+        == pytest.approx(exact)
+        == pytest.approx(said["interval"][0])
+        == pytest.approx(said["interval"][1])
+    )
+    assert said["changed"] == pytest.approx(100 * (found.old != found.new).mean())
+    assert said["verdict"] == ("accepted" if exact > 0 else "kept_original")
+    assert json.loads((run / "verify.json").read_text()) == said
+
+
+def test_the_verdict_decides_which_weights_the_run_returns(run):
+    original, trained = weights(run / "original"), weights(run / "trained")
+    assert weights(run / "student") == trained != original
+    found = read_differences(run)
+    for wanted, expected, verdict in ((found.old, original, "kept_original"), (found.new, trained, "accepted")):
+        assert verify(run, labels=answered(run, wanted))["verdict"] == verdict
+        assert weights(run / "student") == expected
+    opened, same = (load_model(f"run:{folder}", trust=True).module for folder in (run, run / "trained"))
+    assert all(torch.equal(a, b) for a, b in zip(opened.state_dict().values(), same.state_dict().values(), strict=True))
+
+
+def test_few_labels_leave_it_open_and_say_how_many_would_tell(run):
+    found = read_differences(run)
+    truth = found.new.copy()
+    truth[found.order[::3]] = found.old[found.order[::3]]
+    before = weights(run / "student")
+    said = verify(run, labels=answered(run, truth, 6))
+    assert (said["verdict"], said["answered"], said["wins"], said["losses"]) == ("unverified", 6, 4, 2)
+    assert weights(run / "student") == before
+    assert said["labels_needed"] is None or 6 < said["labels_needed"] <= len(found.order)
+
+
+def test_more_looks_cost_level_and_the_same_answers_are_one_look(made, run):
+    _, _, truth = made
+    first = verify(run, labels=answered(run, truth, 8))
+    again = verify(run, labels=answered(run, truth, 8))
+    assert first["interval"] == again["interval"] and len(again["looks"]) == 1
+    more = verify(run, labels=answered(run, truth, 12))
+    assert [look["answered"] for look in more["looks"]] == [8, 12]
+    found, n = read_differences(run), 12
+    drawn = Drawn(len(found.ids), len(found.order), n, more["wins"], more["losses"])
+    assert more["interval"][0] == pytest.approx(net_interval(drawn, 1 - 0.05 / 4).low)
+
+
+def test_skipped_samples_count_against_both(made):
+    found = read_differences(made[1])
+    names = [found.classes[found.new[row]] for row in found.order[:10]]
+    whole, skipped = (judge(found, Answers(tuple(labels)), 1, GATE) for labels in (names, [None, None, *names[2:]]))
+    drawn = Drawn(len(found.ids), len(found.order), 10, 8, 2)
+    assert (skipped["answered"], skipped["skipped"], skipped["wins"]) == (8, 2, 8)
+    assert skipped["interval"][0] == pytest.approx(net_interval(drawn, 1 - 0.05 / 2).low)
+    assert skipped["interval"][1] == whole["interval"][1]
+
+
+def test_over_all_looks_together_a_worse_student_is_seldom_accepted(made):
+    """Wins and losses that lose more than the gate may risk, looked at four times."""
+    found = read_differences(made[1])
+    rng, taken, times, every = np.random.default_rng(0), 0, 300, len(found.order)
+    losses = min(every, round(every / 2 + 0.006 * len(found.ids)))
+    for _ in range(times):
+        right = np.arange(every) < losses  # the old one is right
+        right = right[rng.permutation(every)]
+        says = np.where(right, found.old[found.order], found.new[found.order])
+        names = [found.classes[label] for label in says]
+        looks = (judge(found, Answers(tuple(names[: every * part // 5])), part, GATE) for part in (1, 2, 3, 4))
+        taken += any(look["verdict"] == "accepted" for look in looks)
+    assert taken / times <= 0.1 + 2.6 * (0.09 / times) ** 0.5
+
+
+def test_the_page_and_the_list_ask_about_a_draw(run):
+    said, again = verify(run, ask=10), verify(run, ask=10)
+    assert said == again and said["asked"] == min(10, said["differing"])
+    with (run / "ask.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found = read_differences(run)
+    assert [row["sample"] for row in rows] == [str(found.ids[row]) for row in found.order[:10]]
+    assert all((run / row["file"]).is_file() and not row["label"] for row in rows)
+    page = (run / "ask.html").read_text()
+    assert page.count("data:image/png;base64,") == said["asked"] and "http" not in page
+
+
+def test_the_command_asks_reads_and_says(made, run, capsys):
+    _, _, truth = made
+    code, out, _ = call(capsys, "verify", run, "--ask", 10)
+    assert code == 0 and "differ on" in out and "ask.html" in out
+    code, out, _ = call(capsys, "verify", run, "--labels", answered(run, truth), "--json")
+    assert code == 0 and {"changed", "asked", "answered", "delta", "interval", "verdict"} <= set(json.loads(out))
+    code, out, _ = call(capsys, "verify", run)
+    assert code == 0 and "answers:" in out and "95% interval" in out
+
+
+def test_wrong_files_and_folders_are_refused_in_one_line(made, run, tmp_path):
+    task, _, truth = made
+    path = answered(run, truth, 8)
+    good = path.read_text()
+    for text, told in (
+        (good.replace("sample,label", "id,class"), "must be a csv with the columns sample and label"),
+        (good + "12345678,1\n", "answers about sample '12345678'"),
+        (good.replace("\n", "\n0,1\n", 1).replace("0,1", good.splitlines()[1].split(",")[0] + ",cat"), "answers 'cat'"),
+        (good + good.splitlines()[1].split(",")[0] + ",neither\n", "answers twice about sample"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=told):
+            verify(run, labels=path)
+    path.write_text("\n".join(good.splitlines()[:4]) + "\n")
+    with pytest.raises(ConfigError, match="has 3 answers, and fewer than 5 decide nothing"):
+        verify(run, labels=path)
+    with pytest.raises(ConfigError, match="--ask must be at least 5, not 2"):
+        verify(run, ask=2)
+    with pytest.raises(DataError, match="cannot be read"):
+        verify(run, labels=tmp_path / "none.csv")
+    with pytest.raises(RunFolderError, match="holds no whole transfer"):
+        verify(tmp_path)
+    labelled = tmp_path / "labelled"
+    transfer(
+        load_model(task.student),
+        [],
+        load_data(task.data),
+        labelled,
+        with_settings(TransferConfig(), ["method=xe", "optim.epochs=1", "optim.lr=0.01"]),
+    )
+    with pytest.raises(RunFolderError, match=r"the test samples of .* have labels"):
+        verify(labelled)
+
+
+def test_students_that_answer_alike_leave_nothing_to_ask(made, tmp_path):
+    task, _, _ = made
+    out = tmp_path / "alike"
+    settings = with_settings(TransferConfig(), ["method=self", "optim.epochs=1", "optim.lr=1e-6"])
+    transfer(load_model(task.student), [], load_data(f"npz:{task.folder / 'bare.npz'}"), out, settings)
+    with pytest.raises(ConfigError, match="answer alike on all"):
+        verify(out, ask=10)
+
+
+def test_data_that_have_changed_are_refused(made, run):
+    other = load_data("sklearn:digits").test
+    with pytest.raises(DataError, match="not those of"):
+        verify(run, ask=10, data=other)
