@@ -186,8 +186,11 @@ def transfer(
 ) -> None:
     """Teach a student what its teachers know and it does not; keep it as it was where that does not help.
 
-    Methods that read labels: kl+dp, kl+dp-flips, kl+dp-not-negative, kl+dp-flips-mean, xe+dp, xe-kl, xe-kl+mcl, cd,
-    crd; that read none: kl, kl+dp-unsupervised, kl+dp-calibrated, kl+dp-soft.
+    Give it a pile of unlabelled pictures with --pool: fresh ones teach several times as much as those that the models
+    know by heart.
+
+    Methods that read labels: kl+dp, kl+dp-flips, kl+dp-not-negative, kl+dp-flips-mean, xe+dp, xe+dp-learned, xe-kl,
+    xe-kl+mcl, cd, crd; that read none: kl, kl+dp-unsupervised, kl+dp-calibrated, kl+dp-soft, kl+dp-learned.
 
     Controls without a teacher: self, xe, self+labels, wise-ft; with one: kl+ensemble, kl+dp-random,
     kl+dp-random-teacher.

@@ -3,25 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from loud import answers
 from sklearn.linear_model import LogisticRegression
 
 from crossteach.errors import ConfigError, DataError
 from crossteach.functional import RuleInputs, fit_judge, learned, mixed_targets, targets, unsupervised
-from crossteach.functional.judging import CLIP, SHRUNK, STRENGTH, features_of
-
-
-def answers(count, skills, loud, classes=10, seed=0):
-    """Make tutors with a skill each, and a loudness that has nothing to do with it; each knows classes of its own."""
-    rng = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, classes, (count,), generator=rng)
-    tutors = []
-    for skill, scale in zip(skills, loud, strict=True):
-        strength = skill * (
-            0.5 + torch.rand(classes, generator=torch.Generator().manual_seed(int(100 * skill)))[labels]
-        )
-        noise = torch.randn(count, classes, generator=rng)
-        tutors.append(scale * (noise + 2 * strength[:, None] * torch.eye(classes)[labels]))
-    return torch.stack(tutors), labels
+from crossteach.functional.judging import CLIP, SHRUNK, STRENGTH, _features
 
 
 def accuracy(logits, labels):
@@ -100,7 +87,7 @@ def test_one_tutor_and_one_that_is_always_right_are_judged_too():
 
 def test_two_classes_and_certain_answers_give_finite_features():
     certain = torch.tensor([[[1e4, 0.0], [0.0, 1e4]], [[0.0, 1e4], [0.0, 0.0]]])
-    assert bool(features_of(certain, torch.zeros(2, 2)).isfinite().all())
+    assert bool(_features(certain, torch.zeros(2, 2)).isfinite().all())
 
 
 def test_too_few_samples_and_other_tutors_are_refused():

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 
 from crossteach.config import PartitionConfig
 from crossteach.errors import ConfigError, LabelSpaceError, MissingLabelsError
+from crossteach.functional import Judge
 from crossteach.transferring.loss import NO_LABEL, TransferLoss
 from crossteach.transferring.methods import METHODS
 
@@ -23,7 +24,8 @@ def batch():
 
 def call(method: str, batch, labels="all", **changes):
     student, frozen, teachers, known = batch
-    loss_of = TransferLoss(method, temperatures=(1.0, 2.0), **changes)
+    judge = Judge(torch.ones(2, 9), torch.zeros(2), torch.zeros(2, 9), torch.ones(2, 9), torch.zeros(2, C))
+    loss_of = TransferLoss(method, temperatures=(1.0, 2.0), judge=judge, **changes)
     teachers = teachers if METHODS[method.removesuffix("+mcl")].teachers else []
     return loss_of(student, frozen, teachers, known if isinstance(labels, str) else labels, torch.rand(N))
 
@@ -113,6 +115,8 @@ def test_what_does_not_fit_is_one_clear_line(batch):
         TransferLoss("cd")
     with pytest.raises(ConfigError, match="needs temperatures"):
         TransferLoss("kl+dp-calibrated")
+    with pytest.raises(ConfigError, match="needs judge="):
+        TransferLoss("kl+dp-learned")
     with pytest.raises(ConfigError, match="unknown method"):
         TransferLoss("magic")
     with pytest.raises(MissingLabelsError, match="reads labels"):

@@ -11,8 +11,9 @@ from scipy.stats import kstest
 from typer.testing import CliRunner
 
 import crossteach.transferring.lesson
-from crossteach import Store, TransferConfig, load_data, load_model, transfer, with_settings
+from crossteach import Store, TransferConfig, from_arrays, load_data, load_model, pool_from, transfer, with_settings
 from crossteach.cli import app
+from crossteach.data import with_pools
 from crossteach.data.cut import tune_and_gate
 from crossteach.data.views import Views, augmentation, uniforms
 from crossteach.errors import ConfigError, MissingLabelsError, ModelError
@@ -66,14 +67,37 @@ def test_every_method_is_told_of_everywhere():
     assert set(IN_WORDS) == set(METHODS)
 
 
+def images(selection, labels=True, pool=False):
+    """Make data with so many labelled samples that decide."""
+    rng = np.random.default_rng(0)
+    pixels, classes = rng.random((selection + 60, 4, 4)).astype(np.float32), np.arange(selection + 60) % 2
+    train, test = (pixels[:40], classes[:40] if labels else None), (pixels[40:60], classes[40:60])
+    data = from_arrays(train, test, (pixels[60:], classes[60:]))
+    return with_pools(data, [pool_from(rng.random((30, 4, 4)).astype(np.float32))]) if pool else data
+
+
+@pytest.mark.parametrize(
+    ("labels", "selection", "pool", "name"),
+    [
+        (True, 400, False, "xe+dp"),
+        (False, 400, False, "kl+dp-unsupervised"),
+        (True, 400, True, "xe+dp-learned"),
+        (False, 400, True, "kl+dp-learned"),
+        (False, 100, True, "kl+dp-unsupervised"),
+    ],
+)
+def test_the_default_learns_who_is_right_where_a_pool_teaches_and_labels_tell(labels, selection, pool, name):
+    assert choose_method("auto", images(selection, labels, pool))[0] == name
+
+
 def test_slow_weights_may_follow_any_name():
     for name, method in METHODS.items():
         if f"{name}+mcl" not in METHODS and not method.slow_weights:
             slow = find_method(f"{name}+mcl")
             assert slow.slow_weights and (slow.targets, slow.kl_weight) == (method.targets, method.kl_weight)
     assert find_method("xe-kl").kl_weight == 0.5 and find_method("xe-kl+mcl").kl_weight == 0.68
-    assert choose_method("auto+mcl", True)[0] == "xe+dp+mcl"
-    assert choose_method("auto+mcl", False)[0] == "kl+dp-unsupervised+mcl"
+    for labels, name in ((True, "xe+dp+mcl"), (False, "kl+dp-unsupervised+mcl")):
+        assert choose_method("auto+mcl", images(400, labels))[0] == name
     for wrong in ("+mcl", "kl+mcl+mcl", "xe-kl+mcl+mcl", "mcl", "magic+mcl"):
         with pytest.raises(ConfigError, match=r"unknown method .*; \+mcl may follow"):
             find_method(wrong)

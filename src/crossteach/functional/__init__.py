@@ -67,6 +67,9 @@ if TYPE_CHECKING:
     from .partition import teacher_only as teacher_only
     from .partition import uniform as uniform
     from .partition import unsupervised as unsupervised
+    from .promise import Promise as Promise
+    from .promise import best_promise as best_promise
+    from .promise import promises as promises
     from .semantics import AreaSimilarity as AreaSimilarity
     from .semantics import Closeness as Closeness
     from .semantics import cosine_similarity as cosine_similarity
@@ -102,6 +105,7 @@ PUBLIC = {
         *("targets", "mixed_targets", "label_targets"),
     ),
     "judging": ("fit_judge", "Judge"),  # who is right, told from answers alone
+    "promise": ("promises", "best_promise", "Promise"),
     "losses": ("kl_divergence", "top_kl_divergence", "cross_entropy", "mixed"),
     "contrastive": (
         # losses on features

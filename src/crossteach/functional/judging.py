@@ -45,12 +45,12 @@ class Judge:
             tutors: Logits, in the order in which the judge has learnt them.
         """
         record = self.record.gather(1, tutors.argmax(2))
-        features = features_of(tutors, record)
+        features = _features(tutors, record)
         even = (features - self.centre[:, None]) / self.scale[:, None]
         return (even * self.weights[:, None]).sum(2) + self.bias[:, None]
 
 
-def features_of(tutors: Float[Tensor, "K N C"], record: Float[Tensor, "K N"]) -> Float[Tensor, "K N F"]:
+def _features(tutors: Float[Tensor, "K N C"], record: Float[Tensor, "K N"]) -> Float[Tensor, "K N F"]:
     """Return what a judge reads of each tutor on each sample.
 
     Args:
@@ -109,7 +109,7 @@ def fit_judge(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"], strengt
     record = torch.logit((hits + SHRUNK * prior) / (counts + SHRUNK))
     own_counts, own_hits = counts.gather(1, preds) - 1, hits.gather(1, preds) - right.float()
     without = torch.logit((own_hits + SHRUNK * prior) / (own_counts + SHRUNK))  # a sample does not vouch for itself
-    features = features_of(tutors, without).double()
+    features = _features(tutors, without).double()
     centre, scale = features.mean(1), features.std(1, correction=0).clamp(min=1e-3)
     weights, bias = torch.zeros_like(centre), torch.zeros(len(tutors), dtype=torch.float64)
     for k in range(len(tutors)):

@@ -268,6 +268,8 @@ def learned(
 
     Raises:
         ConfigError: Without a judge, or with one of other tutors.
+
+    Source: ours; docs/method.md has the figures.
     """
     if inputs.judge is None or len(inputs.judge.bias) != len(tutors):
         known = "none" if inputs.judge is None else f"one of {len(inputs.judge.bias)}"

@@ -27,6 +27,10 @@ METHODS = {
     "xe+dp": "data partitioning by the labels, mixed with the labels' cross-entropy",
     "cd": "contrastive distillation: samples whose features are similar in the teacher get similar ones in the "
     "student, beside the labels",
+    "kl+dp-learned": "a judge, learnt on labelled held-out samples, tells how probably each tutor is right, and their "
+    "probabilities are averaged by that",
+    "xe+dp-learned": "data partitioning by the labels, mixed with the labels' cross-entropy; samples of a pool are "
+    "taught as by kl+dp-learned",
     "crd": "contrastive representation distillation: a sample's features in the student get more similar to its "
     "own in the teacher than to those of other classes, beside the labels",
     "self": "a control without a teacher: the student is taught by its frozen self",

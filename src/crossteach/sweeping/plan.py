@@ -10,7 +10,7 @@ from typing import Any
 from ..config import TransferConfig, with_settings
 from ..errors import ConfigError, SpecError, TrustError, first_line
 from ..specs import escape, split_weights, unescape
-from ..transferring.methods import choose_method, find_method
+from ..transferring.methods import find_method
 from .plan_file import PlanFile, parse_plan
 
 WITH_WEIGHTS = ("py", "timm")
@@ -208,7 +208,8 @@ def _read_method(value: Any) -> PlannedMethod:
     unknown = [key for key in value if key not in METHOD_KEYS]
     if unknown:
         raise ConfigError(f"unknown key {unknown[0]!r} of a method; expected one of {', '.join(METHOD_KEYS)}")
-    choose_method(value["method"], has_labels=True)
+    if not value["method"].startswith("auto"):
+        find_method(value["method"])
     settings = read_settings(value.get("settings"))
     name = value.get("name", " ".join((value["method"], *settings)))
     if not isinstance(name, str) or not name.strip():

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from ..answers.prediction import predict, score_split
 from ..answers.tutors import LiveTutors, fill_store
 from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
-from ..functional.judging import Judge, fit_judge
+from ..functional.judging import FEWEST, Judge, fit_judge
 from ..functional.partition import RuleInputs
+from ..functional.promise import best_promise, promises
 from ..models import load_student
 from ..runs import RunFolder
+from ..scouting.scout import unique_names
 from ..types import Classifier, Split, TrainableClassifier
 from .path import choose_weights, monitor_of, predict_after
 from .plan import TrainingPlan
@@ -95,6 +97,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
             "temperatures": _by_tutor(setup, plan.temperatures),
             "diverged": trained.diverged,
         },
+        promise=_promises(setup, tune),
         pool=pool_summary(data.pools, samples_taught(names, trained.taught_of_pools)),
         notes=notes,
         seconds=time.perf_counter() - setup.started,
@@ -169,6 +172,16 @@ def _judge(setup: TransferSetup, tune: Split) -> Judge | None:
     assert tune.labels is not None, "a setup that learns from labels has been refused without"
     answered = [predict(t, tune, setup.store, setup.progress).logits for t in setup.tutors]
     return fit_judge(torch.stack(answered), torch.from_numpy(tune.labels))
+
+
+def _promises(setup: TransferSetup, tune: Split) -> dict[str, Any] | None:
+    """Say what each rule promises on the tune part; None without labels there, or without a frozen student's rivals."""
+    if tune.labels is None or not setup.teachers or setup.method.random_teachers or len(tune) < FEWEST:
+        return None
+    asked = [predict(t, tune, setup.store).logits for t in (setup.student, *setup.teachers)]
+    names = tuple(unique_names([t.name for t in setup.teachers]))
+    found = promises(torch.stack(asked), torch.from_numpy(tune.labels), names, tune.group)
+    return {"rules": {name: asdict(promise) for name, promise in found.items()}, "best": best_promise(found)}
 
 
 def _by_tutor(setup: TransferSetup, values: Sequence[float] | None) -> dict[str, float] | None:

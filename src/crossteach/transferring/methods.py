@@ -8,10 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..config import ContrastConfig
+from ..data.cut import TUNE_SHARE
 from ..errors import ConfigError, MissingLabelsError
 from ..functional import partition
 from ..functional.contrastive import RepresentationDistillation, SimilarityMatching
+from ..functional.judging import FEWEST
 from ..functional.partition import RuleInputs
+from ..types import Splits
 
 TargetsAndShares = tuple[Float[Tensor, "N C"], Float[Tensor, "T N"]]
 """Target logits, and what share of each sample each of T taught: the tutors, and last the label; they sum to 1."""
@@ -145,6 +148,8 @@ METHODS: dict[str, Method] = {
 SLOW = "+mcl"
 DEFAULT_WITH_LABELS = "xe+dp"
 DEFAULT_WITHOUT_LABELS = "kl+dp-unsupervised"
+LEARNT = {DEFAULT_WITH_LABELS: "xe+dp-learned", DEFAULT_WITHOUT_LABELS: "kl+dp-learned"}
+"""What the defaults become where a pool teaches and labels tell who of the tutors is right."""
 
 
 def find_method(name: str) -> Method:
@@ -166,18 +171,28 @@ def find_method(name: str) -> Method:
     return replace(method, slow_weights=True)
 
 
-def choose_method(name: str, has_labels: bool) -> tuple[str, Method]:
-    """Find a method; `auto` is the default for a transfer set with, or without, labels.
+def choose_method(name: str, data: Splits) -> tuple[str, Method]:
+    """Find a method; `auto` is the default for these data.
+
+    Args:
+        name: Of the method, or `auto`.
+        data: Say whether train has labels, and whether there is a pool and a selection split that tells who is right.
 
     Raises:
         ConfigError: If there is no such method.
         MissingLabelsError: If it reads labels and there are none.
     """
     if name in ("auto", f"auto{SLOW}"):
-        name = name.replace("auto", DEFAULT_WITH_LABELS if has_labels else DEFAULT_WITHOUT_LABELS)
+        default = DEFAULT_WITH_LABELS if data.has_train_labels else DEFAULT_WITHOUT_LABELS
+        name = name.replace("auto", LEARNT[default] if data.pools and tuned_labels(data) >= FEWEST else default)
     method = find_method(name)
-    if method.labels and not has_labels:
+    if method.labels and not data.has_train_labels:
         raise MissingLabelsError(
             f"method {name!r} needs labels on the transfer set, which has none; use kl+dp-unsupervised, kl or self"
         )
     return name, method
+
+
+def tuned_labels(data: Splits) -> int:
+    """Return about how many labelled samples the tune part of the selection split has."""
+    return 0 if data.selection.labels is None else round(TUNE_SHARE * len(data.selection))

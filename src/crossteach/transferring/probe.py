@@ -51,13 +51,13 @@ def choose_rate(
     Returns:
         The rate, and the objective of every rate tried.
     """
-    optim = plan.config.optim
+    optim, rates = plan.config.optim, plan.probe_rates
     key = {"kind": "probe", **(key or {})}
     known = store.recall(key) if store is not None else None
     if known is not None:
         return known["lr"], known["objectives"]
     objectives: dict[str, float] = {}
-    for done, rate in enumerate(optim.probe_rates):
+    for done, rate in enumerate(rates):
         copy = student.clone()
         steps = min(optim.probe_steps, plan.steps)
         short = replace(plan, lr=rate, max_steps=steps, epochs=math.ceil(steps / plan.steps_per_epoch))
@@ -68,8 +68,8 @@ def choose_rate(
         logits = answers(copy) if not ended.diverged else torch.full((1, 1), math.nan)
         value = objective(logits) if bool(logits.isfinite().all()) else math.inf
         objectives[f"{rate:g}"] = value if math.isfinite(value) else 1e9
-        progress("trying rates", done + 1, len(optim.probe_rates))
-    best = min(optim.probe_rates, key=lambda rate: (objectives[f"{rate:g}"], rate))
+        progress("trying rates", done + 1, len(rates))
+    best = min(rates, key=lambda rate: (objectives[f"{rate:g}"], rate))
     if store is not None:
         store.remember(key, {"lr": best, "objectives": objectives})
     return best, objectives

@@ -18,7 +18,6 @@ from ..answers.check import (
 )
 from ..answers.store import Store
 from ..config import ContrastConfig, TransferConfig
-from ..data.cut import TUNE_SHARE
 from ..data.label_space import fit_label_space
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
@@ -29,7 +28,7 @@ from ..models.scoring import ask_in_batches
 from ..scouting.scout import unique_names
 from ..types import Classifier, Pool, Progress, Splits, TrainableClassifier
 from .adapting import adaptable_layers, describe_part, learning_weights
-from .methods import Method, choose_method
+from .methods import Method, choose_method, tuned_labels
 from .sources import Source, sources_of
 
 
@@ -106,7 +105,7 @@ def open_setup(
     _require_arguments(student, teachers, data)
     data = fit_label_space(data, (student, *teachers))
     ask_in_batches((student, *teachers), config.scoring.batch)
-    name, method = choose_method(config.method, data.has_train_labels)
+    name, method = choose_method(config.method, data)
     _require_method(name, method, data, config, len(teachers))
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
@@ -163,8 +162,7 @@ def _require_method(name: str, method: Method, data: Splits, config: TransferCon
 
 def _require_labels_for_a_judge(name: str, method: Method, data: Splits) -> None:
     """Raise MissingLabelsError if there is nothing to learn from who is right."""
-    labels = data.selection.labels
-    tuned = 0 if labels is None else round(TUNE_SHARE * len(labels))
+    tuned = tuned_labels(data)
     if method.judged and tuned < FEWEST:
         raise MissingLabelsError(
             f"method {name!r} learns who is right from {FEWEST} labelled samples or more, a quarter of "

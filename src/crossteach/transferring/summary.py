@@ -40,6 +40,7 @@ def summarise(
     notes: Sequence[str],
     seconds: float,
     pool: dict[str, Any] | None = None,
+    promise: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of `summary.json`; its keys are those of docs/architecture.md.
 
@@ -61,6 +62,7 @@ def summarise(
         "ungated_transfer_delta": raw["transfer_delta"],
         "gate": _gate(verdict, data.selection_seen),
         "calibration": {"before": _calibration_error(before), "after": _calibration_error(after)},
+        "promise": promise,
         "pool": pool,
         "training": training,
         "notes": list(notes),

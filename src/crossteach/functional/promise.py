@@ -1,0 +1,109 @@
+"""What each rule promises: how good the targets are that it gives labelled samples it has not learnt from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from . import partition
+from .calibration import fit_temperature
+from .judging import FEWEST, fit_judge
+from .partition import RuleInputs
+
+FOLDS = 5
+
+Rule = Callable[[Float[Tensor, "K N C"], RuleInputs], Float[Tensor, "N C"]]
+"""Tutor logits, and what was learnt on other samples, to target logits."""
+
+RULES: dict[str, Rule] = {
+    "student": lambda tutors, inputs: tutors[0],
+    "most confident": lambda tutors, inputs: partition.targets(tutors, partition.unsupervised(tutors)),
+    "calibrated": lambda tutors, inputs: partition.targets(tutors, partition.calibrated(tutors, None, inputs)),
+    "soft": lambda tutors, inputs: partition.mixed_targets(tutors, partition.soft(tutors)),
+    "ensemble": lambda tutors, inputs: partition.mixed_targets(tutors, partition.uniform(tutors)),
+    "learned": lambda tutors, inputs: partition.mixed_targets(tutors, partition.learned(tutors, None, inputs)),
+}
+"""Rules that read no label of the samples they are asked about; each teacher alone is one more."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """How good the targets of one rule are."""
+
+    accuracy: float
+    """Of the targets, in %."""
+    log_probability: float
+    """Mean logarithm of the probability that they give the right class."""
+
+
+def promises(
+    tutors: Float[Tensor, "K N C"],
+    labels: Int[Tensor, " N"],
+    names: tuple[str, ...],
+    group: Int[np.ndarray, " N"] | None = None,
+) -> dict[str, Promise]:
+    """Say how good the targets of each rule are, by cross-validation: whole groups are left out where there are any.
+
+    What a rule learns (temperatures, a judge) it learns on the other folds.
+
+    Args:
+        tutors: Logits on labelled samples; tutor 0 is the frozen student.
+        labels: Class ids.
+        names: Of the teachers.
+        group: What samples have in common.
+
+    Returns:
+        A promise by the name of the rule, `learned` only where there are samples enough to learn from.
+
+    Example:
+        >>> labels = torch.arange(20) % 2
+        >>> right, wrong = 3.0 * torch.eye(2)[labels], 5.0 * torch.eye(2)[1 - labels]
+        >>> found = promises(torch.stack([right, wrong]), labels, ("wrong",))
+        >>> found["student"].accuracy, found["most confident"].accuracy
+        (100.0, 0.0)
+    """
+    rules: dict[str, Rule] = {**RULES, **{f"teacher {n}": _alone(k) for k, n in enumerate(names, 1)}}
+    folds = _folds(len(labels), group)
+    if min(int((folds != fold).sum()) for fold in np.unique(folds)) < FEWEST:
+        del rules["learned"]
+    log_probs = {name: torch.empty_like(tutors[0]) for name in rules}
+    for fold in np.unique(folds):
+        held, rest = torch.from_numpy(folds == fold), torch.from_numpy(folds != fold)
+        learnt = RuleInputs(
+            temperatures=tuple(fit_temperature(tutor[rest], labels[rest]) for tutor in tutors),
+            judge=fit_judge(tutors[:, rest], labels[rest]) if "learned" in rules else None,
+        )
+        for name, rule in rules.items():
+            log_probs[name][held] = rule(tutors[:, held], learnt).log_softmax(1)
+    return {name: _promise(values, labels) for name, values in log_probs.items()}
+
+
+def _alone(number: int) -> Rule:
+    return lambda tutors, inputs: tutors[number]
+
+
+def _promise(log_probs: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Promise:
+    right = (log_probs.argmax(1) == labels).double().mean().item()
+    return Promise(100.0 * right, log_probs.gather(1, labels[:, None]).double().mean().item())
+
+
+def _folds(count: int, group: Int[np.ndarray, " N"] | None) -> Int[np.ndarray, " N"]:
+    """Return the fold of each sample: seeded, of about equal numbers of groups or of samples."""
+    rng = np.random.default_rng(0)
+    if group is None or len(np.unique(group)) < 2:
+        return rng.permutation(count) % FOLDS
+    names, code = np.unique(group, return_inverse=True)
+    return (rng.permutation(len(names)) % FOLDS)[code]
+
+
+def best_promise(found: Mapping[str, Promise]) -> str:
+    """Return the rule that promises most: by the accuracy of its targets, then by their log-probability.
+
+    Example:
+        >>> best_promise({"student": Promise(90.0, -0.3), "soft": Promise(90.0, -0.2)})
+        'soft'
+    """
+    return max(found, key=lambda name: (found[name].accuracy, found[name].log_probability))
