@@ -128,12 +128,16 @@ class PoolConfig:
     """Share of each batch that pools fill, divided by their sizes; 0 leaves them out. Where train is empty it is 1."""
     views: int = 2
     """Views of each pool sample, shown in turn; `views` says how they are drawn."""
+    drop_below: float = 0.1
+    """A pool sample is left out as foreign if the tutors' ensemble is less sure of it than of this share of selection,
+    and more than twice this share of the pool is so strange; 0 keeps all."""
     probe_rate: float | None = 0.03
     """A learning rate that the probe tries too where pools teach: fresh samples bear a higher one. None tries none."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.share <= 1, "pool.share must lie in [0, 1]", self.share)
         _require(self.views >= 1, "pool.views must be at least 1", self.views)
+        _require(0 <= self.drop_below < 1, "pool.drop_below must lie in [0, 1)", self.drop_below)
         rate = self.probe_rate
         _require(rate is None or 0 < rate < math.inf, "pool.probe_rate must be above 0, or none", rate)
 

@@ -55,7 +55,8 @@ def test_a_sweep_teaches_on_pools_and_asks_tutors_once(task, tmp_path):
     table = {row["method"]: row for row in pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()}
     folder = lambda method: tmp_path / "out" / "jobs" / table[method]["job"]  # noqa: E731
     summaries = {method: json.loads((folder(method) / "summary.json").read_text()) for method in table}
-    assert summaries["kl"]["pool"]["used"] == rows[1] and summaries["kl"]["training"]["steps"] == steps
+    pool = summaries["kl"]["pool"]
+    assert pool["used"] + sum(pool["dropped"].values()) == rows[1] and summaries["kl"]["training"]["steps"] == steps
     assert summaries["xe, seen"]["pool"]["taught"] == {"label": 0} and summaries["xe, seen"]["training"]["steps"] == 25
     assert plan_cost(path, tmp_path / "out", store)["cost"]["views"] == 0
 

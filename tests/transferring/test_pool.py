@@ -47,6 +47,7 @@ def test_a_pool_teaches_and_the_summary_says_what_became_of_it(task, few, tmp_pa
     s = run(task, few, tmp_path / "run", "method=kl+dp-unsupervised").summary
     pool = s["pool"]
     assert (pool["samples"], pool["used"] + sum(pool["dropped"].values())) == (800, 800)
+    assert not pool["dropped"], "a pool like the selection split holds no strangers"
     assert pool["sources"] == [{"spec": few[1], "samples": 800, "used": pool["used"], "dropped": pool["dropped"]}]
     steps = s["training"]["steps"]
     assert steps == 2 * -(-pool["used"] // 24), (
@@ -108,7 +109,9 @@ def test_several_teachers_one_after_the_other_pass_through_the_pool(task, few, t
     for order in ("sequential", "soup"):
         config = with_settings(TransferConfig(), [*QUICK, f"curriculum.order={order}", "method=kl+dp-unsupervised"])
         s = transfer(student, teachers, load_data(few[0]), tmp_path / order, config, pools=[few[1]]).summary
-        assert sum(s["pool"]["taught"].values()) == pytest.approx(4 * s["pool"]["used"])
+        lessons = [json.loads(path.read_text())["pool"] for path in (tmp_path / order).glob("lesson-*/summary.json")]
+        assert sum(s["pool"]["taught"].values()) == pytest.approx(2 * sum(lesson["used"] for lesson in lessons))
+        assert s["pool"]["used"] == max(lesson["used"] for lesson in lessons)
 
 
 def test_statistics_of_batch_norm_are_estimated_on_all_sources(task, few, tmp_path):
@@ -193,3 +196,25 @@ def test_the_command_takes_pools_with_data_and_without(task, few, tmp_path, caps
 
 def test_the_public_names_are_there():
     assert package.pool_from is pool_from and package.PoolConfig().share == 0.75
+
+
+def test_what_is_foreign_is_left_out_counted_and_shown(task, few, tmp_path):
+    digits_left = np.load(task.folder / "pool.npz")["x"]
+    noise = np.random.default_rng(0).integers(0, 256, digits_left.shape, np.uint8)
+    half = pool_from(np.concatenate([digits_left, noise]), "half")
+    found = {
+        share: run(task, few, tmp_path / str(share), f"pool.drop_below={share}", "method=kl+dp-soft", pools=[half])
+        for share in (0.1, 0)
+    }
+    pool, whole = (result.summary["pool"] for result in found.values())
+    reason = "of which the tutors are less sure than of the selection split"
+    assert whole["used"] == 1600 and reason not in whole["dropped"]
+    assert pool["dropped"][reason] == 1600 - pool["used"] and pool["sources"][0]["used"] == pool["used"]
+    assert sum(pool["taught"].values()) == pytest.approx(2 * pool["used"])
+    shown = json.loads((tmp_path / "0.1" / "pictures.json").read_text())["left_out"]
+    assert len(shown) == 12 and all((tmp_path / "0.1" / entry["file"]).is_file() for entry in shown)
+    assert [e["confidence"] for e in shown] == sorted(e["confidence"] for e in shown)
+    assert sum(entry["sample"] >= 800 for entry in shown) >= 10, "the strangest are noise"
+    kept = pool["used"]
+    live = run(task, few, tmp_path / "live", "views.live=true", "method=kl+dp-soft", pools=[half]).summary["pool"]
+    assert live["used"] == kept

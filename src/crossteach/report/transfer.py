@@ -311,9 +311,9 @@ def pictures(run: Run) -> dict[str, Any] | None:
         return None
     shown: dict[str, Any] = {"of": found.get("of", "returned"), "left_out": 0}
     left = PICTURES_BYTES
-    for name in ("gained", "lost", "changed"):
+    for name in ("gained", "lost", "changed", "left_out_of_pool"):
         shown[name] = []
-        for entry in found.get(name, []):
+        for entry in found.get(name.removesuffix("_of_pool"), []):
             uri = run.picture(str(entry.get("file", "")))
             if uri is None or len(uri) > left:
                 shown["left_out"] += 1

@@ -31,7 +31,7 @@ from .path import Choice, choose_weights, gather_evidence, predict_after, with_o
 from .plan import TrainingPlan
 from .setup import TransferSetup, describe, open_setup
 from .state import TrainingState
-from .summary import pool_summary, summarise, write_transfer
+from .summary import summarise, write_transfer
 from .verification import keep_both
 
 TAKEN: tuple[Verdict, ...] = ("accepted", "unverified")
@@ -272,7 +272,7 @@ def _finish(setup: TransferSetup, run: RunFolder, outcome: CurriculumOutcome) ->
             "epochs": sum(lesson["training"]["epochs"] for lesson in lessons),
             "diverged": "; ".join(filter(None, (lesson["training"]["diverged"] for lesson in lessons))),
         },
-        pool=pool_summary(data.pools, _taught_of_pools(lessons)),
+        pool=_pool_of(lessons),
         notes=notes,
         seconds=time.perf_counter() - setup.started,
     )
@@ -294,12 +294,15 @@ def _notes_of_lessons(setup: TransferSetup, lessons: Sequence[dict[str, Any]]) -
     ]
 
 
-def _taught_of_pools(lessons: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Add up how many pool samples each tutor taught in all lessons."""
-    total: Counter[str] = Counter()
-    for lesson in lessons:
-        total.update(lesson["pool"]["taught"] if lesson["pool"] else {})
-    return dict(total)
+def _pool_of(lessons: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Say what became of the pools in the lesson that used most of them, and who taught in all lessons together."""
+    pools = [lesson["pool"] for lesson in lessons if lesson["pool"]]
+    if not pools:
+        return None
+    taught: Counter[str] = Counter()
+    for pool in pools:
+        taught.update(pool["taught"])
+    return {**max(pools, key=lambda pool: pool["used"]), "taught": dict(taught)}
 
 
 def _row(lesson: dict[str, Any]) -> dict[str, Any]:

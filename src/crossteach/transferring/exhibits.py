@@ -13,13 +13,14 @@ from ..files import write_json
 from ..functional.flips import count_by_class, strongest
 from ..runs import RunFolder
 from ..types import Predictions, Splits
+from .foreign import LeftOut
 from .measured import TransferPredictions
 
 SHOWN = 12
 """Samples that are shown of those gained, and of those lost."""
 
 
-def write_exhibits(run: RunFolder, data: Splits, found: TransferPredictions) -> None:
+def write_exhibits(run: RunFolder, data: Splits, found: TransferPredictions, left_out: Sequence[LeftOut] = ()) -> None:
     """Write `classes.parquet`, `pictures.json` and the pictures of a transfer.
 
     Without labels the table holds the names of the classes alone, and what is answered otherwise is shown.
@@ -28,6 +29,7 @@ def write_exhibits(run: RunFolder, data: Splits, found: TransferPredictions) -> 
         run: The transfer's folder.
         data: Its test split is shown.
         found: What student and teachers say of it. Where the original is returned, the end of training is shown.
+        left_out: What was taken for foreign in pools; the strangest samples of the first pool are shown.
     """
     before = found.before
     kept = torch.equal(before.logits, found.after.logits)
@@ -45,7 +47,20 @@ def write_exhibits(run: RunFolder, data: Splits, found: TransferPredictions) -> 
     entries = {
         name: [_entry(row, files[row], data.classes, before, shown) for row in rows] for name, rows in chosen.items()
     }
+    if left_out:
+        entries["left_out"] = _strangest(run, data, left_out[0])
     write_json(run.path / "pictures.json", {"of": "ungated" if kept else "returned", **entries})
+
+
+def _strangest(run: RunFolder, data: Splits, left: LeftOut) -> list[dict[str, Any]]:
+    """Write pictures of the samples that the tutors are least sure of, and say what they take them for."""
+    rows = left.rows[:SHOWN].tolist()
+    files = write_pictures(left.split, rows, run.path)
+    told = zip(rows, left.preds.tolist(), left.confidence.tolist(), strict=False)
+    return [
+        {"file": files[row], "sample": row, "taken_for": data.classes[pred], "confidence": confidence}
+        for row, pred, confidence in told
+    ]
 
 
 def class_table(classes: Sequence[str], found: TransferPredictions) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from ..models import load_student
 from ..runs import RunFolder
 from ..scouting.scout import unique_names
 from ..types import Classifier, Split, TrainableClassifier
+from .foreign import LeftOut, leave_out_foreign
 from .path import choose_weights, monitor_of, predict_after
 from .plan import TrainingPlan
 from .probe import Objective, calibrated_cross_entropy, choose_rate
@@ -66,7 +67,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
     teachers = tuple(predict(teacher, data.test, store, progress) for teacher in setup.teachers)
 
     kept = run.load_checkpoint()
-    plan, found_notes = _plan_training(setup, tune, kept)
+    plan, found_notes, left_out = _plan_training(setup, tune, kept)
     found_notes += _notes_of_another_machine(kept)
     copy = student.clone()
     monitor, monitor_notes = monitor_of(setup, copy, tune)
@@ -98,14 +99,14 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
             "diverged": trained.diverged,
         },
         promise=_promises(setup, tune),
-        pool=pool_summary(data.pools, samples_taught(names, trained.taught_of_pools)),
+        pool=pool_summary(data.pools, samples_taught(names, trained.taught_of_pools), left_out),
         notes=notes,
         seconds=time.perf_counter() - setup.started,
     )
     run.write_metrics(trained.records)
     if data.test.labels is None and not trained.diverged:
         keep_both(run, student, copy.clone(), choice.ended)
-    write_transfer(run, data, copy, found, summary)
+    write_transfer(run, data, copy, found, summary, left_out)
     returned = copy.clone()  # a copy that has answered before its training would remember those answers
     return TransferResult(returned, summary, run.path, notes)
 
@@ -116,8 +117,10 @@ def read_result(student: TrainableClassifier, run: RunFolder) -> TransferResult:
     return TransferResult(load_student(run.path, student), summary, run.path, tuple(summary["notes"]))
 
 
-def _plan_training(setup: TransferSetup, tune: Split, kept: dict[str, Any] | None) -> tuple[TrainingPlan, Notes]:
-    """Draw the views, ask the tutors, find the rate, and fit the length to the time there is."""
+def _plan_training(
+    setup: TransferSetup, tune: Split, kept: dict[str, Any] | None
+) -> tuple[TrainingPlan, Notes, tuple[LeftOut, ...]]:
+    """Draw the views, ask the tutors, leave out what is foreign, find the rate, fit the length to the time there is."""
     config = setup.config
     plan = TrainingPlan(
         setup.method,
@@ -127,12 +130,15 @@ def _plan_training(setup: TransferSetup, tune: Split, kept: dict[str, Any] | Non
         config.optim.epochs,
         features=setup.features,
     )
+    familiar = [leave_out_foreign(setup, _with_tutors(setup, source, 1), tune) for source in setup.sources]
+    plan = replace(plan, sources=tuple(source for source, _ in familiar))
     if config.optim.steps is not None:
         plan = replace(plan, epochs=math.ceil(config.optim.steps / plan.steps_per_epoch))
     plan = replace(plan, sources=tuple(_with_tutors(setup, source, plan.steps) for source in plan.sources))
+    left_out = tuple(left for _, left in familiar if left is not None)
     if kept is not None:
         judge = None if kept["judge"] is None else Judge(**kept["judge"])
-        return replace(plan, judge=judge, **{name: kept[name] for name in FOUND}), tuple(kept["notes"])
+        return replace(plan, judge=judge, **{name: kept[name] for name in FOUND}), tuple(kept["notes"]), left_out
     plan = replace(plan, temperatures=_temperatures(setup, tune), judge=_judge(setup, tune))
     notes: Notes = ()
     if config.optim.lr is None:
@@ -141,7 +147,7 @@ def _plan_training(setup: TransferSetup, tune: Split, kept: dict[str, Any] | Non
     if config.time_budget is not None:
         epochs, more = _affordable_epochs(setup, plan)
         plan, notes = replace(plan, epochs=epochs), notes + more
-    return plan, notes
+    return plan, notes, left_out
 
 
 def _with_tutors(setup: TransferSetup, source: Source, steps: int) -> Source:

@@ -16,6 +16,7 @@ from ..runs import RunFolder
 from ..types import Pool, Predictions, Splits, TrainableClassifier
 from .evidence import in_words, speaks_for
 from .exhibits import write_exhibits
+from .foreign import REASON, LeftOut
 from .gate import GateResult
 from .measured import TransferPredictions, ensemble_accuracy, measure
 
@@ -92,24 +93,31 @@ def _calibration_error(answers: Predictions) -> float | None:
     return None if answers.labels is None else expected_calibration_error(answers.logits, answers.labels)
 
 
-def pool_summary(pools: Sequence[Pool], taught: dict[str, float]) -> dict[str, Any] | None:
+def pool_summary(
+    pools: Sequence[Pool], taught: dict[str, float], left_out: Sequence[LeftOut] = ()
+) -> dict[str, Any] | None:
     """Say what became of the pools: how many samples they held, how many taught, and who taught those; None without.
 
     Args:
         pools: With the counts of what was dropped.
         taught: How many times each tutor taught a pool sample.
+        left_out: What was taken for foreign.
     """
     if not pools:
         return None
+    foreign = {id(left.split): len(left.rows) for left in left_out}
     dropped: Counter[str] = Counter()
+    sources = []
     for pool in pools:
-        dropped.update(pool.dropped)
+        strange = foreign.get(id(pool.split), 0)
+        reasons = {**pool.dropped, **({REASON: strange} if strange else {})}
+        used = len(pool.split) - strange
+        sources.append({"spec": pool.spec, "samples": pool.found, "used": used, "dropped": reasons})
+        dropped.update(reasons)
     return {
-        "sources": [
-            {"spec": p.spec, "samples": p.found, "used": len(p.split), "dropped": dict(p.dropped)} for p in pools
-        ],
+        "sources": sources,
         "samples": sum(pool.found for pool in pools),
-        "used": sum(len(pool.split) for pool in pools),
+        "used": sum(len(pool.split) for pool in pools) - sum(foreign.values()),
         "dropped": dict(dropped),
         "taught": taught,
     }
@@ -166,6 +174,7 @@ def write_transfer(
     student: TrainableClassifier,
     found: TransferPredictions,
     summary: dict[str, Any],
+    left_out: Sequence[LeftOut] = (),
 ) -> None:
     """Write the ledger, what is shown, and the student, then the summary: with it the run is whole."""
     before = found.before
@@ -181,7 +190,7 @@ def write_transfer(
         columns[f"pred_{name}"] = preds.numpy()
         columns[f"confidence_{name}"] = confidence.numpy()
     run.write_samples(columns)
-    write_exhibits(run, data, found)
+    write_exhibits(run, data, found, left_out)
     folder = make_folder(run.path / "student")
     student.save(str(folder))
     write_bytes(folder / "README.md", README.format(code=student.loading_code()).encode())

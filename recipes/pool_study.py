@@ -1,0 +1,151 @@
+"""What a pool teaches: every ordered pair of the mid-size models, and all teachers at once. One command, resumable.
+
+    python recipes/glyph_pool.py --fonts fonts --out runs/glyph_pool.npz    # its first lines say where the fonts are
+    python recipes/pool_study.py [PART ...] [--out runs/pool_study]         # no PART runs all, in order
+    python recipes/pool_study.py --table runs/pool_study/pool_study.parquet
+
+Each part is a plan for `crossteach sweep`: what is whole is not run again. The models (recipes/mid_zoo.py) were trained
+on 2,634 labelled images, the pool holds 52,000 without labels. All runs are of one length in steps, so that patience
+alone explains nothing: `seen` is the same default on the labelled images alone. The rows of 2026-11-26 are in
+benchmarks/POOL_CPU_2026-11-26.parquet.
+"""
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+import crossteach
+from crossteach.files import write_bytes
+from crossteach.runs import read_json
+
+ZOO = ("mlp_b", "mlp_a", "vit_a", "mix_a", "cnn_b", "res_a", "cnn_a")
+MODELS = {name: f"py:recipes/mid_zoo.py:{name}@recipes/mid_zoo/{name}.safetensors" for name in ZOO}
+DATA, STEPS = "glyphs?train_samples=2634", 1600
+SEEN = {"pool.share": 0}
+Row = dict[str, Any]
+
+
+def method(name: str, label: str, **settings: Any) -> dict[str, Any]:
+    """Write a method of a plan under a label of its own."""
+    return {"method": name, "name": label, "settings": settings}
+
+
+def plans(pool: str) -> dict[str, dict[str, Any]]:
+    """List the parts, what matters most first."""
+    shared = {"data": DATA, "pools": [pool], "settings": {"optim.steps": STEPS}}
+    teams = [[MODELS[student], [MODELS[name] for name in ZOO if name != student]] for student in ZOO]
+    return {
+        "pairs": {**shared, "models": list(MODELS.values()), "methods": [method("auto", "pool")]},
+        "seen": {**shared, "models": list(MODELS.values()), "methods": [method("xe+dp", "seen", **SEEN)]},
+        "teams": {**shared, "pairs": teams, "methods": [method("auto", "pool, all teachers")]},
+        "rules": {
+            **shared,
+            "models": list(MODELS.values()),
+            "methods": [method(name, f"pool, {name}") for name in ("kl", "kl+dp-unsupervised", "kl+ensemble")],
+        },
+        "controls": {
+            **shared,
+            "students": list(MODELS.values()),
+            "methods": ["self", method("xe", "xe, seen", **SEEN)],
+        },
+    }
+
+
+def gather(out: Path, parts: list[str]) -> Path:
+    """Put the rows of all parts that have any into one table, with the promise and the ensemble of each run."""
+    rows: list[Row] = []
+    schema = None
+    for part in parts:
+        table = out / part / "results.parquet"
+        if table.is_file():
+            found = pq.read_table(table)
+            schema = found.schema
+            for row in found.to_pylist():
+                summary = read_json(out / part / "jobs" / row["job"] / "summary.json")
+                promise = (summary["promise"] or {}).get("rules", {})
+                best = max((p["accuracy"] for p in promise.values()), default=None)
+                rows.append(
+                    {
+                        "part": part,
+                        **row,
+                        "ensemble": summary["ensemble_accuracy"],
+                        "promise_learned": promise.get("learned", {}).get("accuracy"),
+                        "promise_student": promise.get("student", {}).get("accuracy"),
+                        "promise_best": best,
+                        "rate": summary["training"].get("lr"),
+                    }
+                )
+    assert schema is not None, "no part has been run"
+    extra = [
+        pa.field(name, pa.float64())
+        for name in ("ensemble", "promise_learned", "promise_student", "promise_best", "rate")
+    ]
+    path = out / "pool_study.parquet"
+    whole = pa.schema([pa.field("part", pa.string()), *schema, *extra])
+    pq.write_table(pa.Table.from_pylist(rows, whole), path, compression="zstd")
+    return path
+
+
+def table(path: Path) -> None:
+    """Print mean, median and worst of each method, and of stronger and weaker teachers; deltas in points on test."""
+    methods: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in pq.read_table(path).to_pylist():
+        methods[row["method"]].append(row)
+    print("| runs | method | teachers | mean | median | worst | gain | of the ensemble | returned | worst | harm |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for name, rows in methods.items():
+        groups = {"all": rows}
+        if rows[0]["teacher_accuracy"] is not None and not isinstance(rows[0]["teacher_accuracy"], list):
+            stronger = [r["teacher_accuracy"] >= r["accuracy_before"] for r in rows]
+            groups |= {
+                "stronger": [r for r, s in zip(rows, stronger, strict=True) if s],
+                "weaker": [r for r, s in zip(rows, stronger, strict=True) if not s],
+            }
+        for which, some in groups.items():
+            if some:
+                print(f"| {len(some)} | {name} | {which} | {' | '.join(figures(some))} |")
+
+
+def figures(rows: list[Row]) -> list[str]:
+    """Write the figures of some runs."""
+    ended, returned = (np.array([r[key] for r in rows]) for key in ("ungated_transfer_delta", "transfer_delta"))
+    room = np.array([(r["ensemble"] or r["accuracy_before"]) - r["accuracy_before"] for r in rows])
+    share = f"{100 * ended[room > 0].sum() / room[room > 0].sum():.0f}%" if (room > 0).any() else "-"
+    return [
+        *(f"{value:+.2f}" for value in (ended.mean(), np.median(ended), ended.min())),
+        f"{100 * (ended > 0).mean():.0f}%",
+        share,
+        *(f"{value:+.2f}" for value in (returned.mean(), returned.min())),
+        f"{100 * (returned < -0.1).mean():.0f}%",
+    ]
+
+
+def main() -> None:
+    """Run what is not run yet, part by part, or print the table of what was run."""
+    parser = argparse.ArgumentParser(description="What a pool teaches.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(plans(''))}; all by default")
+    parser.add_argument("--out", type=Path, default=Path("runs/pool_study"))
+    parser.add_argument("--pool", default="npz:runs/glyph_pool.npz")
+    parser.add_argument("--table", type=Path, help="a file of rows: print its table and stop")
+    arguments = parser.parse_args()
+    if arguments.table:
+        table(arguments.table)
+        return
+    known = plans(arguments.pool)
+    for part in arguments.parts or known:
+        plan = arguments.out / "plans" / f"{part}.yaml"
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(plan, yaml.safe_dump(known[part], sort_keys=False).encode())
+        found = crossteach.sweep(plan, arguments.out / part)
+        print(f"{part}: {found['done']} of {found['jobs']} jobs are whole", flush=True)
+        print(f"rows gathered in {gather(arguments.out, list(known))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
