@@ -125,6 +125,12 @@ class Split:
         """Translate positions in this split to rows of its inputs."""
         return index if self.rows is None else self.rows[index]
 
+    def labelled(self) -> "Split":
+        """Return the samples that have a label; all of them where none has one, or each."""
+        if self.labels is None or not bool((self.labels == NO_LABEL).any()):
+            return self
+        return self.take(np.flatnonzero(self.labels != NO_LABEL))
+
     def take(self, index: Int[np.ndarray, " n"], name: SplitName | None = None) -> "Split":
         """Return the samples at these positions, in this order, as a split of their own."""
         return Split(

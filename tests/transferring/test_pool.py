@@ -218,3 +218,14 @@ def test_what_is_foreign_is_left_out_counted_and_shown(task, few, tmp_path):
     kept = pool["used"]
     live = run(task, few, tmp_path / "live", "views.live=true", "method=kl+dp-soft", pools=[half]).summary["pool"]
     assert live["used"] == kept
+
+
+def test_single_samples_of_train_may_have_no_label(task, few, tmp_path):
+    arrays = dict(np.load(task.folder / "few.npz"))
+    arrays["y_train"][::2] = -100
+    np.savez(tmp_path / "half.npz", **arrays)
+    data = load_data(f"npz:{tmp_path / 'half.npz'}")
+    for method in ("xe+dp", "xe"):
+        s = run(task, few, tmp_path / method, f"method={method}", data=data, pools=[]).summary
+        assert s["pool"] is None and s["training"]["taught"]["label"] == (0 if method == "xe+dp" else 2 * 50)
+        assert sum(s["training"]["taught"].values()) == (2 * 100 if method == "xe+dp" else 2 * 50)

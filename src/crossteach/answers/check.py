@@ -63,7 +63,8 @@ def _odd_classes(classifier: Classifier, data: Splits) -> str:
     if classifier.classes is not None:
         unknown = [repr(name) for name in data.classes if name not in classifier.classes]
         return f", of which the model does not know {', '.join(unknown[:3])}" if unknown else ""
-    labels = [split.labels for split in (data.train, data.selection, data.test) if split.labels is not None]
+    splits = [split.labelled() for split in (data.train, data.selection, data.test)]
+    labels = [split.labels for split in splits if split.labels is not None]
     if len(data.classes) < classifier.n_classes or not labels:
         return ""
     counts = np.bincount(np.concatenate(labels), minlength=len(data.classes))

@@ -171,11 +171,11 @@ def _judged(spec: Spec, splits: dict[SplitName, Split]) -> list[str]:
     """Leave samples without a label out of selection and test, where others have one; say how many."""
     notes = []
     for name in ("selection", "test"):
-        split = splits[name]
-        without = np.zeros(len(split), bool) if split.labels is None else split.labels == NO_LABEL
-        if without.any():
-            splits[name] = split.take(np.flatnonzero(~without))
-            notes.append(f"{int(without.sum())} of {len(split)} samples of {name} have no label and judge nothing")
+        split, judging = splits[name], splits[name].labelled()
+        if judging is not split:
+            splits[name] = judging
+            without = len(split) - len(judging)
+            notes.append(f"{without} of {len(split)} samples of {name} have no label and judge nothing")
     return notes
 
 

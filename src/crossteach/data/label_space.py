@@ -57,4 +57,7 @@ def fit_label_space(data: Splits, classifiers: Sequence[Classifier]) -> Splits:
 def _renumbered(split: Split, ids: np.ndarray) -> Split:
     if split.labels is None:
         return split
-    return replace(split, labels=np.where(split.labels == NO_LABEL, NO_LABEL, ids[split.labels]).astype(np.int64))
+    known = split.labels != NO_LABEL
+    labels = split.labels.copy()
+    labels[known] = ids[split.labels[known]]
+    return replace(split, labels=labels)

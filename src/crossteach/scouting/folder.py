@@ -54,7 +54,7 @@ def open_scout(
         RunFolderError: If the folder holds another scout, or a transfer.
         FolderInUseError: If another process fills the folder.
     """
-    notes = require_comparable(models, data, force)
+    data, notes = require_comparable(models, data, force)
     config = {
         "command": "scout",
         "models": [{"spec": m.spec, "fingerprint": m.fingerprint} for m in models],

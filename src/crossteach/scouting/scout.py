@@ -30,6 +30,7 @@ from ..answers.compact import CompactPredictions, compact, require_same_samples
 from ..answers.prediction import images_per_second, predict, stored_blocks
 from ..answers.store import Store
 from ..data.cut import stratified_sample, tune_and_gate
+from ..data.label_space import fit_label_space
 from ..errors import ConfigError
 from ..functional.calibration import calibration_error, fit_temperature
 from ..functional.ensembles import EnsembleAccuracies, ensemble_accuracies
@@ -101,7 +102,7 @@ def scout(
         LabelSpaceError: If models and data do not share their classes.
         ModelError: If a model changes when it is asked, or its answers differ from pass to pass without `force`.
     """
-    notes = require_comparable(models, data, force)
+    data, notes = require_comparable(models, data, force)
     return scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls, notes)
 
 
@@ -142,19 +143,21 @@ def scout_comparable(
     return Scouting(answers, {**summary, "seconds": round(time.perf_counter() - started, 2)})
 
 
-def require_comparable(models: Sequence[Classifier], data: Splits, force: bool = False) -> list[str]:
-    """Raise what `scout` says it raises; return notes on what `force` lets pass."""
+def require_comparable(models: Sequence[Classifier], data: Splits, force: bool = False) -> tuple[Splits, list[str]]:
+    """Raise what `scout` says it raises; return data over the models' classes, and notes on what was let pass."""
     if len(models) < 2:
         raise ConfigError(f"scout compares models and needs at least two, not {len(models)}")
     require_splits(data)
     require_test_labels(data)
     for number, model in enumerate(models, 1):
         require_classifier(model, f"model {number}")
+    data = fit_label_space(data, models)
+    for model in models:
         require_label_space(model, data)
         require_channels(model, data)
     unsteady = [problem for model in models if (problem := steadiness_problem(model, data))]
     require_distinct((model.spec, model.fingerprint) for model in models)
-    return refuse_or_say(unsteady, force)
+    return data, refuse_or_say(unsteady, force)
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -164,7 +167,7 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 def _ask(models: Sequence[Classifier], names: Sequence[str], data: Splits, store: Store, progress: Progress) -> Answers:
     """Let every model answer the three splits, one model at a time, and keep compact predictions."""
-    transfer = data.train
+    transfer = data.train.labelled()
     if len(transfer) > MOST_TRANSFER_SAMPLES:
         transfer = transfer.take(stratified_sample(transfer, MOST_TRANSFER_SAMPLES))
     tune, _ = tune_and_gate(data.selection)  # the other part is the gate's: it decides on a teacher not chosen there

@@ -63,16 +63,19 @@ def measure_evidence(
 
 
 def speaks_for(before: Evidence, after: Evidence) -> bool:
-    """Tell whether a student agrees more with the ensemble than before, and is no less stable under views."""
+    """Tell whether a student agrees more with the ensemble than before, and is no less stable under views.
+
+    It is kept so that studies can count how often it is wrong; docs/method.md has the count.
+    """
     return after.agreement > before.agreement and after.stability >= before.stability
 
 
 def in_words(before: Evidence, after: Evidence) -> str:
-    """Say what was found, and what it speaks for."""
+    """Say what was found, and that it decides nothing."""
     text = (
         f"on held-out samples, without labels: agreement with the ensemble of student and teachers "
         f"{before.agreement:.1f}% before and {after.agreement:.1f}% after, the same answer to a view "
         f"{before.stability:.1f}% and {after.stability:.1f}%, mean confidence {before.confidence:.1f}% and "
         f"{after.confidence:.1f}%"
     )
-    return f"{text}; this speaks {'for' if speaks_for(before, after) else 'against'} the new weights"
+    return f"{text}; where labels could tell, these numbers did not tell gains from losses: a few labels do"
