@@ -1,6 +1,7 @@
 """What a pool teaches: every ordered pair of the mid-size models, and all teachers at once. One command, resumable.
 
     python recipes/glyph_pool.py --fonts fonts --out runs/glyph_pool.npz    # its first lines say where the fonts are
+    python recipes/dirty_pools.py --fonts fonts                             # for the parts that begin with dirty
     python recipes/pool_study.py [PART ...] [--out runs/pool_study]         # no PART runs all, in order
     python recipes/pool_study.py --table runs/pool_study/pool_study.parquet
 
@@ -28,6 +29,7 @@ ZOO = ("mlp_b", "mlp_a", "vit_a", "mix_a", "cnn_b", "res_a", "cnn_a")
 MODELS = {name: f"py:recipes/mid_zoo.py:{name}@recipes/mid_zoo/{name}.safetensors" for name in ZOO}
 DATA, STEPS = "glyphs?train_samples=2634", 1600
 SEEN = {"pool.share": 0}
+DIRTY = ("clean", "letters", "fashion", "noise", "unbalanced")
 Row = dict[str, Any]
 
 
@@ -36,9 +38,16 @@ def method(name: str, label: str, **settings: Any) -> dict[str, Any]:
     return {"method": name, "name": label, "settings": settings}
 
 
-def plans(pool: str) -> dict[str, dict[str, Any]]:
-    """List the parts, what matters most first."""
+def plans(pool: str, dirty: Path) -> dict[str, dict[str, Any]]:
+    """List the parts, what matters most first; `dirty` is the folder of recipes/dirty_pools.py."""
     shared = {"data": DATA, "pools": [pool], "settings": {"optim.steps": STEPS}}
+    polluted = {
+        "pairs": [[MODELS["mlp_a"], MODELS["cnn_a"]]],
+        "seeds": [0, 1, 2],
+        "methods": [
+            method("kl+dp-learned", f"drop_below {share}", **{"pool.drop_below": share}) for share in (0, 0.05, 0.1)
+        ],
+    }
     teams = [[MODELS[student], [MODELS[name] for name in ZOO if name != student]] for student in ZOO]
     return {
         "pairs": {**shared, "models": list(MODELS.values()), "methods": [method("auto", "pool")]},
@@ -54,6 +63,7 @@ def plans(pool: str) -> dict[str, dict[str, Any]]:
             "students": list(MODELS.values()),
             "methods": ["self", method("xe", "xe, seen", **SEEN)],
         },
+        **{f"dirty-{kind}": {**shared, **polluted, "pools": [f"npz:{dirty / kind}.npz"]} for kind in DIRTY},
     }
 
 
@@ -129,15 +139,16 @@ def figures(rows: list[Row]) -> list[str]:
 def main() -> None:
     """Run what is not run yet, part by part, or print the table of what was run."""
     parser = argparse.ArgumentParser(description="What a pool teaches.")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(plans(''))}; all by default")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(plans('', Path()))}; all by default")
     parser.add_argument("--out", type=Path, default=Path("runs/pool_study"))
     parser.add_argument("--pool", default="npz:runs/glyph_pool.npz")
+    parser.add_argument("--dirty", type=Path, default=Path("runs/dirty"))
     parser.add_argument("--table", type=Path, help="a file of rows: print its table and stop")
     arguments = parser.parse_args()
     if arguments.table:
         table(arguments.table)
         return
-    known = plans(arguments.pool)
+    known = plans(arguments.pool, arguments.dirty)
     for part in arguments.parts or known:
         plan = arguments.out / "plans" / f"{part}.yaml"
         plan.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ GOOD = {
     "pool.share": ("0.5", 0.5),
     "pool.views": ("1", 1),
     "pool.probe_rate": ("none", None),
-    "pool.drop_below": ("0", 0.0),
+    "pool.drop_below": ("0.1", 0.1),
     "optim.batch_size": ("64", 64),
     "optim.momentum": ("0", 0.0),
     "optim.weight_decay": ("1e-4", 1e-4),

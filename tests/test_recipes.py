@@ -172,3 +172,56 @@ def test_thresholds(task):
 def test_scout_scale():
     shown = run("benchmarks/scout_scale.py", "--models", 3, "--samples", 600, "--classes", 20).splitlines()
     assert [json.loads(line)["pairs"] for line in shown] == [6, 6]
+
+
+def test_the_plans_of_the_pool_study_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    monkeypatch.chdir(ROOT)
+    from pool_study import DIRTY, plans
+
+    parts = plans("npz:pool.npz", Path("dirty"))
+    assert {f"dirty-{kind}" for kind in DIRTY} < set(parts)
+    for name, content in parts.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        plan = read_plan(tmp_path / f"{name}.yaml")
+        assert plan.pools and all(job.config.optim.steps == 1600 for job in plan.jobs())
+
+
+def test_the_pool_study_gathers_and_tells(task, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    import pool_study
+
+    arrays = dict(np.load(task.folder / "digits.npz"))
+    np.savez(tmp_path / "pool.npz", x=arrays["x_train"][400:])
+    few = {key: arrays[key][:400] for key in ("x_train", "y_train")}
+    np.savez(tmp_path / "few.npz", **{**arrays, **few})
+    content = {
+        "data": f"npz:{tmp_path / 'few.npz'}",
+        "pools": [f"npz:{tmp_path / 'pool.npz'}"],
+        "models": [task.student, task.teacher],
+        "methods": [{"method": "auto", "name": "pool"}],
+        "settings": {"optim.steps": 20, "optim.lr": 0.01},
+    }
+    monkeypatch.setattr(pool_study, "plans", lambda pool, dirty: {"pairs": content})
+    monkeypatch.setattr(sys, "argv", ["pool_study.py", "--out", str(tmp_path / "out")])
+    pool_study.main()
+    pool_study.table(tmp_path / "out" / "pool_study.parquet")
+    told = capsys.readouterr().out
+    assert "pairs: 2 of 2 jobs are whole" in told and "| 2 | pool | all |" in told
+
+
+def test_fonts_of_the_glyphs_are_left_out_of_the_pool_and_foreign_letters_are_drawn(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    import matplotlib
+    from dirty_pools import draw_foreign
+    from glyph_pool import SAME_DESIGN, draw_faces, nearest_designs
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    families, left_out = draw_faces(folder)
+    assert not families and left_out["family with a name of the glyphs"] > 0, "DejaVu is one of theirs"
+    monkeypatch.setattr("glyph_pool.read_superfamilies", lambda: ({}, {}))
+    faces = [face for members in draw_faces(folder)[0].values() for face in members]
+    near = {face.family: found for face, found in zip(faces, nearest_designs(faces), strict=True)}
+    assert near["DejaVu Sans"][1] == "DejaVu" and near["DejaVu Sans"][0] < SAME_DESIGN, "it is found by its outline too"
+    letters = draw_foreign(folder / "DejaVuSans.ttf")
+    assert letters.shape[1:] == (32, 32) and len(letters) > 40

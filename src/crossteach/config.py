@@ -128,7 +128,7 @@ class PoolConfig:
     """Share of each batch that pools fill, divided by their sizes; 0 leaves them out. Where train is empty it is 1."""
     views: int = 2
     """Views of each pool sample, shown in turn; `views` says how they are drawn."""
-    drop_below: float = 0.1
+    drop_below: float = 0.05
     """A pool sample is left out as foreign if the tutors' ensemble is less sure of it than of this share of selection,
     and more than twice this share of the pool is so strange; 0 keeps all."""
     probe_rate: float | None = 0.03
@@ -328,7 +328,7 @@ def _differing(settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix:
     return found
 
 
-PROCEDURE = 4
+PROCEDURE = 5
 """Raised when defaults or rules change what a run of the same settings computes.
 
 It is kept in every run folder, and a run of another procedure is refused there. Sweeps do their jobs anew.

@@ -1,8 +1,8 @@
 """What is foreign in a pool: samples of which the tutors together know less than of what they are meant for.
 
-Of a pool like the selection split a tenth falls below the confidence that a tenth of that split falls below. These are
-its hardest samples, and they teach most, so nothing is left out of such a pool. Where more than `TOLERATED` times as
-many fall below, the pool holds something else too, and what falls below is left out.
+Of a pool like the selection split a twentieth falls below the confidence that a twentieth of that falls below. These
+are its hardest samples, and they teach most, so nothing is left out of such a pool. Where more than `TOLERATED` times
+as many fall below, the pool holds something else too, and what falls below is left out.
 """
 
 from dataclasses import dataclass, replace
