@@ -22,6 +22,7 @@ from crossteach.data.views import Views, augmentation
 from crossteach.models.scoring import score
 from crossteach.transferring.methods import METHODS
 from crossteach.transferring.plan import TrainingPlan
+from crossteach.transferring.sources import Source
 from crossteach.transferring.training import train
 
 STEPS = 20
@@ -43,11 +44,12 @@ def main() -> None:
     part = data.train.take(np.random.default_rng(0).permutation(len(data.train))[: STEPS * config.optim.batch_size])
     with tempfile.TemporaryDirectory() as folder:
         stored = fill_store(tutors, part, views, Store(folder))
-        plain = TrainingPlan(METHODS["xe"], config, part, views, None, 1e-4, 1)
-        lessons = {
-            "plain": plain,
-            "live": replace(plain, method=METHODS["kl+dp"], tutors=LiveTutors(tutors)),
-            "stored": replace(plain, method=METHODS["kl+dp"], tutors=stored),
+        source = Source(part, views, config.optim.batch_size)
+        plain = TrainingPlan(METHODS["xe"], config, (source,), 1e-4, 1)
+        asked = {"live": LiveTutors(tutors), "stored": stored}
+        lessons = {"plain": plain} | {
+            name: replace(plain, method=METHODS["kl+dp"], sources=(replace(source, tutors=answering),))
+            for name, answering in asked.items()
         }
         batch = views.batch(part, np.arange(config.optim.batch_size), np.zeros(config.optim.batch_size, np.int64))
         images = batch.images(student.preprocess)

@@ -20,9 +20,9 @@ import yaml
 from scipy.ndimage import gaussian_filter
 
 import crossteach
-from crossteach.config import compatible
 from crossteach.data.cut import stratified_cut
 from crossteach.files import write_bytes
+from crossteach.settings import compatible
 from crossteach.specs import escape
 from crossteach.transferring.methods import DEFAULT_WITH_LABELS, DEFAULT_WITHOUT_LABELS
 from crossteach.types import Split, Splits

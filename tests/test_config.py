@@ -3,8 +3,9 @@ from dataclasses import fields, is_dataclass
 
 import pytest
 
-from crossteach.config import GateConfig, OptimConfig, TransferConfig, with_settings
+from crossteach.config import GateConfig, OptimConfig, TransferConfig
 from crossteach.errors import ConfigError
+from crossteach.settings import with_settings
 
 GOOD = {
     "method": ("kl+dp", "kl+dp"),

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .config import PoolConfig as PoolConfig
     from .config import TransferConfig as TransferConfig
     from .config import ViewsConfig as ViewsConfig
-    from .config import with_settings as with_settings
     from .data import from_arrays as from_arrays
     from .data import from_dataset as from_dataset
     from .data import load_data as load_data
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from .report import write_report as write_report
     from .scouting.scout import Scouting as Scouting
     from .scouting.scout import scout as scout
+    from .settings import with_settings as with_settings
     from .sweeping import plan_cost as plan_cost
     from .sweeping import sweep as sweep
     from .sweeping import sweep_status as sweep_status
@@ -67,7 +67,7 @@ _HOME = {
     "PoolConfig": "config",
     "OptimConfig": "config",
     "GateConfig": "config",
-    "with_settings": "config",
+    "with_settings": "settings",
     "from_arrays": "data",
     "from_dataset": "data",
     "load_data": "data",

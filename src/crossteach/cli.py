@@ -197,7 +197,8 @@ def transfer(
 
     With +mcl behind its name, as in kl+dp+mcl, any of them returns the slow average of its weights.
     """
-    from .config import TransferConfig, compatible, with_settings
+    from .config import TransferConfig
+    from .settings import compatible, with_settings
     from .transferring.curriculum import transfer as run_transfer
 
     given = [*(compatible(compat) if compat else ()), f"seed={seed}", f"curriculum.order={order}"]

@@ -1,14 +1,12 @@
 """The settings of a transfer: frozen dataclasses, checked when they are made; every field is a `--set` key."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar, get_args
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
 
 from .errors import ConfigError
-from .specs import literal
 
-Config = TypeVar("Config")
 PARTS = ("all", "norm", "last", "head", "lora")
 ADAPTER_RANK = 8
 """Of adapters, where none is given."""
@@ -20,7 +18,8 @@ def _require(condition: bool, what: str, value: object) -> None:
         raise ConfigError(f"{what}, not {value!r}")
 
 
-def _require_one_of(known: Collection[str], key: str, value: str) -> None:
+def require_one_of(known: Collection[str], key: str, value: str) -> None:
+    """Raise ConfigError if a word is not one of those that are known."""
     _require(value in known, f"{key} must be one of {', '.join(known)}", value)
 
 
@@ -75,7 +74,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _read_part(self.trains)
-        _require_one_of(("cosine", "constant"), "optim.schedule", self.schedule)
+        require_one_of(("cosine", "constant"), "optim.schedule", self.schedule)
         _require(self.epochs >= 1, "optim.epochs must be at least 1", self.epochs)
         _require(self.steps is None or self.steps >= 1, "optim.steps must be at least 1, or none", self.steps)
         _require(self.lr is None or 0 < self.lr < math.inf, "optim.lr must be above 0", self.lr)
@@ -85,7 +84,7 @@ class OptimConfig:
         _require(0 <= self.warmup < 1, "optim.warmup must lie in [0, 1)", self.warmup)
         _require(0 <= self.stop_below < 1, "optim.stop_below must lie in [0, 1)", self.stop_below)
         _require(0 < self.clip < math.inf, "optim.clip must be above 0", self.clip)
-        _require_one_of(get_args(Precision), "optim.precision", self.precision)
+        require_one_of(get_args(Precision), "optim.precision", self.precision)
         _require(
             len(self.probe_rates) > 0
             and 0 < min(self.probe_rates) <= max(self.probe_rates) < math.inf
@@ -218,7 +217,7 @@ class GateConfig:
     """Whether the gate is asked; if not, the end of training is returned, unverified."""
 
     def __post_init__(self) -> None:
-        _require_one_of(("accuracy", "balanced"), "gate.measure", self.measure)
+        require_one_of(("accuracy", "balanced"), "gate.measure", self.measure)
         _require(
             self.class_max_loss is None or 0 < self.class_max_loss <= 100,
             "gate.class_max_loss must lie in (0, 100] points",
@@ -247,10 +246,10 @@ class CurriculumConfig:
     """each: every lesson has optim.epochs; total: the lessons share them, as one lesson from all teachers would."""
 
     def __post_init__(self) -> None:
-        _require_one_of(("parallel", "sequential", "soup"), "curriculum.order", self.order)
-        _require_one_of(("given", "ascending", "descending", "scout"), "curriculum.sequence", self.sequence)
-        _require_one_of(("greedy", "uniform"), "curriculum.average", self.average)
-        _require_one_of(("each", "total"), "curriculum.budget", self.budget)
+        require_one_of(("parallel", "sequential", "soup"), "curriculum.order", self.order)
+        require_one_of(("given", "ascending", "descending", "scout"), "curriculum.sequence", self.sequence)
+        require_one_of(("greedy", "uniform"), "curriculum.average", self.average)
+        require_one_of(("each", "total"), "curriculum.budget", self.budget)
 
 
 @dataclass(frozen=True)
@@ -305,118 +304,8 @@ def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in items}
 
 
-def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that differ from the defaults, by their `--set` keys.
-
-    Args:
-        settings: As `TransferConfig.to_dict` writes them; in a file they may be those of another version.
-
-    Example:
-        >>> changed(TransferConfig(optim=OptimConfig(lr=0.01)).to_dict())
-        {'optim.lr': 0.01}
-    """
-    return _differing(settings, TransferConfig().to_dict(), "")
-
-
-def _differing(settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
-            found |= _differing(value, defaults[key], f"{prefix}{key}.")
-        elif value != defaults.get(key):
-            found[prefix + key] = value
-    return found
-
-
 PROCEDURE = 5
 """Raised when defaults or rules change what a run of the same settings computes.
 
 It is kept in every run folder, and a run of another procedure is refused there. Sweeps do their jobs anew.
 """
-
-COMPAT: dict[str, tuple[str, ...]] = {
-    "paper": (
-        "method=kl+dp",
-        "optim.schedule=constant",
-        "optim.warmup=0",
-        "optim.weight_decay=0.0001",
-        "optim.clip=1e6",
-        "optim.train_statistics=true",
-        "optim.probe_rates=0.0001,0.0003,0.001,0.003,0.01,0.03",
-        "gate.ask=false",
-    )
-}
-"""Settings of recipes that are not ours; docs/method.md says how they differ."""
-
-
-def compatible(name: str) -> tuple[str, ...]:
-    """Return the settings of a recipe.
-
-    Raises:
-        ConfigError: If there is none of that name.
-    """
-    _require_one_of(COMPAT, "--compat", name)
-    return COMPAT[name]
-
-
-def with_settings(config: TransferConfig, settings: Sequence[str]) -> TransferConfig:
-    """Return the config with `KEY=VALUE` strings applied.
-
-    Example:
-        >>> with_settings(TransferConfig(), ["optim.lr=0.01", "gate.alphas=0.5,1"]).optim.lr
-        0.01
-
-    Raises:
-        ConfigError: If a key is unknown or a value out of range.
-    """
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"a setting must read KEY=VALUE, as in optim.lr=0.01, not {setting!r}")
-        config = _with(config, key.split("."), value, key)
-    return config
-
-
-def _with(config: Config, path: list[str], value: str, key: str) -> Config:
-    assert is_dataclass(config) and not isinstance(config, type)
-    known = {f.name for f in fields(config)}
-    if path[0] not in known:
-        raise ConfigError(f"unknown setting {key!r}; expected one of {', '.join(sorted(known))} at {path[0]!r}")
-    current = getattr(config, path[0])
-    if is_dataclass(current) and not isinstance(current, type):
-        if len(path) == 1:
-            inner = ", ".join(f"{key}.{f.name}" for f in fields(current))
-            raise ConfigError(f"{key!r} is a group of settings; expected one of {inner}")
-        return replace(config, **{path[0]: _with(current, path[1:], value, key)})
-    if len(path) > 1:
-        raise ConfigError(f"unknown setting {key!r}; {path[0]!r} is a single value")
-    admitted = next(get_args(f.type) for f in fields(config) if f.name == path[0])
-    return replace(config, **{path[0]: _read(value, current, key, admitted)})
-
-
-def _read(text: str, current: object, key: str, admitted: tuple[object, ...]) -> object:
-    """Read a value as the type that the field has now; an optional field takes a number, whole or not, or none."""
-    if isinstance(current, tuple):
-        value: object = tuple(float(part) if _is_number(part) else _refuse(key, part) for part in text.split(","))
-        return value
-    value = literal(text)
-    wanted, optional = type(current), type(None) in admitted
-    if isinstance(current, str):
-        return text
-    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if optional and int in admitted:
-        return value if value is None or type(value) is int else _refuse(key, text)
-    if optional:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(value) if number else None if value is None else _refuse(key, text)  # type: ignore[arg-type]
-    return value if isinstance(value, wanted) and type(value) is wanted else _refuse(key, text)
-
-
-def _is_number(text: str) -> bool:
-    value = literal(text)
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _refuse(key: str, text: str) -> object:
-    raise ConfigError(f"setting {key} cannot be {text!r}; see the field's documentation in crossteach.config")

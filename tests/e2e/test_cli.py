@@ -162,7 +162,7 @@ def test_bad_data_is_one_line(task, tmp_path, capsys, data, says):
     npz(tmp_path / "empty.npz", task, x_train=images[:0], y_train=labels[:0])
     npz(tmp_path / "nan.npz", task, x_train=np.where(images > 250, np.nan, images / 255.0))
     few = {f"y_{k}": np.load(task.folder / "digits.npz")[f"y_{k}"] % 7 for k in ("train", "val", "test")}
-    npz(tmp_path / "seven.npz", task, class_names=None, **few)
+    npz(tmp_path / "seven.npz", task, class_names=np.array(list("abcdefg")), **few)
     (tmp_path / "cut").mkdir()
     header = bytes((0, 0, 8, 3)) + (5).to_bytes(4, "big") + (2).to_bytes(4, "big") * 2
     (tmp_path / "cut" / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(3)))

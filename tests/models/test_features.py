@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 import crossteach
-from crossteach.config import TransferConfig, with_settings
+from crossteach.config import TransferConfig
 from crossteach.errors import ConfigError, ModelError
 from crossteach.models import load_model
 from crossteach.models.features import Layer, count_features, features_of, find_layer, reading
+from crossteach.settings import with_settings
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,7 @@ def test_a_sweep_teaches_on_pools_and_asks_tutors_once(task, tmp_path):
     summaries = {method: json.loads((folder(method) / "summary.json").read_text()) for method in table}
     pool = summaries["kl"]["pool"]
     assert pool["used"] + sum(pool["dropped"].values()) == rows[1] and summaries["kl"]["training"]["steps"] == steps
+    assert summaries["xe, seen"]["pool"]["dropped"] == {"left out by pool.share=0": rows[1]}
     assert summaries["xe, seen"]["pool"]["taught"] == {"label": 0} and summaries["xe, seen"]["training"]["steps"] == 25
     assert plan_cost(path, tmp_path / "out", store)["cost"]["views"] == 0
 

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 import crossteach.transferring.lesson
 from crossteach import Store, TransferConfig, load_data, load_model, transfer, with_settings
-from crossteach.config import compatible
 from crossteach.errors import ConfigError, LabelSpaceError, MissingLabelsError, ModelError, RunFolderError
+from crossteach.settings import compatible
 from crossteach.transferring.methods import METHODS
 
 QUICK = ["optim.epochs=2", "optim.lr=0.01", "optim.batch_size=32", "views.count=2"]

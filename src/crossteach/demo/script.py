@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from ..answers.store import Store
-from ..config import TransferConfig, with_settings
+from ..config import TransferConfig
 from ..data import load_data
 from ..models import load_model
 from ..scouting.folder import open_scout
+from ..settings import with_settings
 from ..transferring.curriculum import transfer
 from ..types import Progress
 

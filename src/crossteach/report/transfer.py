@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import changed
+from ..settings import changed
 from . import transfer_figures as figures
 from .classes import class_rows
 from .figures import Drawing

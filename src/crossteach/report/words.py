@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config import changed
+from ..settings import changed
 
 METHODS = {
     "kl": "plain distillation: the student is pulled towards the teacher on every sample",

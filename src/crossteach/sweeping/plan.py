@@ -7,8 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..config import TransferConfig, with_settings
+from ..config import TransferConfig
 from ..errors import ConfigError, SpecError, TrustError, first_line
+from ..settings import with_settings
 from ..specs import escape, split_weights, unescape
 from ..transferring.methods import find_method
 from .plan_file import PlanFile, parse_plan

@@ -11,13 +11,14 @@ from ..answers.arguments import require_distinct
 from ..answers.check import require_channels, require_label_space, require_test_labels
 from ..answers.store import Store
 from ..answers.tutors import count_missing
-from ..config import PROCEDURE, ContrastConfig, TransferConfig, ViewsConfig, changed
+from ..config import PROCEDURE, ContrastConfig, TransferConfig, ViewsConfig
 from ..data import load_data
 from ..data.drawn import KEPT_BYTES
 from ..data.label_space import fit_label_space
 from ..data.views import views_of
 from ..errors import ConfigError
 from ..models import TorchClassifier, load_model
+from ..settings import changed
 from ..transferring.methods import choose_method
 from ..transferring.setup import find_side, open_setup, try_views
 from ..types import Progress, Splits, no_progress

@@ -5,6 +5,7 @@ are its hardest samples, and they teach most, so nothing is left out of such a p
 as many fall below, the pool holds something else too, and what falls below is left out.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..types import Split
 from .setup import TransferSetup
 from .sources import Source
 
-TOLERATED = 2.0
+TOLERATED, CHANCE = 2.0, 3.0
 AT_ONCE = 4096
 """Samples whose answers are read at once."""
 REASON = "of which the tutors are less sure than of the selection split"
@@ -40,7 +41,8 @@ def leave_out_foreign(setup: TransferSetup, source: Source, tune: Split) -> tupl
     """Let only those samples of a pool teach of which the tutors' ensemble is sure enough.
 
     Sure enough is what exceeds a quantile (`pool.drop_below`) of the ensemble's confidence on the tune part of the
-    selection split, which no label is needed for. Nothing is left out where no more than twice that share falls below.
+    selection split, which no label is needed for. Nothing is left out where no more than twice that share falls below,
+    or where that could be chance.
 
     Args:
         setup: Its tutors, and the quantile.
@@ -48,7 +50,7 @@ def leave_out_foreign(setup: TransferSetup, source: Source, tune: Split) -> tupl
         tune: The tune part.
     """
     share = setup.config.pool.drop_below
-    if not share or source.split.name != "pool" or source.tutors is None:
+    if not share or not source.is_pool or source.tutors is None:
         return source, None
     familiar = torch.stack([predict(t, tune, setup.store).logits for t in setup.tutors])
     least = _ensemble(familiar)[0].quantile(share)
@@ -56,7 +58,8 @@ def leave_out_foreign(setup: TransferSetup, source: Source, tune: Split) -> tupl
     confidence, preds = _on_view(source, source.tutors, view)
     kept = confidence >= least
     below = 1 - kept.double().mean().item()
-    if below <= TOLERATED * share or not bool(kept.any()):
+    by_chance = CHANCE * math.sqrt(share * (1 - share) / len(tune))  # the quantile is that of so many samples
+    if below <= TOLERATED * share + by_chance or not bool(kept.any()):
         return source, None
     gone = torch.nonzero(~kept)[:, 0]
     gone = gone[confidence[gone].argsort(stable=True)]

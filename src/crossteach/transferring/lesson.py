@@ -99,7 +99,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
             "diverged": trained.diverged,
         },
         promise=_promises(setup, tune),
-        pool=pool_summary(data.pools, samples_taught(names, trained.taught_of_pools), left_out),
+        pool=pool_summary(data.pools, plan.sources, samples_taught(names, trained.taught_of_pools)),
         notes=notes,
         seconds=time.perf_counter() - setup.started,
     )
@@ -130,7 +130,7 @@ def _plan_training(
         config.optim.epochs,
         features=setup.features,
     )
-    familiar = [leave_out_foreign(setup, _with_tutors(setup, source, 1), tune) for source in setup.sources]
+    familiar = [_familiar(setup, source, tune) for source in plan.sources]
     plan = replace(plan, sources=tuple(source for source, _ in familiar))
     if config.optim.steps is not None:
         plan = replace(plan, epochs=math.ceil(config.optim.steps / plan.steps_per_epoch))
@@ -148,6 +148,11 @@ def _plan_training(
         epochs, more = _affordable_epochs(setup, plan)
         plan, notes = replace(plan, epochs=epochs), notes + more
     return plan, notes, left_out
+
+
+def _familiar(setup: TransferSetup, source: Source, tune: Split) -> tuple[Source, LeftOut | None]:
+    """Leave out of a pool what is foreign; its tutors answer one view for that."""
+    return leave_out_foreign(setup, _with_tutors(setup, source, 1), tune) if source.is_pool else (source, None)
 
 
 def _with_tutors(setup: TransferSetup, source: Source, steps: int) -> Source:

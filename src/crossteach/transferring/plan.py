@@ -54,7 +54,7 @@ class TrainingPlan:
     def probe_rates(self) -> tuple[float, ...]:
         """Rates that the probe tries: where a pool teaches one more, as fresh samples bear a higher one."""
         rates, more = self.config.optim.probe_rates, self.config.pool.probe_rate
-        pooled = any(source.split.name == "pool" for source in self.sources)
+        pooled = any(source.is_pool for source in self.sources)
         return tuple(sorted({*rates, more})) if pooled and more is not None else rates
 
     @property

@@ -30,6 +30,11 @@ class Source:
     """Whether a last batch of a single sample joins the one before it: batch norm in train mode cannot take it."""
 
     @property
+    def is_pool(self) -> bool:
+        """Whether its samples are of a pool: none has a label."""
+        return self.split.name == "pool"
+
+    @property
     def size(self) -> int:
         """How many samples teach."""
         return len(self.split) if self.rows is None else len(self.rows)

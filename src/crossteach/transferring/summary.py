@@ -19,7 +19,9 @@ from .exhibits import write_exhibits
 from .foreign import REASON, LeftOut
 from .gate import GateResult
 from .measured import TransferPredictions, ensemble_accuracy, measure
+from .sources import Source
 
+NO_SHARE = "left out by pool.share=0"
 README = """# A student saved by crossteach
 
 It loads without crossteach:
@@ -93,31 +95,28 @@ def _calibration_error(answers: Predictions) -> float | None:
     return None if answers.labels is None else expected_calibration_error(answers.logits, answers.labels)
 
 
-def pool_summary(
-    pools: Sequence[Pool], taught: dict[str, float], left_out: Sequence[LeftOut] = ()
-) -> dict[str, Any] | None:
+def pool_summary(pools: Sequence[Pool], sources: Sequence[Source], taught: dict[str, float]) -> dict[str, Any] | None:
     """Say what became of the pools: how many samples they held, how many taught, and who taught those; None without.
 
     Args:
-        pools: With the counts of what was dropped.
+        pools: With the counts of what was dropped when they were opened.
+        sources: What taught; a pool that is not among them was left out whole.
         taught: How many times each tutor taught a pool sample.
-        left_out: What was taken for foreign.
     """
     if not pools:
         return None
-    foreign = {id(left.split): len(left.rows) for left in left_out}
-    dropped: Counter[str] = Counter()
-    sources = []
+    used = {id(source.split): source.size for source in sources}
+    rows, dropped = [], Counter[str]()
     for pool in pools:
-        strange = foreign.get(id(pool.split), 0)
-        reasons = {**pool.dropped, **({REASON: strange} if strange else {})}
-        used = len(pool.split) - strange
-        sources.append({"spec": pool.spec, "samples": pool.found, "used": used, "dropped": reasons})
+        left = used.get(id(pool.split), 0)
+        unused = len(pool.split) - left
+        reasons = {**pool.dropped, **({REASON if left else NO_SHARE: unused} if unused else {})}
+        rows.append({"spec": pool.spec, "samples": pool.found, "used": left, "dropped": reasons})
         dropped.update(reasons)
     return {
-        "sources": sources,
+        "sources": rows,
         "samples": sum(pool.found for pool in pools),
-        "used": sum(len(pool.split) for pool in pools) - sum(foreign.values()),
+        "used": sum(row["used"] for row in rows),
         "dropped": dict(dropped),
         "taught": taught,
     }
