@@ -1,10 +1,11 @@
-"""Seven mid-size architectures, 70,000 to 350,000 weights, for what a pool of fresh images teaches.
+"""Seven mid-size architectures, 65,000 to 354,000 weights, for what a pool of fresh images teaches.
 
-    python -m crossteach.demo.train_checkpoints --zoo recipes/mid_zoo.py --out recipes/mid_zoo --most-epochs 120
-    python -m crossteach.demo.train_checkpoints --zoo recipes/mid_zoo.py --out recipes/mid_zoo --tail
+    train="python -m crossteach.demo.train_checkpoints --zoo recipes/mid_zoo.py --out recipes/mid_zoo"
+    $train --data "glyphs?train_samples=2634" [NAME ...]
+    $train --data "glyphs?train_samples=2634" --tail [NAME ...]
 
-Models of 10,000 weights cannot hold what they are taught; these can. They are trained on the train split of the
-embedded glyphs, as those of recipes/zoo.py are. Their weights are in recipes/mid_zoo/. A spec reads
+Models of 10,000 weights cannot hold what they are taught; these can. They are trained on a fifth of the embedded
+glyphs, so that there is much that they do not know. Their weights are in recipes/mid_zoo/. A spec reads
 `py:recipes/mid_zoo.py:vit_a@recipes/mid_zoo/vit_a.safetensors`. They read 32x32 grey images in [0, 1].
 """
 
