@@ -37,23 +37,23 @@ def test_what_it_says_are_probabilities():
 
 
 def test_features_and_fit_meet_a_plain_loop():
-    tutors, labels = answers(200, (1.2, 0.7, 0.9), (1.0, 2.0, 0.5), classes=4)
+    tutors, labels = answers(80, (1.2, 0.7, 0.9), (1.0, 2.0, 0.5), classes=4)
     judge = fit_judge(tutors, labels)
     preds, probs = tutors.argmax(2), tutors.softmax(2)
     for k in range(3):
         rows, right = [], []
-        prior = (float((preds[k] == labels).sum()) + 1) / 202
+        prior = (float((preds[k] == labels).sum()) + 1) / 82
 
         def record(j, n, own):
             mine = (preds[j] == preds[j, n]).nonzero()[:, 0].tolist()
             mine = [i for i in mine if i != n] if own else mine
             hits = sum(int(labels[i] == preds[j, i]) for i in mine)
-            prior = (float((preds[j] == labels).sum()) + 1) / 202
+            prior = (float((preds[j] == labels).sum()) + 1) / 82
             share = (hits + SHRUNK * prior) / (len(mine) + SHRUNK)
             return float(np.log(share / (1 - share)))
 
         odds = lambda p: float(np.clip(np.log(p / (1 - p)), -CLIP, CLIP))  # noqa: E731
-        for n in range(200):
+        for n in range(80):
             first, second = probs[k, n].sort(descending=True).values[:2].tolist()
             others = [j for j in range(3) if j != k]
             rivals = [j for j in others if preds[j, n] != preds[k, n]]
@@ -72,7 +72,7 @@ def test_features_and_fit_meet_a_plain_loop():
         model = LogisticRegression(C=STRENGTH, max_iter=1000).fit(even, right)
         assert judge.weights[k].numpy() == pytest.approx(model.coef_[0], abs=2e-3)
         assert prior > 0 and judge.bias[k].item() == pytest.approx(model.intercept_[0], abs=2e-3)
-        whole = [record(k, n, False) for n in range(200)]
+        whole = [record(k, n, False) for n in range(80)]
         assert judge.record[k][preds[k]].numpy() == pytest.approx(whole, abs=1e-4)
 
 

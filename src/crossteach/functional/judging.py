@@ -44,10 +44,12 @@ class Judge:
         Args:
             tutors: Logits, in the order in which the judge has learnt them.
         """
-        record = self.record.gather(1, tutors.argmax(2))
-        features = _features(tutors, record)
-        even = (features - self.centre[:, None]) / self.scale[:, None]
-        return (even * self.weights[:, None]).sum(2) + self.bias[:, None]
+        weights, bias, centre, scale, record = (
+            part.to(tutors.device) for part in (self.weights, self.bias, self.centre, self.scale, self.record)
+        )
+        features = _features(tutors, record.gather(1, tutors.argmax(2)))
+        even = (features - centre[:, None]) / scale[:, None]
+        return (even * weights[:, None]).sum(2) + bias[:, None]
 
 
 def _features(tutors: Float[Tensor, "K N C"], record: Float[Tensor, "K N"]) -> Float[Tensor, "K N F"]:
@@ -85,7 +87,7 @@ def fit_judge(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"], strengt
     """Learn how to tell which tutor is right.
 
     Args:
-        tutors: Logits of each tutor on labelled samples that have trained none of them.
+        tutors: Logits of each tutor on labelled samples that have trained none of them; on the CPU.
         labels: Class ids.
         strength: C of the logistic regression.
 
