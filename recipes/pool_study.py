@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from scipy.stats import spearmanr
 
 import crossteach
 from crossteach.files import write_bytes
@@ -120,6 +121,11 @@ def table(path: Path) -> None:
         for which, some in groups.items():
             if some:
                 print(f"| {len(some)} | {name} | {which} | {' | '.join(figures(some))} |")
+
+    promised = [row for rows in methods.values() for row in rows if row["promise_learned"] is not None]
+    gains = [row["promise_learned"] - row["promise_student"] for row in promised]
+    ranks = spearmanr(gains, [row["ungated_transfer_delta"] for row in promised]).statistic
+    print(f"\nRank correlation of what the learned rule promises with the delta: {ranks:.2f} ({len(promised)} runs)")
 
 
 def figures(rows: list[Row]) -> list[str]:
