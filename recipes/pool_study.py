@@ -124,6 +124,8 @@ def table(path: Path) -> None:
 
     promised = [row for rows in methods.values() for row in rows if row["promise_learned"] is not None]
     gains = [row["promise_learned"] - row["promise_student"] for row in promised]
+    if len(set(gains)) < 2:
+        return
     ranks = spearmanr(gains, [row["ungated_transfer_delta"] for row in promised]).statistic
     print(f"\nRank correlation of what the learned rule promises with the delta: {ranks:.2f} ({len(promised)} runs)")
 

@@ -18,7 +18,7 @@ def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
         settings: As `TransferConfig.to_dict` writes them; in a file they may be those of another version.
 
     Example:
-        >>> changed(TransferConfig(optim=OptimConfig(lr=0.01)).to_dict())
+        >>> changed(with_settings(TransferConfig(), ["optim.lr=0.01"]).to_dict())
         {'optim.lr': 0.01}
     """
     return _differing(settings, TransferConfig().to_dict(), "")

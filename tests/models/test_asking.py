@@ -328,7 +328,7 @@ class Auxiliary(nn.Module):
 """
 
 
-@pytest.mark.parametrize("settings", [crossteach.config.compatible("paper"), ("optim.train_statistics=true",)])
+@pytest.mark.parametrize("settings", [crossteach.settings.compatible("paper"), ("optim.train_statistics=true",)])
 def test_a_model_that_answers_a_tuple_in_train_mode_is_trained_in_train_mode(task, tmp_path, settings):
     (tmp_path / "aux.py").write_text(AUXILIARY)
     student = f"py:{tmp_path}/aux.py:Auxiliary?pretrained=false&channels=1&size=8"
