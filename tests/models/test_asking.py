@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import crossteach
+import crossteach.settings
 from crossteach import Store, TransferConfig, from_module, load_data, load_model, predict, transfer, with_settings
 from crossteach.answers.tutors import LiveTutors, fill_store
 from crossteach.data.views import Views, augmentation
