@@ -17,13 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from scipy.stats import spearmanr
+from study import chosen_parts, read_rows, run_part, write_rows
 
-import crossteach
-from crossteach.files import write_bytes
 from crossteach.runs import read_json
 
 ZOO = ("mlp_b", "mlp_a", "vit_a", "mix_a", "cnn_b", "res_a", "cnn_a")
@@ -31,6 +28,8 @@ MODELS = {name: f"py:recipes/mid_zoo.py:{name}@recipes/mid_zoo/{name}.safetensor
 DATA, STEPS = "glyphs?train_samples=2634", 1600
 SEEN = {"pool.share": 0}
 DIRTY = ("clean", "letters", "fashion", "noise", "unbalanced")
+ADDED = ("ensemble", "promise_learned", "promise_student", "promise_best", "rate")
+"""Columns beside those of a sweep."""
 Row = dict[str, Any]
 
 
@@ -70,37 +69,14 @@ def plans(pool: str, dirty: Path) -> dict[str, dict[str, Any]]:
 
 def gather(out: Path, parts: list[str]) -> Path:
     """Put the rows of all parts that have any into one table, with the promise and the ensemble of each run."""
-    rows: list[Row] = []
-    schema = None
-    for part in parts:
-        table = out / part / "results.parquet"
-        if table.is_file():
-            found = pq.read_table(table)
-            schema = found.schema
-            for row in found.to_pylist():
-                summary = read_json(out / part / "jobs" / row["job"] / "summary.json")
-                promise = (summary["promise"] or {}).get("rules", {})
-                best = max((p["accuracy"] for p in promise.values()), default=None)
-                rows.append(
-                    {
-                        "part": part,
-                        **row,
-                        "ensemble": summary["ensemble_accuracy"],
-                        "promise_learned": promise.get("learned", {}).get("accuracy"),
-                        "promise_student": promise.get("student", {}).get("accuracy"),
-                        "promise_best": best,
-                        "rate": summary["training"].get("lr"),
-                    }
-                )
-    assert schema is not None, "no part has been run"
-    extra = [
-        pa.field(name, pa.float64())
-        for name in ("ensemble", "promise_learned", "promise_student", "promise_best", "rate")
-    ]
-    path = out / "pool_study.parquet"
-    whole = pa.schema([pa.field("part", pa.string()), *schema, *extra])
-    pq.write_table(pa.Table.from_pylist(rows, whole), path, compression="zstd")
-    return path
+    rows, schema = read_rows(out, parts)
+    for row in rows:
+        summary = read_json(out / row["part"] / "jobs" / row["job"] / "summary.json")
+        promised = {name: each["accuracy"] for name, each in (summary["promise"] or {"rules": {}})["rules"].items()}
+        row["ensemble"], row["rate"] = summary["ensemble_accuracy"], summary["training"].get("lr")
+        row["promise_learned"], row["promise_student"] = promised.get("learned"), promised.get("student")
+        row["promise_best"] = max(promised.values(), default=None)
+    return write_rows(out / "pool_study.parquet", rows, schema, ADDED)
 
 
 def table(path: Path) -> None:
@@ -157,12 +133,9 @@ def main() -> None:
         table(arguments.table)
         return
     known = plans(arguments.pool, arguments.dirty)
-    for part in arguments.parts or known:
-        plan = arguments.out / "plans" / f"{part}.yaml"
-        plan.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(plan, yaml.safe_dump(known[part], sort_keys=False).encode())
-        found = crossteach.sweep(plan, arguments.out / part)
-        print(f"{part}: {found['done']} of {found['jobs']} jobs are whole", flush=True)
+    asked = chosen_parts(parser, arguments.parts, list(known))
+    for part in asked:
+        run_part(part, known[part], arguments.out)
         print(f"rows gathered in {gather(arguments.out, list(known))}", flush=True)
 
 

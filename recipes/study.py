@@ -9,7 +9,7 @@ docs/study/record.md in full. The rows of 2026-11-24 are in benchmarks/.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +197,8 @@ def elsewhere(folder: Path, rows: list[dict[str, Any]], test: Split) -> None:
         row["delta_elsewhere"] = crossteach.predict(after, test).accuracy - before[spec]
 
 
-def gather(out: Path, parts: list[str], data: Path) -> Path:
-    """Put all rows of all parts that have any into one table."""
+def read_rows(out: Path, parts: Iterable[str]) -> tuple[list[dict[str, Any]], pa.Schema]:
+    """Read the rows of all parts that have any, and what their columns are."""
     rows: list[dict[str, Any]] = []
     schema = None
     for part in parts:
@@ -208,16 +208,43 @@ def gather(out: Path, parts: list[str], data: Path) -> Path:
             schema = found.schema
             rows += [{"part": part, **row} for row in found.to_pylist()]
     assert schema is not None, "no part has been run"
+    return rows, pa.schema([pa.field("part", pa.string()), *schema])
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema, added: Sequence[str]) -> Path:
+    """Write rows to which columns of numbers were added."""
+    whole = pa.schema([*schema, *(pa.field(name, pa.float64()) for name in added)])
+    pq.write_table(pa.Table.from_pylist(rows, whole), path, compression="zstd")
+    return path
+
+
+def chosen_parts(parser: argparse.ArgumentParser, parts: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """Return the parts that are asked for, or all; end with one line if there is no such part."""
+    unknown = [part for part in parts if part not in known]
+    if unknown:
+        parser.error(f"there is no part {unknown[0]}; expected {', '.join(known)}")
+    return parts or known
+
+
+def run_part(name: str, plan: Plan, out: Path) -> None:
+    """Run the jobs of a part that are not whole."""
+    path = out / "plans" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, yaml.safe_dump(plan, sort_keys=False).encode())
+    found = crossteach.sweep(path, out / name)
+    print(f"{name}: {found['done']} of {found['jobs']} jobs are whole", flush=True)
+
+
+def gather(out: Path, parts: list[str], data: Path) -> Path:
+    """Put all rows of all parts that have any into one table."""
+    rows, schema = read_rows(out, parts)
     shifted = [r for r in rows if r["part"] == "shifted"]
     taught = {(r["student"], r["teacher"], r["method"]) for r in shifted}
     clean = [r for r in rows if r["part"] == "core" and (r["student"], r["teacher"], r["method"]) in taught]
     if shifted:
         elsewhere(out / "core", clean, crossteach.load_data(f"npz:{data / 'shifted.npz'}").test)
         elsewhere(out / "shifted", shifted, crossteach.load_data("glyphs").test)
-    fields = [pa.field("part", pa.string()), *schema, pa.field("delta_elsewhere", pa.float64())]
-    path = out / "study.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), path, compression="zstd")
-    return path
+    return write_rows(out / "study.parquet", rows, schema, ["delta_elsewhere"])
 
 
 def main() -> None:
@@ -227,17 +254,11 @@ def main() -> None:
     known = list(plans(Path()))
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(known)}; all by default")
     arguments = parser.parse_args()
-    unknown = [part for part in arguments.parts if part not in known]
-    if unknown:
-        parser.error(f"there is no part {unknown[0]}; expected {', '.join(known)}")
+    asked = chosen_parts(parser, arguments.parts, known)
     data = arguments.out / "data"
     prepare(data)
-    for part in arguments.parts or known:
-        plan = arguments.out / "plans" / f"{part}.yaml"
-        plan.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(plan, yaml.safe_dump(plans(data)[part], sort_keys=False).encode())
-        found = crossteach.sweep(plan, arguments.out / part)
-        print(f"{part}: {found['done']} of {found['jobs']} jobs are whole", flush=True)
+    for part in asked:
+        run_part(part, plans(data)[part], arguments.out)
         print(f"rows gathered in {gather(arguments.out, known, data)}", flush=True)
 
 

@@ -48,6 +48,9 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run of another configuration.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Run the code of saved students (run:) that others made.")]
+UnreadStore = Annotated[Path | None, typer.Option("--store", help="Taken, as everywhere; no answer is read.")]
+UnusedDevice = Annotated[str, typer.Option("--device", help="Taken, as everywhere; no model is loaded.")]
+NoProgress = Annotated[bool, typer.Option("--quiet", help="Taken; there is no progress to show.")]
 
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -240,11 +243,11 @@ def verify(
         Path | None, typer.Option(metavar="FILE.csv", help="Read answers, and return the weights that they allow.")
     ] = None,
     as_json: Json = False,
-    store: Annotated[Path | None, typer.Option("--store", help="Taken, as everywhere; no answer is read.")] = None,
+    store: UnreadStore = None,
     seed: Annotated[int, typer.Option(help="Taken, as everywhere; the draw depends on the run alone.")] = 0,
-    device: Annotated[str, typer.Option(help="Taken, as everywhere; no model is loaded.")] = "auto",
+    device: UnusedDevice = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Taken; a page always replaces the last.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Taken; there is no progress to show.")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Verify a transfer with a few labels: they are asked only where the old and the new student differ."""
     from .transferring.verification import verify as run_verification
@@ -305,11 +308,11 @@ def sweep(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a scout, a transfer or a sweep.")],
     as_json: Json = False,
-    store: Annotated[Path | None, typer.Option("--store", help="Taken, as everywhere; no answer is read.")] = None,
+    store: UnreadStore = None,
     seed: Annotated[int, typer.Option(help="Taken, as everywhere; nothing is drawn at random.")] = 0,
-    device: Annotated[str, typer.Option(help="Taken, as everywhere; no model is loaded.")] = "auto",
+    device: UnusedDevice = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Taken; a report always replaces the last.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Taken; there is no progress to show.")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Write a run folder as one HTML page, with its figures as SVG and its tables as CSV beside it."""
     from .report import make_report

@@ -1,5 +1,6 @@
 """Files that are whole or not there, and folders that one process at a time may fill."""
 
+import base64
 import contextlib
 import json
 import os
@@ -67,6 +68,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
+"""Pictures that a page may hold, by their suffix."""
+
+
+def picture_uri(path: Path) -> str:
+    """Return a picture as the data URI that a page holds instead of a file."""
+    return f"data:{PICTURES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def to_utf8(text: str) -> bytes:

@@ -8,14 +8,6 @@ from crossteach.data import load_data
 from crossteach.errors import DataError
 
 
-@pytest.fixture
-def arrays():
-    rng = np.random.default_rng(0)
-    parts = {"train": 60, "val": 30, "test": 40}
-    made = {f"x_{part}": rng.integers(0, 256, (n, 8, 8), np.uint8) for part, n in parts.items()}
-    return made | {f"y_{part}": np.arange(n) % 3 for part, n in parts.items()}
-
-
 def opened(tmp_path, arrays, options=""):
     np.savez(tmp_path / "data.npz", **arrays)
     return load_data(f"npz:{tmp_path / 'data.npz'}{options}")

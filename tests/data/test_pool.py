@@ -15,14 +15,6 @@ from crossteach.errors import DataError, SpecError
 
 
 @pytest.fixture
-def arrays():
-    rng = np.random.default_rng(0)
-    parts = {"train": 60, "val": 30, "test": 40}
-    made = {f"x_{part}": rng.integers(0, 256, (n, 8, 8), np.uint8) for part, n in parts.items()}
-    return made | {f"y_{part}": np.arange(n) % 3 for part, n in parts.items()}
-
-
-@pytest.fixture
 def fresh():
     return np.random.default_rng(1).integers(0, 256, (50, 8, 8), np.uint8)
 

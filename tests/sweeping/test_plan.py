@@ -141,6 +141,7 @@ def test_a_plan_runs_a_file_that_a_setting_names_only_with_trust(tmp_path):
         ("models: [demo:a, demo:b]\nmethods: [kl]", "'data' must be one spec"),
         (HEAD + "models: [demo:a, demo:b]", "'methods' must be a list"),
         (HEAD + "models: [demo:a, demo:b]\nmethods: [magic]", "line 3 .*methods: unknown method 'magic'"),
+        (HEAD + "models: [demo:a, demo:b]\nmethods: [autopilot]", "line 3 .*methods: unknown method 'autopilot'"),
         (HEAD + "models: [demo:a, demo:b]\nmethods: [kl, kl]", "'kl' twice"),
         (HEAD + "models: [demo:a, demo:b]\nmethods: [{method: kl, set: 1}]", "unknown key 'set'"),
         (HEAD + "models: [demo:a, demo:b]\nmethods: [{name: kl}]", "a method is a name or"),

@@ -44,7 +44,7 @@ def test_every_source_is_passed_through_and_smaller_ones_again():
     seen = {0: [], 1: []}
     for step in range(8):
         for number, source in enumerate((train, pool)):
-            index, passed = source.samples(step, (0, number))
+            index, passed = source.samples(step, 0, number)
             assert passed == step // len(source.starts)
             seen[number].append(index)
     assert sorted(np.concatenate(seen[1]).tolist()) == list(range(30))
@@ -59,7 +59,7 @@ def test_some_rows_alone_may_teach():
     data = data_with(10, 30)
     pool = sources_of(data, views_of(config.views, data), config)[1]
     some = Source(pool.split, pool.views, 4, rows=np.array([3, 5, 7, 11, 13]))
-    assert sorted(np.concatenate([some.samples(step, (0,))[0] for step in range(2)]).tolist()) == [3, 5, 7, 11, 13]
+    assert sorted(np.concatenate([some.samples(step, 0)[0] for step in range(2)]).tolist()) == [3, 5, 7, 11, 13]
 
 
 def test_pools_alone_fill_every_batch():
@@ -73,6 +73,6 @@ def test_pools_alone_fill_every_batch():
 def test_a_last_sample_alone_joins_the_batch_before_it(joins_last):
     data = data_with(9)
     source = Source(data.train, views_of(TransferConfig().views, data), 4, joins_last=joins_last)
-    assert [len(source.samples(step, (0,))[0]) for step in range(len(source.starts))] == (
+    assert [len(source.samples(step, 0)[0]) for step in range(len(source.starts))] == (
         [4, 5] if joins_last else [4, 4, 1]
     )

@@ -14,7 +14,7 @@ from commands import call
 from crossteach import TransferConfig, load_data, load_model, transfer, verify, with_settings
 from crossteach.errors import ConfigError, DataError, RunFolderError
 from crossteach.functional import Drawn, net_interval
-from crossteach.transferring.verification import Answers, judge, read_differences
+from crossteach.transferring.verification import Answers, conclude, read_differences
 
 SETTINGS = ["optim.epochs=6", "optim.lr=0.05", "optim.batch_size=32", "views.count=1", "method=kl"]
 GATE = {"level": 0.9, "max_loss": 0.3}
@@ -108,7 +108,7 @@ def test_more_looks_cost_level_and_the_same_answers_are_one_look(made, run):
 def test_skipped_samples_count_against_both(made):
     found = read_differences(made[1])
     names = [found.classes[found.new[row]] for row in found.order[:10]]
-    whole, skipped = (judge(found, Answers(tuple(labels)), 1, GATE) for labels in (names, [None, None, *names[2:]]))
+    whole, skipped = (conclude(found, Answers(tuple(labels)), 1, GATE) for labels in (names, [None, None, *names[2:]]))
     drawn = Drawn(len(found.ids), len(found.order), 10, 8, 2)
     assert (skipped["answered"], skipped["skipped"], skipped["wins"]) == (8, 2, 8)
     assert skipped["interval"][0] == pytest.approx(net_interval(drawn, 1 - 0.05 / 2).low)
@@ -125,7 +125,7 @@ def test_over_all_looks_together_a_worse_student_is_seldom_accepted(made):
         right = right[rng.permutation(every)]
         says = np.where(right, found.old[found.order], found.new[found.order])
         names = [found.classes[label] for label in says]
-        looks = (judge(found, Answers(tuple(names[: every * part // 5])), part, GATE) for part in (1, 2, 3, 4))
+        looks = (conclude(found, Answers(tuple(names[: every * part // 5])), part, GATE) for part in (1, 2, 3, 4))
         taken += any(look["verdict"] == "accepted" for look in looks)
     assert taken / times <= 0.1 + 2.6 * (0.09 / times) ** 0.5
 

@@ -79,6 +79,13 @@ def predict(
     )
 
 
+def predict_all(
+    classifiers: Sequence[Classifier], split: Split, store: Store | None = None, progress: Progress = no_progress
+) -> Float[Tensor, "K N C"]:
+    """Return the logits of several models on the plain samples of a split, in their order; see `predict`."""
+    return torch.stack([predict(classifier, split, store, progress).logits for classifier in classifiers])
+
+
 def open_table(classifier: Classifier, split: Split, store: Store) -> LogitTable:
     """Open the table of a model's answers on a split."""
     return store.table(_key(classifier, split), len(split), classifier.n_classes, "float32")

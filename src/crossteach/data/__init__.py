@@ -55,12 +55,10 @@ def load_pools(data: Splits | None, pools: Sequence[str | RawPool], progress: Pr
         SpecError: If a scheme is unknown.
         DataError: If a pool cannot be read or does not fit, or there is nothing at all.
     """
-    if data is None and not pools:
-        raise DataError("neither data nor a pool is given; name one, as in --data npz:FILE or --pool folder:PATH")
-    if data is not None and not pools:
+    if not pools:
+        if data is None:
+            raise DataError("neither data nor a pool is given; name one, as in --data npz:FILE or --pool folder:PATH")
         return data
     channels = None if data is None else data.test.inputs.channels
     opened = [read_pool(pool, channels) if isinstance(pool, str) else pool for pool in pools]
-    if data is None:
-        return splits_of_pools(opened, progress)
-    return with_pools(data, opened, progress)
+    return splits_of_pools(opened, progress) if data is None else with_pools(data, opened, progress)

@@ -91,12 +91,6 @@ class ArrayInputs:
         return resize(images, target, interpolation) if boxes is None else crop_and_resize(images, boxes, target)
 
 
-def default_augmentation(inputs: ArrayInputs) -> str:
-    """Small warps for what is grey or under 64 px (flips ruin digits and letters), crops and flips above."""
-    assert inputs.size is not None
-    return "warp" if inputs.channels == 1 or min(inputs.size) < 64 else "crop"
-
-
 def load_npz(spec: Spec, path: Path | None = None) -> Splits:
     """Open `npz:FILE` with the keys `x_train y_train x_val y_val x_test y_test class_names group_train …`.
 
@@ -199,9 +193,7 @@ def splits_from_arrays(spec: Spec, arrays: dict[str, np.ndarray]) -> Splits:
     else:
         known = [part.labels.max() for part in raw.values() if part.labels is not None and len(part.labels)]
         classes = [str(i) for i in range(int(max(known, default=0)) + 1)]
-    first = raw["train"].inputs
-    assert isinstance(first, ArrayInputs)
-    return assemble(spec, classes, raw, default_augmentation(first))
+    return assemble(spec, classes, raw)
 
 
 def load_glyphs(spec: Spec) -> Splits:
@@ -228,6 +220,16 @@ def _refuse_path(spec: Spec) -> None:
 def load_sklearn(spec: Spec) -> Splits:
     """Open `sklearn:digits`: 1,797 digits of 8x8 pixels, cut 60/20/20."""
     spec.refuse_unknown(OPTIONS)
+    return splits_from_arrays(spec, _read_digits(spec))
+
+
+def sklearn_pool(spec: Spec) -> RawSplit:
+    """Take the train images of `sklearn:digits` as a pool."""
+    return pool_of_images(spec, _read_digits(spec)["x_train"], "x_train")
+
+
+def _read_digits(spec: Spec) -> dict[str, np.ndarray]:
+    """Return scikit-learn's digits under the keys of `npz:`."""
     _refuse_path(spec)
     if spec.rest != "digits":
         raise SpecError(f"{spec.text!r}: of scikit-learn's data only sklearn:digits holds images")
@@ -242,15 +244,7 @@ def load_sklearn(spec: Spec) -> Splits:
     for key, (start, end) in ends.items():
         index = order[round(start * len(order)) : round(end * len(order))]
         arrays[f"x_{key}"], arrays[f"y_{key}"] = images[index], labels[index]
-    return splits_from_arrays(spec, arrays)
-
-
-def sklearn_pool(spec: Spec) -> RawSplit:
-    """Take the train images of `sklearn:digits` as a pool."""
-    train = load_sklearn(Spec(spec.text, spec.scheme, spec.rest, spec.weights)).train
-    rows = np.arange(len(train))
-    images = train.inputs.read(train.input_rows(rows), None, None)
-    return pool_of_images(spec, np.round(255 * images[:, 0].numpy()).astype(np.uint8), "the train images")
+    return arrays
 
 
 def idx_pool(spec: Spec) -> RawSplit:

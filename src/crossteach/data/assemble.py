@@ -33,7 +33,6 @@ def assemble(
     spec: Spec,
     classes: Sequence[str],
     raw: dict[SplitName, RawSplit],
-    augmentation: str,
     notes: Sequence[str] = (),
 ) -> Splits:
     """Check the parts of a data set and put them together.
@@ -42,7 +41,6 @@ def assemble(
         spec: Names the data in messages and carries the options.
         classes: Class names; labels index them.
         raw: `train` and `test`, and `selection` where the source has one.
-        augmentation: The default augmentation for this data.
         notes: What the source has to say.
 
     Raises:
@@ -58,7 +56,7 @@ def assemble(
     if len(set(channels.values())) > 1:
         raise DataError(f"the splits of {spec.text!r} differ in channels: {channels}; give all of them the same")
     seen, cut = _cut_selection(spec, splits)
-    unlabelled = _judged(spec, splits)
+    unlabelled = _leave_out_unlabelled(splits)
     equal = settle_duplicates(spec, splits)
     splits["train"] = _limit(spec, splits["train"])
     return Splits(
@@ -69,8 +67,14 @@ def assemble(
         test=splits["test"],
         selection_seen=seen,
         notes=(*notes, *cut, *unlabelled, *equal, *_absent(splits, classes)),
-        augmentation=augmentation,
+        augmentation=default_augmentation(splits["train"].inputs),
     )
+
+
+def default_augmentation(inputs: Inputs) -> str:
+    """Small warps for what is grey or under 64 px (flips ruin digits and letters), crops and flips above."""
+    small = inputs.size is not None and min(inputs.size) < 64
+    return "warp" if inputs.channels == 1 or small else "crop"
 
 
 def _cut_selection(spec: Spec, splits: dict[SplitName, Split]) -> tuple[bool, list[str]]:
@@ -143,8 +147,8 @@ def _split(spec: Spec, name: SplitName, part: RawSplit, n_classes: int) -> Split
             raise DataError(f"the {what} of the {name} split of {spec.text!r} must be one a sample, not {shape}")
         if values is not None and len(values) != count:
             raise DataError(f"the {name} split of {spec.text!r} has {count} samples but {len(values)} {what}")
-    known = None if part.labels is None else part.labels[part.labels != NO_LABEL]
-    if known is not None and len(known):
+    known = np.arange(0) if part.labels is None else part.labels[part.labels != NO_LABEL]
+    if len(known):
         low, high = int(known.min()), int(known.max())
         if low < 0 or high >= n_classes:
             wrong = low if low < 0 else high
@@ -154,7 +158,7 @@ def _split(spec: Spec, name: SplitName, part: RawSplit, n_classes: int) -> Split
             )
     code = ("train", "selection", "test").index(name)
     ids = part.ids if part.ids is not None else (code << ID_BITS) + np.arange(count, dtype=np.int64)
-    labels = None if part.labels is None or known is None or not len(known) else part.labels.astype(np.int64)
+    labels = part.labels.astype(np.int64) if part.labels is not None and len(known) else None
     names, group = coded_groups(part.group)
     return Split(name, part.inputs, ids, labels, group, group_names=names)
 
@@ -167,7 +171,7 @@ def coded_groups(group: np.ndarray | None) -> tuple[tuple[str, ...], Int[np.ndar
     return tuple(map(str, names.tolist())), code.astype(np.int64)
 
 
-def _judged(spec: Spec, splits: dict[SplitName, Split]) -> list[str]:
+def _leave_out_unlabelled(splits: dict[SplitName, Split]) -> list[str]:
     """Leave samples without a label out of selection and test, where others have one; say how many."""
     notes = []
     for name in ("selection", "test"):

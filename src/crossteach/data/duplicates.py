@@ -63,7 +63,7 @@ def settle_duplicates(spec: Spec, splits: dict[SplitName, Split]) -> list[str]:
     known = {name: keyed(split) for name, split in splits.items()}
     if wanted == "unchecked":
         return []
-    if any(keyed is None for keyed in known.values()):
+    if any(split is None for split in known.values()):
         return ["whether the splits share images was not looked for: their contents are not all known"]
     found = {name: split for name, split in known.items() if split is not None}
     notes, lost = [], {name: np.zeros(len(split), bool) for name, split in splits.items()}

@@ -98,7 +98,7 @@ def load_folder(spec: Spec) -> Splits:
     notes += [note for name, part in parts.items() for note in _file_notes(name, part)]
     notes += _look_notes(parts, rules)
     classes = [shown(folder) for folder in folders]
-    return assemble(spec, classes, raw, "crop" if rules.channels == 3 else "warp", notes)
+    return assemble(spec, classes, raw, notes)
 
 
 def folder_pool(spec: Spec, channels: int | None) -> tuple[RawSplit, list[str]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..specs import Spec
 from ..types import SplitName, Splits
-from .arrays import ArrayInputs, default_augmentation, pool_of_images, splits_from_arrays
+from .arrays import pool_of_images, splits_from_arrays
 from .assemble import assemble
 from .dataset import read_dataset
 from .pool import RawPool, make_pool
@@ -105,10 +105,7 @@ def from_dataset(
     known = [int(part.labels.max()) for part in raw.values() if part.labels is not None]
     names = list(map(str, classes)) if classes is not None else _class_names(datasets, name)
     names = names or [str(i) for i in range(max(known, default=0) + 1)]
-    first = raw["train"].inputs
-    of_pictures = "crop" if first.channels == 3 else "warp"
-    augmentation = default_augmentation(first) if isinstance(first, ArrayInputs) else of_pictures
-    return assemble(_spec(name, options), names, raw, augmentation)
+    return assemble(_spec(name, options), names, raw)
 
 
 def pool_from(images: Any, name: str = "pool", groups: Any = None) -> RawPool:

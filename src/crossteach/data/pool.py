@@ -10,7 +10,7 @@ from ..errors import DataError, SpecError
 from ..specs import Spec, parse_spec
 from ..types import Pool, Progress, Split, Splits, no_progress
 from .arrays import glyphs_pool, idx_pool, npz_pool, sklearn_pool
-from .assemble import RawSplit, coded_groups
+from .assemble import RawSplit, coded_groups, default_augmentation
 from .cut import stratified_cut
 from .duplicates import KeyedSplit, equal_images, keyed
 from .folder import PICTURE_OPTIONS, folder_pool
@@ -204,14 +204,13 @@ def splits_of_pools(pools: Sequence[RawPool], progress: Progress = no_progress) 
     share = min(HELD_SHARE, HELD_MOST / len(first.split))
     test, rest = stratified_cut(first.split, share)
     selection, kept = (rest[part] for part in stratified_cut(first.split.take(rest), share))
-    inputs = first.split.inputs
     data = Splits(
         spec=" + ".join(pool.spec for pool in pools),
         classes=(),
         train=first.split.take(np.arange(0), "train"),
         selection=first.split.take(selection, "selection"),
         test=first.split.take(test, "test"),
-        augmentation="warp" if inputs.channels == 1 or (inputs.size and min(inputs.size) < 64) else "crop",
+        augmentation=default_augmentation(first.split.inputs),
         notes=("nothing has a label: agreement is measured instead of accuracy, and no gain is verified",),
     )
     taught = [replace(pool, duplicates="exact") for pool in (first.take(kept), *pools[1:])]

@@ -17,8 +17,8 @@ from scipy.special import gammaln
 from ..errors import ConfigError
 from .statistics import Interval
 
-NUISANCE = 1e-3
-"""Share of the error that is spent on the number of samples on which one of the two is right (Berger and Boos)."""
+NUISANCE = 5e-5
+"""Probability of error that is spent on how many samples there are on which one of the two is right (Berger, Boos)."""
 GRID = 33
 """Values of that number that are tried."""
 
@@ -86,7 +86,7 @@ def _tail(drawn: Drawn, net: int, seen: int, above: bool) -> float:
     """Return the largest probability of a net at least (or at most) as large as seen, were the true net this."""
     n, every = drawn.labelled, drawn.differing
     decided = drawn.wins + drawn.losses
-    fewest, most = _decided_range(every, n, decided, NUISANCE * 0.05)
+    fewest, most = _decided_range(every, n, decided, NUISANCE)
     fewest = max(fewest, abs(net), decided)
     most = max(min(most, every - (n - decided)), fewest)
     tried = np.unique(np.linspace(fewest, most, GRID).round().astype(int))
@@ -95,7 +95,7 @@ def _tail(drawn: Drawn, net: int, seen: int, above: bool) -> float:
     if not len(tried):
         return 0.0
     worst = max(_probability(every, n, int(m), (int(m) + net) // 2, seen, above) for m in tried)
-    return min(1.0, worst + NUISANCE * 0.05)
+    return min(1.0, worst + NUISANCE)
 
 
 @lru_cache(maxsize=64)

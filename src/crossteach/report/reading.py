@@ -1,6 +1,5 @@
 """Reads run folders for a report: only their files, checked before anything is drawn."""
 
-import base64
 import json
 import re
 import shlex
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import RunFolderError, first_line
+from ..files import PICTURES, picture_uri
 
 Kind = Literal["scout", "transfer", "sweep"]
 DONE: dict[Kind, str] = {"transfer": "summary.json", "scout": "scout.json", "sweep": "sweep.json"}
@@ -23,7 +23,6 @@ REMADE = ("jobs.json", "plan.yaml", "results.parquet", "sweep.json")
 CONTROL = re.compile(r"(?<!\\)((?:\\\\)*)\\u00(?:0[0-8bcef]|1[0-9a-f])")
 """An escaped control character in JSON: no XML and no HTML may hold one."""
 UNPRINTABLE = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF, *range(0xD800, 0xE000)], "\ufffd")
-TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
 @dataclass(frozen=True)
@@ -107,9 +106,9 @@ class Run:
         """Return a picture as a data URI; None where the folder does not hold it."""
         path = self.path / name
         inside = path.resolve().is_relative_to(self.path.resolve())
-        if not inside or path.suffix not in TYPES or not path.is_file():
+        if not inside or path.suffix not in PICTURES or not path.is_file():
             return None
-        return f"data:{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+        return picture_uri(path)
 
 
 def open_folder(path: Path) -> Run:

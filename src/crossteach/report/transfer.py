@@ -140,7 +140,9 @@ def asked(summary: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, st
     settings = config.get("config", {})
     found = [("Student", config.get("student", {}).get("spec", summary["student"]))]
     found += [("Teacher", teacher["spec"]) for teacher in config.get("teachers", [])]
-    found += [("Data", f"{config['data']['spec']} ({summary['n_test']:,} test samples)")] if "data" in config else []
+    if "data" in config:
+        spec = config["data"]["spec"] or "none beside the pool"
+        found += [("Data", f"{spec} ({summary['n_test']:,} test samples)")]
     found += [("Pool", spec) for spec in config.get("pools", [])]
     found += [("Method", method_in_words(summary["method"]))]
     training = summary.get("training", {})

@@ -150,10 +150,8 @@ def transfer_command(config: Mapping[str, Any], out: str) -> str:
     settings = config.get("config", {})
     parts = [["crossteach transfer"], ["--student", config["student"]["spec"]]]
     parts += [["--teacher", teacher["spec"]] for teacher in config["teachers"]]
-    pools = config.get("pools", [])
-    alone = pools and config["data"]["spec"] == " + ".join(pools)
-    parts += [] if alone else [["--data", config["data"]["spec"]]]
-    parts += [["--pool", spec] for spec in pools]
+    parts += [["--data", config["data"]["spec"]]] if config["data"]["spec"] is not None else []
+    parts += [["--pool", spec] for spec in config.get("pools", [])]
     if settings.get("method", "auto") != "auto":
         parts += [["--method", settings["method"]]]
     for key, value in changed(settings).items():

@@ -11,7 +11,7 @@ from ..config import TransferConfig
 from ..errors import ConfigError, SpecError, TrustError, first_line
 from ..settings import with_settings
 from ..specs import escape, split_weights, unescape
-from ..transferring.methods import find_method
+from ..transferring.methods import AUTO, find_method
 from .plan_file import PlanFile, parse_plan
 
 WITH_WEIGHTS = ("py", "timm")
@@ -32,7 +32,7 @@ class PlannedMethod:
     @property
     def asks_teachers(self) -> bool:
         """Whether there is one job for each teacher, or one for each student."""
-        return self.method.startswith("auto") or find_method(self.method).teachers
+        return self.method in AUTO or find_method(self.method).teachers
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _read_method(value: Any) -> PlannedMethod:
     unknown = [key for key in value if key not in METHOD_KEYS]
     if unknown:
         raise ConfigError(f"unknown key {unknown[0]!r} of a method; expected one of {', '.join(METHOD_KEYS)}")
-    if not value["method"].startswith("auto"):
+    if value["method"] not in AUTO:
         find_method(value["method"])
     settings = read_settings(value.get("settings"))
     name = value.get("name", " ".join((value["method"], *settings)))

@@ -1,6 +1,5 @@
 """The page on which a person labels samples: one file that works offline, one key an answer."""
 
-import base64
 import json
 import random
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import jinja2
 
-MEDIA = {"png": "image/png", "jpg": "image/jpeg"}
+from ..files import picture_uri
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,9 @@ def render_page(run: Path, questions: Sequence[Question]) -> str:
     lot = random.Random(0)  # the same page every time; the order says nothing
     asked = []
     for question in questions:
-        content = base64.b64encode((run / question.file).read_bytes()).decode()
-        media = MEDIA[question.file.rpartition(".")[2]]
         options = list(question.answers)
         lot.shuffle(options)
-        asked.append({"sample": question.sample, "picture": f"data:{media};base64,{content}", "options": options})
+        asked.append({"sample": question.sample, "picture": picture_uri(run / question.file), "options": options})
     return _template().render(asked=_script_json(asked), count=len(asked))
 
 

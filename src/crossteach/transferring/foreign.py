@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..answers.prediction import predict
+from ..answers.prediction import predict_all
 from ..answers.tutors import Tutors
 from ..types import Split
 from .setup import TransferSetup
 from .sources import Source
 
 TOLERATED, CHANCE = 2.0, 3.0
+"""How many times as many strangers as the selection split a pool may hold, and standard errors of that count."""
 AT_ONCE = 4096
 """Samples whose answers are read at once."""
 REASON = "of which the tutors are less sure than of the selection split"
@@ -50,10 +51,8 @@ def leave_out_foreign(setup: TransferSetup, source: Source, tune: Split) -> tupl
         tune: The tune part.
     """
     share = setup.config.pool.drop_below
-    if not share or not source.is_pool or source.tutors is None:
-        return source, None
-    familiar = torch.stack([predict(t, tune, setup.store).logits for t in setup.tutors])
-    least = _ensemble(familiar)[0].quantile(share)
+    assert source.tutors is not None, "strangers are told by the tutors' answers"
+    least = _ensemble(predict_all(setup.tutors, tune, setup.store))[0].quantile(share)
     view = source.views.shown(1)[0] if source.views.count else 0
     confidence, preds = _on_view(source, source.tutors, view)
     kept = confidence >= least

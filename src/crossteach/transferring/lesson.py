@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 
-from ..answers.prediction import predict, score_split
+from ..answers.prediction import predict, predict_all, score_split
 from ..answers.tutors import LiveTutors, fill_store
+from ..config import PROCEDURE
 from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
 from ..functional.judging import FEWEST, Judge, fit_judge
 from ..functional.partition import RuleInputs
 from ..functional.promise import best_promise, promises
 from ..models import load_student
+from ..models.scoring import provenance
 from ..runs import RunFolder
 from ..scouting.scout import unique_names
 from ..types import Classifier, Split, TrainableClassifier
@@ -151,8 +153,10 @@ def _plan_training(
 
 
 def _familiar(setup: TransferSetup, source: Source, tune: Split) -> tuple[Source, LeftOut | None]:
-    """Leave out of a pool what is foreign; its tutors answer one view for that."""
-    return leave_out_foreign(setup, _with_tutors(setup, source, 1), tune) if source.is_pool else (source, None)
+    """Leave out of a pool what is foreign, where that is asked for; its tutors answer one view for that."""
+    if not source.is_pool or not setup.tutors or not setup.config.pool.drop_below:
+        return source, None
+    return leave_out_foreign(setup, _with_tutors(setup, source, 1), tune)
 
 
 def _with_tutors(setup: TransferSetup, source: Source, steps: int) -> Source:
@@ -181,18 +185,29 @@ def _judge(setup: TransferSetup, tune: Split) -> Judge | None:
     if not setup.method.judged:
         return None
     assert tune.labels is not None, "a setup that learns from labels has been refused without"
-    answered = [predict(t, tune, setup.store, setup.progress).logits for t in setup.tutors]
-    return fit_judge(torch.stack(answered), torch.from_numpy(tune.labels))
+    answered = predict_all(setup.tutors, tune, setup.store, setup.progress)
+    return fit_judge(answered, torch.from_numpy(tune.labels))
 
 
 def _promises(setup: TransferSetup, tune: Split) -> dict[str, Any] | None:
-    """Say what each rule promises on the tune part; None without labels there, or without a frozen student's rivals."""
+    """Say what each rule promises on the tune part, the same for every method and seed; None without labels there."""
     if tune.labels is None or not setup.teachers or setup.method.random_teachers or len(tune) < FEWEST:
         return None
-    asked = [predict(t, tune, setup.store).logits for t in (setup.student, *setup.teachers)]
-    names = tuple(unique_names([t.name for t in setup.teachers]))
-    found = promises(torch.stack(asked), torch.from_numpy(tune.labels), names, tune.group)
-    return {"rules": {name: asdict(promise) for name, promise in found.items()}, "best": best_promise(found)}
+    models, names = (setup.student, *setup.teachers), unique_names([t.name for t in setup.teachers])
+    key = {
+        "kind": "promise",
+        "procedure": PROCEDURE,
+        "names": names,
+        "models": [provenance(model, tune.fingerprint) for model in models],
+        "data": setup.data.fingerprint,
+    }
+    known = setup.store.recall(key)
+    if known is None:
+        asked = predict_all(models, tune, setup.store)
+        found = promises(asked, torch.from_numpy(tune.labels), tuple(names), tune.group)
+        known = {"rules": {name: asdict(promise) for name, promise in found.items()}, "best": best_promise(found)}
+        setup.store.remember(key, known)
+    return known
 
 
 def _by_tutor(setup: TransferSetup, values: Sequence[float] | None) -> dict[str, float] | None:
@@ -254,7 +269,7 @@ def _objective(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> Objecti
     targets = setup.method.targets
     if setup.method.labels or targets is None:
         return None
-    tutors = torch.stack([predict(t, tune, setup.store, setup.progress).logits for t in setup.tutors])
+    tutors = predict_all(setup.tutors, tune, setup.store, setup.progress)
     inputs = RuleInputs(setup.config.partition.margin, plan.temperatures, judge=plan.judge)
     target = targets(tutors, None, inputs)[0].log_softmax(1)
     return lambda logits: (target.exp() * (target - logits.log_softmax(1))).sum(1).mean().item()

@@ -146,6 +146,8 @@ METHODS: dict[str, Method] = {
 """Every method by name; `+mcl` behind any of them returns its slow weights, see `find_method`."""
 
 SLOW = "+mcl"
+AUTO = ("auto", f"auto{SLOW}")
+"""Names that take the default for the data."""
 DEFAULT_WITH_LABELS = "xe+dp"
 DEFAULT_WITHOUT_LABELS = "kl+dp-unsupervised"
 LEARNT = {DEFAULT_WITH_LABELS: "xe+dp-learned", DEFAULT_WITHOUT_LABELS: "kl+dp-learned"}
@@ -182,7 +184,7 @@ def choose_method(name: str, data: Splits) -> tuple[str, Method]:
         ConfigError: If there is no such method.
         MissingLabelsError: If it reads labels and there are none.
     """
-    if name in ("auto", f"auto{SLOW}"):
+    if name in AUTO:
         default = DEFAULT_WITH_LABELS if data.has_train_labels else DEFAULT_WITHOUT_LABELS
         name = name.replace("auto", LEARNT[default] if data.pools and tuned_labels(data) >= FEWEST else default)
     method = find_method(name)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from ..answers.prediction import predict, score_split
+from ..answers.prediction import predict, predict_all, score_split
 from ..config import GateConfig
 from ..data.cut import stratified_sample
 from ..data.views import ViewBatch
@@ -161,7 +161,7 @@ def monitor_of(
 
 def _monitor(setup: TransferSetup, student: TrainableClassifier, split: Split) -> Monitor:
     if split.labels is None:
-        models = torch.stack([p.argmax(1) for p in _stored(setup, split)])
+        models = _stored(setup, split).argmax(2)
         return Monitor("agreement", lambda: _percent(models == score_split(student, split).argmax(1)))
     labels = torch.from_numpy(split.labels)[None]
     return Monitor("accuracy", lambda: _percent(labels == score_split(student, split).argmax(1)))
@@ -172,9 +172,9 @@ def _percent(same: Bool[Tensor, "K N"]) -> float:
     return 100.0 * same.double().mean(1).max().item()
 
 
-def _stored(setup: TransferSetup, split: Split) -> list[Float[Tensor, "N C"]]:
+def _stored(setup: TransferSetup, split: Split) -> Float[Tensor, "K N C"]:
     """Return the logits of the original student and of each teacher."""
-    return [predict(t, split, setup.store).logits for t in (setup.student, *setup.teachers)]
+    return predict_all((setup.student, *setup.teachers), split, setup.store)
 
 
 def _point(
@@ -217,7 +217,7 @@ def gather_evidence(
     setup: TransferSetup, copy: TrainableClassifier, old: State, new: State, gate: Split
 ) -> tuple[Evidence, Evidence]:
     """Measure the old and the new weights on the gate part, reading no label; the copy's module is changed."""
-    ensemble = torch.stack([logits.softmax(1) for logits in _stored(setup, gate)]).mean(0).argmax(1)
+    ensemble = _stored(setup, gate).softmax(2).mean(0).argmax(1)
     found = []
     for state in (old, new):
         copy.module.load_state_dict(state)

@@ -107,13 +107,14 @@ def batches(plan: TrainingPlan, student: TrainableClassifier, epoch: int, first:
         first: The batch to begin with: a resumed training has done those before it.
     """
     for within in range(first, plan.steps_per_epoch):
-        parts = [_part(plan, source, epoch * plan.steps_per_epoch + within) for source in plan.sources]
+        step = epoch * plan.steps_per_epoch + within
+        parts = [_part(plan, place, source, step) for place, source in enumerate(plan.sources)]
         labelled = any(source.split.labels is not None for source in plan.sources)
         labels = torch.cat([part.labels for part in parts]) if labelled else None
         answers = [part.tutors for part in parts if part.tutors is not None]
         chance = torch.cat([part.view.chance(plan.config.seed) for part in parts])
         targets, shares = plan.loss.targets(torch.cat(answers, 1) if answers else None, labels, chance, len(chance))
-        from_pools = sum(len(part.labels) for part in parts if part.view.split.name == "pool")
+        from_pools = sum(len(part.labels) for part, source in zip(parts, plan.sources, strict=True) if source.is_pool)
         batch = Batch(tuple(part.view for part in parts), labels, targets, shares, from_pools)
         batch.images(student.preprocess)  # drawn here, so that a prefetching thread does the work
         if plan.features is not None:
@@ -130,13 +131,12 @@ class _Part:
     tutors: Float[Tensor, "K n C"] | None
 
 
-def _part(plan: TrainingPlan, source: Source, step: int) -> _Part:
+def _part(plan: TrainingPlan, place: int, source: Source, step: int) -> _Part:
     """Draw the samples of a step from one source, and let its tutors answer."""
-    number = next(i for i, each in enumerate(plan.sources) if each is source)
-    index, passed = source.samples(step, (plan.config.seed, *([number] if number else ())))
+    index, passed = source.samples(step, plan.config.seed, place)
     view = source.views.batch(source.split, index, source.views.numbers(passed, len(index)))
     labels = torch.full((len(index),), NO_LABEL)
     if source.split.labels is not None:
         labels = torch.from_numpy(source.split.labels[index])
-    asked = source.tutors is not None and plan.method.targets is not None
-    return _Part(view, labels, source.tutors.logits(view) if asked and source.tutors is not None else None)
+    tutors = None if source.tutors is None or plan.method.targets is None else source.tutors.logits(view)
+    return _Part(view, labels, tutors)

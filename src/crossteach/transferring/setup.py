@@ -367,12 +367,12 @@ def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
 
 
 def describe(setup: TransferSetup) -> dict[str, Any]:
-    """Return everything that the result depends on, for `config.json`."""
+    """Return everything that the result depends on, for `config.json`; no data are named beside pools alone."""
     return {
         "command": "transfer",
         "student": {"spec": setup.student.spec, "fingerprint": setup.student.fingerprint},
         "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint} for t in setup.teachers],
-        "data": {"spec": setup.data.spec, "fingerprint": setup.data.fingerprint},
+        "data": {"spec": setup.data.spec if len(setup.data.train) else None, "fingerprint": setup.data.fingerprint},
         **({"pools": [pool.spec for pool in setup.data.pools]} if setup.data.pools else {}),
         "method": setup.method_name,
         "views": setup.views.key,

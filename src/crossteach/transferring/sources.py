@@ -48,24 +48,25 @@ class Source:
         """Return how many passes so many steps begin."""
         return math.ceil(steps / len(self.starts))
 
-    def samples(self, step: int, seed: tuple[int, ...]) -> tuple[Int[np.ndarray, " n"], int]:
+    def samples(self, step: int, seed: int, place: int = 0) -> tuple[Int[np.ndarray, " n"], int]:
         """Return the samples of a step, as positions in the split, and the pass that they belong to.
 
         Args:
             step: Of the training, from 0.
-            seed: With the number of the pass it orders the samples.
+            seed: Of the run.
+            place: Of the source among those of a training: each has an order of its own.
         """
-        number, batch = divmod(step, len(self.starts))
-        order = _order((seed[0], number, *seed[1:]), self.size)
-        ends = [*self.starts[1:], self.size]
-        index = order[self.starts[batch] : ends[batch]]
-        return (index if self.rows is None else self.rows[index]), number
+        passed, batch = divmod(step, len(self.starts))
+        begin, end = (*self.starts, self.size)[batch : batch + 2]
+        index = _order(seed, passed, place, self.size)[begin:end]
+        return (index if self.rows is None else self.rows[index]), passed
 
 
-@lru_cache(maxsize=4)
-def _order(seed: tuple[int, ...], size: int) -> Int[np.ndarray, " n"]:
+@lru_cache(maxsize=16)
+def _order(seed: int, passed: int, place: int, size: int) -> Int[np.ndarray, " n"]:
     """Return the order of a pass; each of its steps asks for it."""
-    return np.random.default_rng(seed).permutation(size)
+    key = (seed, passed, place) if place else (seed, passed)
+    return np.random.default_rng(key).permutation(size)
 
 
 def batch_starts(count: int, size: int, train_statistics: bool = False) -> list[int]:
@@ -94,9 +95,12 @@ def sources_of(data: Splits, views: Views, config: TransferConfig) -> tuple[Sour
     of_pools = replace(views, count=config.pool.views if views.count else 0)
     pools = [pool.split for pool in data.pools]
     parts = parts_of_batch(size, len(data.train), [len(split) for split in pools], config.pool.share)
-    splits = [(data.train, views), *((split, of_pools) for split in pools)]
-    named = zip(splits, parts, strict=True)
-    return tuple(Source(split, shown, part, joins_last=joins_last) for (split, shown), part in named if part)
+    shown = [(data.train, views), *((split, of_pools) for split in pools)]
+    return tuple(
+        Source(split, drawn, part, joins_last=joins_last)
+        for (split, drawn), part in zip(shown, parts, strict=True)
+        if part
+    )
 
 
 def steps_an_epoch(sources: Sequence[Source]) -> int:

@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Differences:
     new: Int[np.ndarray, " N"]
     ids: Int[np.ndarray, " N"]
 
-    @property
+    @cached_property
     def order(self) -> Int[np.ndarray, " D"]:
         """The samples on which they differ, in the order in which they are asked about: a draw by lot, always the same.
 
@@ -124,15 +125,16 @@ def read_differences(run: Path) -> Differences:
         if not (run / name).is_file():
             raise RunFolderError(f"{run} holds no whole transfer (no {name}); give the --out folder of one")
     try:
-        columns = pq.read_table(run / "samples.parquet").to_pydict()
-        names = pq.read_table(run / "classes.parquet").to_pydict()["name"]
+        labelled = "label" in pq.read_schema(run / "samples.parquet").names
+        answers = pq.read_table(run / "samples.parquet", columns=["pred_before", "pred_ungated", "id"])
+        names = pq.read_table(run / "classes.parquet", columns=["name"])["name"].to_pylist()
     except (OSError, ValueError, KeyError) as error:
         raise RunFolderError(f"{run} cannot be read ({first_line(error)}); run its command again") from error
-    if "label" in columns:
+    if labelled:
         raise RunFolderError(f"the test samples of {run} have labels: summary.json says already what they tell")
     if not (run / TRAINED).is_dir():
         raise RunFolderError(f"{run} kept no trained weights: its training diverged; there is nothing to verify")
-    old, new, ids = (np.array(columns[key], np.int64) for key in ("pred_before", "pred_ungated", "id"))
+    old, new, ids = (column.to_numpy() for column in answers.columns)
     return Differences(run, read_json(run / "config.json"), tuple(names), old, new, ids)
 
 
@@ -169,9 +171,8 @@ def _ask(found: Differences, wanted: int, data: Split | None) -> dict[str, Any]:
 
 def _test_split(found: Differences) -> Split:
     """Open the run's test split again."""
-    spec, pools = found.config["data"]["spec"], found.config.get("pools", [])
-    alone = bool(pools) and spec == " + ".join(pools)
-    return load_data(None if alone else spec, pools if alone else ()).test
+    spec = found.config["data"]["spec"]
+    return load_data(spec, found.config["pools"] if spec is None else ()).test
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _decide(found: Differences, kept: dict[str, Any], path: Path) -> dict[str, A
         raise ConfigError(f"{path} has {answers.answered} answers, and fewer than {FEWEST} decide nothing; give more")
     said = hashlib.blake2b(repr(answers.labels).encode(), digest_size=8).hexdigest()
     looks = [look for look in kept.get("looks", []) if look["answers"] != said]
-    judged = judge(found, answers, len(looks) + 1, found.config["config"]["gate"])
+    judged = conclude(found, answers, len(looks) + 1, found.config["config"]["gate"])
     returned = TRAINED if judged["verdict"] == "accepted" else ORIGINAL
     if judged["verdict"] != "unverified":
         for source in sorted((found.run / returned).iterdir()):
@@ -203,7 +204,7 @@ def _decide(found: Differences, kept: dict[str, Any], path: Path) -> dict[str, A
     return {**kept, **judged, "looks": looks}
 
 
-def judge(found: Differences, answers: Answers, look: int, gate: Mapping[str, Any]) -> dict[str, Any]:
+def conclude(found: Differences, answers: Answers, look: int, gate: Mapping[str, Any]) -> dict[str, Any]:
     """Estimate the change on all test samples, and say what follows.
 
     Who looks again when there are more labels has more chances to be wrong. So the first look has half of the error
