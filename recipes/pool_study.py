@@ -23,13 +23,22 @@ from study import chosen_parts, read_rows, run_part, write_rows
 
 from crossteach.runs import read_json
 
-ZOO = ("mlp_b", "mlp_a", "vit_a", "mix_a", "cnn_b", "res_a", "cnn_a")
+ZOO = ("mlp_b", "vit_a", "mix_a", "mlp_a", "cnn_a", "cnn_b", "res_a")
+"""From the weakest to the strongest on the selection split."""
 MODELS = {name: f"py:recipes/mid_zoo.py:{name}@recipes/mid_zoo/{name}.safetensors" for name in ZOO}
-DATA, STEPS = "glyphs?train_samples=2634", 1600
+DATA, STEPS, LONG = "glyphs?train_samples=2634", 1600, 6400
 SEEN = {"pool.share": 0}
 DIRTY = ("clean", "letters", "fashion", "noise", "unbalanced")
 ADDED = ("ensemble", "promise_learned", "promise_student", "promise_best", "rate")
 """Columns beside those of a sweep."""
+SOME = ("mlp_a", "mix_a", "cnn_a")
+"""Students of the curves."""
+PAIRS = (
+    *(("mlp_b", "mlp_a"), ("mlp_b", "cnn_a"), ("mlp_a", "mlp_b"), ("mlp_a", "res_a"), ("vit_a", "mix_a")),
+    *(("vit_a", "cnn_b"), ("mix_a", "mlp_b"), ("mix_a", "vit_a"), ("cnn_b", "mlp_a"), ("cnn_b", "res_a")),
+    *(("res_a", "vit_a"), ("res_a", "cnn_a"), ("cnn_a", "cnn_b"), ("cnn_a", "mix_a")),
+)
+"""Every model is a student and a teacher twice, mostly of one stronger and one weaker."""
 Row = dict[str, Any]
 
 
@@ -41,6 +50,9 @@ def method(name: str, label: str, **settings: Any) -> dict[str, Any]:
 def plans(pool: str, dirty: Path) -> dict[str, dict[str, Any]]:
     """List the parts, what matters most first; `dirty` is the folder of recipes/dirty_pools.py."""
     shared = {"data": DATA, "pools": [pool], "settings": {"optim.steps": STEPS}}
+    pairs = {**shared, "pairs": [[MODELS[student], MODELS[teacher]] for student, teacher in PAIRS]}
+    teams = {**shared, "pairs": [team(student) for student in ZOO]}
+    some = {**shared, "pairs": [team(student) for student in SOME]}
     polluted = {
         "pairs": [[MODELS["mlp_a"], MODELS["cnn_a"]]],
         "seeds": [0, 1, 2],
@@ -48,14 +60,13 @@ def plans(pool: str, dirty: Path) -> dict[str, dict[str, Any]]:
             method("kl+dp-learned", f"drop_below {share}", **{"pool.drop_below": share}) for share in (0, 0.05, 0.1)
         ],
     }
-    teams = [[MODELS[student], [MODELS[name] for name in ZOO if name != student]] for student in ZOO]
     return {
+        "teams": {**teams, "methods": [method("auto", "pool, all teachers")]},
         "pairs": {**shared, "models": list(MODELS.values()), "methods": [method("auto", "pool")]},
-        "seen": {**shared, "models": list(MODELS.values()), "methods": [method("xe+dp", "seen", **SEEN)]},
-        "teams": {**shared, "pairs": teams, "methods": [method("auto", "pool, all teachers")]},
+        "long": {**teams, "methods": [method("auto", f"all teachers, {LONG} steps", **{"optim.steps": LONG})]},
+        "seen": {**pairs, "methods": [method("xe+dp", "seen", **SEEN)]},
         "rules": {
-            **shared,
-            "models": list(MODELS.values()),
+            **pairs,
             "methods": [method(name, f"pool, {name}") for name in ("kl", "kl+dp-unsupervised", "kl+ensemble")],
         },
         "controls": {
@@ -63,8 +74,37 @@ def plans(pool: str, dirty: Path) -> dict[str, dict[str, Any]]:
             "students": list(MODELS.values()),
             "methods": ["self", method("xe", "xe, seen", **SEEN)],
         },
+        "rates": {
+            **teams,
+            "methods": [
+                method("auto", f"all teachers, rate {rate}", **{"optim.lr": rate}) for rate in (0.003, 0.01, 0.03, 0.1)
+            ],
+        },
+        **{
+            f"pool-{size}": {
+                **some,
+                "pools": [f"{pool}?samples={size}"],
+                "methods": [method("auto", f"{size} pool images, all teachers")],
+            }
+            for size in (1000, 3000, 10000, 30000)
+        },
+        "pool-0": {**some, "methods": [method("xe+dp", "no pool, all teachers", **SEEN)]},
+        **{
+            f"teachers-{count}": {
+                **some,
+                "pairs": [team(student, count) for student in SOME],
+                "methods": [method("auto", f"pool, {count} teachers")],
+            }
+            for count in (1, 2, 4)
+        },
         **{f"dirty-{kind}": {**shared, **polluted, "pools": [f"npz:{dirty / kind}.npz"]} for kind in DIRTY},
     }
+
+
+def team(student: str, count: int = len(ZOO)) -> list[Any]:
+    """Write a student with its strongest teachers, all others by default."""
+    others = [name for name in reversed(ZOO) if name != student]
+    return [MODELS[student], [MODELS[name] for name in others[:count]]]
 
 
 def gather(out: Path, parts: list[str]) -> Path:

@@ -112,8 +112,18 @@ def demo(
 @_one_line_errors
 def scout(
     models: Annotated[list[str], typer.Argument(metavar="MODEL MODEL [...]", help="Model specs, two or more.")],
-    data: DataSpec,
     out: Annotated[Path, typer.Option(help="Folder for scout.json.")],
+    data: Annotated[
+        str | None, typer.Option(help="Data spec, as npz:FILE or folder:PATH; without it only answers are compared.")
+    ] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option("--pool", metavar="DATA", help="Unlabelled images to compare the models on; may be repeated."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Answers to questions.csv of such a scout: rank by them too."),
+    ] = None,
     as_json: Json = False,
     store: StoreFolder = None,
     seed: Annotated[int, typer.Option(help="Taken, as everywhere; a scout draws nothing at random.")] = 0,
@@ -134,20 +144,24 @@ def scout(
         bool, typer.Option("--force", help="Go on though a model's answers differ from pass to pass.")
     ] = False,
 ) -> None:
-    """Compare models: what each knows that the others do not, what any combination could reach, whom to ask first."""
+    """Compare models: what each knows that the others do not, what any combination could reach, whom to ask first.
+
+    On a --pool of unlabelled pictures: how often they differ, who would probably gain from whom, and in questions.csv
+    the pictures whose labels would tell most about that.
+    """
     from .scouting.folder import open_scout
 
     with terminal.progress(quiet) as report:
-        splits = _load_data(data)
+        splits = _load_data(data, pool, report)
         opened = [_load_model(spec, device, splits, trust) for spec in models]
-        found = open_scout(
-            opened, splits, out, _store(store), overwrite, report, embeddings, ensembles, controls, force
-        )
+        asked = (opened, splits, out, _store(store), overwrite, report, embeddings, ensembles, controls, force, labels)
+        found = open_scout(*asked)
     if as_json:
         terminal.print_json(found)
         return
     terminal.show_scout(found)
     terminal.show_ranking(found)
+    terminal.show_unlabelled(found, out)
     terminal.show_notes(found["notes"])
     terminal.say(f"\nWritten to {out / 'scout.json'}; crossteach report {out} makes pages of it", highlight=False)
 

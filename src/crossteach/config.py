@@ -63,7 +63,7 @@ class OptimConfig:
     precision: Precision = "auto"
     """auto: float32 on CPU, bfloat16 on a GPU that has it, else float16 with loss scaling."""
     probe_rates: tuple[float, ...] = (0.003, 0.01)
-    """Learning rates the probe tries, ascending."""
+    """Learning rates the probe tries, ascending; what ends best is taken, and where pools teach the highest borne."""
     probe_steps: int = 50
     """Steps the probe gives each rate."""
 
@@ -131,7 +131,8 @@ class PoolConfig:
     """A pool sample is left out as foreign if the tutors' ensemble is less sure of it than of this share of selection,
     and more than twice this share of the pool is so strange; 0 keeps all."""
     probe_rate: float | None = 0.03
-    """A learning rate that the probe tries too where pools teach: fresh samples bear a higher one. None tries none."""
+    """Where pools teach, a learning rate beside `optim.probe_rates`; the highest of them that the student bears for
+    `optim.probe_steps` is taken. None adds none."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.share <= 1, "pool.share must lie in [0, 1]", self.share)
@@ -304,7 +305,7 @@ def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in items}
 
 
-PROCEDURE = 5
+PROCEDURE = 6
 """Raised when defaults or rules change what a run of the same settings computes.
 
 It is kept in every run folder, and a run of another procedure is refused there. Sweeps do their jobs anew.

@@ -93,10 +93,12 @@ def progress(quiet: bool, period: float = 30) -> Iterator["Progress"]:
 
 
 def show_scout(summary: dict[str, Any]) -> None:
-    """Print the flip matrix, and what the models reach together."""
+    """Print the flip matrix, and what the models reach together; nothing where no label tells."""
     from rich.table import Table
 
     models = summary["models"]
+    if summary["positive_flips"] is None:
+        return
     table = Table(title="Positive flips: % of test samples that the column has right and the row wrong")
     for heading in ("student", "family", "parameters", "accuracy"):
         table.add_column(heading, justify="left" if heading in ("student", "family") else "right")
@@ -127,6 +129,44 @@ def show_ranking(found: dict[str, Any]) -> None:
             for t in row["teachers"]
         ]
         say(f"  {row['student']:<12} {', '.join(teachers)}", highlight=False)
+
+
+def show_unlabelled(found: dict[str, Any], out: "Path") -> None:
+    """Print how models differ on samples without labels, and who would probably gain from whom."""
+    from rich.table import Table
+
+    pool = found["pool"]
+    if pool is None:
+        return
+    asked = sum(each["asked"] for each in pool["pools"])
+    judge = pool["by"] == "judge"
+    table = Table(title=f"Without labels, on {asked:,} samples: % on which the column answers other than the row")
+    table.add_column("student")
+    table.add_column("expected accuracy" if judge else "agreement with all", justify="right")
+    for model in found["models"]:
+        table.add_column(_shown(model["name"]), justify="right")
+    for row, model in enumerate(found["models"]):
+        cells = [f"{value:.2f}" if row != column else ABSENT for column, value in enumerate(pool["disagreement"][row])]
+        _add_row(table, model["name"], f"{pool['expected_accuracy'][row]:.2f}%", *cells)
+    say(table)
+    how = "a judge learnt on the selection split" if judge else "all models together"
+    say(f"Which teacher first, by what {how} would expect of its targets, in points (a bound, to compare by):")
+    _show_expected(pool["ranking"])
+    if pool["labelled"]:
+        say(f"The same by {pool['labelled']['answered']} labels:")
+        _show_expected(pool["labelled"]["ranking"])
+    elif pool["questions"]:
+        say(
+            f"{out / 'questions.csv'} asks for the {pool['questions']} labels that would tell most of this, those at "
+            f"the top first; then: the same command with --labels, and another --out",
+            highlight=False,
+        )
+
+
+def _show_expected(ranking: Sequence[Mapping[str, Any]]) -> None:
+    for row in ranking:
+        teachers = ", ".join(f"{t['teacher']} {t['expected_gain']:+.2f}" for t in row["teachers"])
+        say(f"  {row['student']:<12} {teachers}", highlight=False)
 
 
 def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import digits
 import pytest
 import torch
@@ -11,7 +13,7 @@ from crossteach.functional.averaging import snapshot
 from crossteach.functional.calibration import fit_temperature
 from crossteach.transferring.methods import METHODS
 from crossteach.transferring.plan import TrainingPlan
-from crossteach.transferring.probe import calibrated_cross_entropy, choose_rate
+from crossteach.transferring.probe import BORNE, calibrated_cross_entropy, choose_rate
 from crossteach.transferring.sources import Source
 
 
@@ -51,6 +53,22 @@ def test_the_best_rate_is_taken_and_the_student_is_left_alone(task, plan, tmp_pa
     assert len(asked) == count, "a rate that is known is not probed again"
     choose_rate(student, plan, answers, objective, store, {"run": "b"})
     assert len(asked) == 2 * count
+
+
+def test_where_a_pool_teaches_the_highest_rate_that_is_borne_is_taken(task, plan):
+    """0.3 ends far above where the student began, 0.003 and 0.01 near it; 0.001 is not even tried."""
+    fresh = replace(plan, sources=tuple(replace(s, split=replace(s.split, name="pool")) for s in plan.sources))
+    config = with_settings(plan.config, ["optim.probe_rates=0.001,0.003,1000", "pool.probe_rate=0.01"])
+    fresh = replace(fresh, config=config)
+    tune = load_data(task.data).selection
+    objective = calibrated_cross_entropy(torch.from_numpy(tune.labels))
+    rate, objectives = choose_rate(load_model(task.student), fresh, lambda copy: score_split(copy, tune), objective)
+    assert rate == 0.01 and set(objectives) == {"0.01", "1000"}
+    start = objective(score_split(load_model(task.student), tune))
+    assert objectives["0.01"] <= BORNE * start < objectives["1000"]
+    hopeless = replace(fresh, config=with_settings(config, ["optim.probe_rates=900,1000", "pool.probe_rate=none"]))
+    rate, objectives = choose_rate(load_model(task.student), hopeless, lambda copy: score_split(copy, tune), objective)
+    assert rate == 900 and len(objectives) == 2, "where none is borne the lowest is taken"
 
 
 def test_of_two_equal_rates_the_lower_one_is_taken(task, plan):

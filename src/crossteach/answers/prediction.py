@@ -103,17 +103,22 @@ def _key(classifier: Classifier, split: Split) -> dict[str, str]:
 def stored_blocks(
     classifiers: Sequence[Classifier], split: Split, store: Store
 ) -> Iterator[tuple[Float[Tensor, "M B C"], Int[Tensor, " B"]]]:
-    """Read what `predict` has stored for all models, a few samples at a time: logits and labels.
+    """Read what `predict` has stored for all models, a few samples at a time: logits and labels."""
+    assert split.labels is not None, "blocks are read to be compared with labels"
+    blocks = answer_blocks(classifiers, split, store)
+    yield from zip(blocks, torch.split(torch.from_numpy(split.labels), BLOCK_ROWS), strict=True)
+
+
+def answer_blocks(classifiers: Sequence[Classifier], split: Split, store: Store) -> Iterator[Float[Tensor, "M B C"]]:
+    """Read the logits that `predict` has stored for all models, a few samples at a time.
 
     However many models there are, only a block of each is in memory.
     """
-    assert split.labels is not None, "blocks are read to be compared with labels"
     tables = [open_table(classifier, split, store) for classifier in classifiers]
-    labels = torch.from_numpy(split.labels)
     for start in range(0, len(split), READ_ROWS):
         stop = min(start + READ_ROWS, len(split))
         logits = torch.from_numpy(np.stack([table.read_range(start, stop) for table in tables]))
-        yield from zip(torch.split(logits, BLOCK_ROWS, 1), torch.split(labels[start:stop], BLOCK_ROWS), strict=True)
+        yield from torch.split(logits, BLOCK_ROWS, 1)
 
 
 @torch.no_grad()

@@ -83,6 +83,11 @@ if TYPE_CHECKING:
     from .study import StudySummary as StudySummary
     from .study import study_interval as study_interval
     from .study import summarise_study as summarise_study
+    from .unlabelled import DrawnQuestions as DrawnQuestions
+    from .unlabelled import beliefs as beliefs
+    from .unlabelled import draw_questions as draw_questions
+    from .unlabelled import expected_gains as expected_gains
+    from .unlabelled import worth_asking as worth_asking
 
 PUBLIC = {
     "flips": (
@@ -106,6 +111,10 @@ PUBLIC = {
     ),
     "judging": ("fit_judge", "Judge"),  # who is right, told from answers alone
     "promise": ("promises", "best_promise", "Promise"),
+    "unlabelled": (
+        # what answers alone tell, and what to ask a person
+        *("beliefs", "expected_gains", "worth_asking", "draw_questions", "DrawnQuestions"),
+    ),
     "losses": ("kl_divergence", "top_kl_divergence", "cross_entropy", "mixed"),
     "contrastive": (
         # losses on features

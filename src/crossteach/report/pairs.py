@@ -44,7 +44,7 @@ class Pairs:
         self._run = run
         self.models = [model["name"] for model in summary["models"]]
         self._place = {name: i for i, name in enumerate(self.models)}
-        accuracy, matrix = [model["accuracy"] for model in summary["models"]], summary["positive_flips"]
+        accuracy, matrix = [model["accuracy"] for model in summary["models"]], summary["positive_flips"] or []
         self.all: list[Pair] = []
         for pair in summary.get("pairs") or []:
             require(pair, run.path / "scout.json", student=str, teacher=str)

@@ -1,5 +1,6 @@
 """The page of a scout: what each model knows that the others do not, and which teacher to try first."""
 
+from pathlib import Path
 from typing import Any
 
 from . import scout_figures as figures
@@ -36,16 +37,19 @@ def scout_page(run: Run, tables: Tables) -> Page:
     pairs = Pairs(run, summary)
     write_tables(summary, pairs, tables)
     chosen = pairs.first()
-    drawings = [figures.flips(summary)]
+    matrix = summary["positive_flips"]
+    drawings = [figures.flips(summary)] if matrix else []
     drawings += [figures.knowledge(pairs, pairs.shown(SHOWN_PAIRS))] if pairs.all else []
     drawings += [figures.histogram(pairs, chosen)] if chosen and pairs.histogram(chosen) else []
     context = {
         "title": f"{len(summary['models'])} models on {clean(summary['data'])}",
         "summary": summary,
+        "sections": sections(summary),
         "sentence": sentence(summary),
         "models": summary["models"],
         "columns": columns(summary["models"]),
-        "matrix": heat(summary),
+        "matrix": heat(matrix) if matrix else None,
+        "unlabelled": unlabelled(summary),
         "ceilings": [(name, summary["ceilings"].get(key)) for key, name in CEILINGS],
         "controls": controls(summary),
         "pairs": [pair_row(pair) for pair in pairs.shown(SHOWN_PAIRS)],
@@ -67,24 +71,57 @@ def scout_page(run: Run, tables: Tables) -> Page:
 def checked(run: Run) -> dict[str, Any]:
     """Return the summary, after checking that what the page needs is there."""
     summary, path = run.summary, run.path / "scout.json"
-    require(summary, path, data=str, models=list, positive_flips=list, ceilings=dict)
-    summary["data"] = clean(summary["data"])
+    absent = type(None)
+    require(summary, path, data=(str, absent), models=list, positive_flips=(list, absent), ceilings=dict)
+    summary["data"] = clean(summary["data"] or "unlabelled images")
     for model in summary["models"]:
-        require(model, path, name=str, accuracy=NUMBER)
+        require(model, path, name=str, accuracy=NUMBER if summary["positive_flips"] else (*NUMBER, absent))
         model["name"] = clean(model["name"])
     names = [model["name"] for model in summary["models"]]
     if len(names) < 2 or len(set(names)) < len(names):
         raise damaged(path, f"its models are {', '.join(names)}; expected two or more of different names")
-    rows = summary["positive_flips"]
-    square = len(rows) == len(names) and all(isinstance(row, list) and len(row) == len(names) for row in rows)
-    if not square or not all(isinstance(cell, NUMBER) for row in rows for cell in row):
-        raise damaged(path, f"its 'positive_flips' are not {len(names)} rows of {len(names)} numbers")
+    pool = summary.get("pool")
+    if pool is not None:
+        require(pool, path, pools=list, by=str, ranking=list, questions=int)
+        for key in ("disagreement", "expected_gain"):
+            _require_square(pool.get(key), len(names), path, key)
+        if not _numbers(pool.get("expected_accuracy"), len(names)):
+            raise damaged(path, f"its 'expected_accuracy' are not {len(names)} numbers")
+    if summary["positive_flips"] is not None:
+        _require_square(summary["positive_flips"], len(names), path, "positive_flips")
     return summary
+
+
+def _numbers(values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(isinstance(v, NUMBER) for v in values)
+
+
+def _require_square(rows: Any, count: int, path: Path, key: str) -> None:
+    """Raise RunFolderError unless a matrix has a row and a column for each model."""
+    if not isinstance(rows, list) or len(rows) != count or not all(_numbers(row, count) for row in rows):
+        raise damaged(path, f"its {key!r} are not {count} rows of {count} numbers")
+
+
+def sections(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """List the sections that the page has."""
+    measured, compared = summary["positive_flips"] is not None, summary.get("pool") is not None
+    listed = [
+        ("models", "Models", True),
+        ("flips", "Who knows more", measured),
+        ("pair", "A pair in detail", measured),
+        ("unlabelled", "Without labels", compared),
+        ("ranking", "Who teaches whom", True),
+        ("pairs", "All pairs", measured),
+        ("repeat", "Repeat it", True),
+    ]
+    return [(id_, name) for id_, name, there in listed if there]
 
 
 def sentence(summary: dict[str, Any]) -> str:
     """Say the result in words."""
     models = summary["models"]
+    if summary["positive_flips"] is None:
+        return "No test sample has a label: the models are compared by their answers alone."
     best = max(models, key=lambda model: model["accuracy"])
     text = [f"{best['name']} is the best alone, with {number(best['accuracy'])} %."]
     oracle = summary["ceilings"].get("oracle")
@@ -101,14 +138,44 @@ def sentence(summary: dict[str, Any]) -> str:
     return " ".join(text)
 
 
+def unlabelled(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the page shows of samples without labels."""
+    pool = summary.get("pool")
+    if pool is None:
+        return None
+    rows = unlabelled_rows(summary)
+    return {
+        "pools": [clean(str(each.get("pool", ""))) for each in pool["pools"]],
+        "asked": sum(each.get("asked", 0) for each in pool["pools"]),
+        "judge": pool["by"] == "judge",
+        "matrix": heat(pool["disagreement"]),
+        "accuracy": pool["expected_accuracy"],
+        "labelled": (pool.get("labelled") or {}).get("answered"),
+        "rows": rows[:SHOWN_PAIRS],
+        "left_out": max(0, len(rows) - SHOWN_PAIRS),
+        "questions": pool["questions"],
+    }
+
+
+def unlabelled_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """List every student with its teachers, the most promising first, by answers alone and by a person's labels."""
+    pool, names = summary["pool"], [model["name"] for model in summary["models"]]
+    labelled = pool.get("labelled") or {}
+    rows = []
+    for s, student in enumerate(names):
+        for t in sorted((t for t in range(len(names)) if t != s), key=lambda t, s=s: -pool["expected_gain"][s][t]):
+            row = {"student": student, "teacher": names[t], "expected": pool["expected_gain"][s][t]}
+            rows.append(row | {key: labelled[key][s][t] if key in labelled else None for key in ("gain", "error")})
+    return rows
+
+
 def columns(models: list[dict[str, Any]]) -> list[tuple[str, str, int | None]]:
     """Return the columns that at least one model fills."""
     return [column for column in MODEL_COLUMNS if any(model.get(column[0]) is not None for model in models)]
 
 
-def heat(summary: dict[str, Any]) -> list[list[tuple[float, str]] | None]:
+def heat(matrix: list[list[float]]) -> list[list[tuple[float, str]]]:
     """Return, for each student, a value and a shade in [0, 0.6] for each teacher."""
-    matrix = summary["positive_flips"]
     largest = figures.largest(matrix)
     return [[(cell, f"{0.6 * cell / largest:.2f}") for cell in row] for row in matrix]
 
@@ -155,8 +222,14 @@ def write_tables(summary: dict[str, Any], pairs: Pairs, tables: Tables) -> None:
     names = [model["name"] for model in summary["models"]]
     keys = ["name", "spec", *(key for key, *_ in MODEL_COLUMNS), "fingerprint"]
     tables.write("models", keys, [[model.get(key) for key in keys] for model in summary["models"]])
-    rows = [[name, *row] for name, row in zip(names, summary["positive_flips"], strict=True)]
-    tables.write("positive_flips", ["student", *names], rows)
+    if summary["positive_flips"] is not None:
+        rows = [[name, *row] for name, row in zip(names, summary["positive_flips"], strict=True)]
+        tables.write("positive_flips", ["student", *names], rows)
+    if summary.get("pool") is not None:
+        heads = ["student", "teacher", "expected", "gain", "error"]
+        tables.write("unlabelled", heads, [[row[head] for head in heads] for row in unlabelled_rows(summary)])
+        rows = [[name, *row] for name, row in zip(names, summary["pool"]["disagreement"], strict=True)]
+        tables.write("disagreement", ["model", *names], rows)
     flat = [flatten(pair) for pair in pairs.all]
     heads = list(dict.fromkeys(key for row in flat for key in row)) or ["student", "teacher"]
     tables.write("pairs", heads, [[row.get(head) for head in heads] for row in flat])

@@ -164,7 +164,10 @@ def transfer_command(config: Mapping[str, Any], out: str) -> str:
 def scout_command(config: Mapping[str, Any], out: str) -> str:
     """Return the command that repeats a scout, from its `config.json`."""
     parts = [["crossteach scout"], *([model["spec"]] for model in config["models"])]
-    parts += [["--data", config["data"]["spec"]], *([["--controls"]] if config.get("controls") else [])]
+    parts += [["--data", config["data"]["spec"]]] if config["data"]["spec"] is not None else []
+    parts += [["--pool", pool] for pool in config.get("pools") or []]
+    parts += [["--labels", config["labels"]["file"]]] if config.get("labels") else []
+    parts += [["--controls"]] if config.get("controls") else []
     parts += [["--no-ensembles"]] if config.get("ensembles") is False else []
     source = config.get("embeddings", {}).get("source", "auto")
     parts += [["--embeddings", source]] if source != "auto" else []

@@ -1,5 +1,9 @@
-"""Writes a scout's folder: `config.json`, `classes.parquet`, `pictures.json` with its pictures, last `scout.json`."""
+"""Writes a scout's folder: `config.json`, `classes.parquet`, `pictures.json` with its pictures, last `scout.json`.
 
+Where samples without labels were looked at, `questions.csv` and pictures of them too.
+"""
+
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,7 @@ import numpy as np
 from ..answers.compact import CompactPredictions
 from ..answers.store import Store
 from ..data.pictures import write_pictures
+from ..errors import ConfigError, DataError, first_line
 from ..files import write_json
 from ..functional.flips import count_by_class, strongest
 from ..runs import RunFolder, open_run
@@ -16,6 +21,7 @@ from ..types import Classifier, Progress, Splits, no_progress
 from .comparison import flips_between
 from .embeddings import Embed, source_fingerprint
 from .scout import require_comparable, scout_comparable
+from .unlabelled import QUESTIONS, write_questions
 
 MOST_PICTURES, A_PAIR, A_CLASS = 240, 12, 3
 """Pictures of all pairs together, of one pair, and of one class of a pair: a report has to stay small."""
@@ -32,6 +38,7 @@ def open_scout(
     ensembles: bool = True,
     controls: bool = False,
     force: bool = False,
+    labels: Path | None = None,
 ) -> dict[str, Any]:
     """Scout into a folder; one that the same command has filled is read instead.
 
@@ -46,19 +53,25 @@ def open_scout(
         ensembles: See `scout`.
         controls: See `scout`.
         force: See `scout`.
+        labels: See `scout`.
 
     Returns:
         The content of `scout.json`.
 
     Raises:
+        ConfigError: If the labels lie in the folder.
         RunFolderError: If the folder holds another scout, or a transfer.
         FolderInUseError: If another process fills the folder.
     """
     data, notes = require_comparable(models, data, force)
+    if labels is not None and labels.resolve().is_relative_to(out.resolve()):
+        raise ConfigError(f"{labels} lies in {out}, which is about to be written; give another folder as --out")
     config = {
         "command": "scout",
         "models": [{"spec": m.spec, "fingerprint": m.fingerprint} for m in models],
-        "data": {"spec": data.spec, "fingerprint": data.fingerprint},
+        "data": {"spec": data.spec if len(data.train) else None, "fingerprint": data.fingerprint},
+        "pools": [pool.spec for pool in data.pools],
+        "labels": None if labels is None else _identified(labels),
         "embeddings": {
             "source": embeddings if isinstance(embeddings, str) else "of the caller",
             "fingerprint": source_fingerprint(embeddings),
@@ -68,11 +81,26 @@ def open_scout(
     }
     with open_run(out, config, overwrite, done="scout.json").working() as folder:
         if not folder.is_whole:
-            found = scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls, notes)
-            folder.write_table("classes.parquet", class_table(found.answers.test))
-            _write_pictures(folder, found.answers.test, found.summary, data)
+            asked = (models, data, store or Store(), progress, embeddings, ensembles, controls, notes, labels)
+            found = scout_comparable(*asked)
+            if data.test.labels is not None:
+                folder.write_table("classes.parquet", class_table(found.answers.test))
+                _write_pictures(folder, found.answers.test, found.summary, data)
+            if found.unlabelled is not None:
+                names = [model["name"] for model in found.summary["models"]]
+                write_questions(found.unlabelled, names, data.classes, folder.path)
             folder.finish(found.summary)
         return folder.summary()
+
+
+def _identified(labels: Path) -> dict[str, str]:
+    """Say which file of labels was given, and what it holds."""
+    try:
+        return {"file": str(labels), "fingerprint": hashlib.blake2b(labels.read_bytes(), digest_size=16).hexdigest()}
+    except OSError as error:
+        raise DataError(
+            f"{labels} cannot be read ({first_line(error)}); give {QUESTIONS} of a scout, filled in"
+        ) from error
 
 
 def class_table(test: Sequence[CompactPredictions]) -> dict[str, np.ndarray]:

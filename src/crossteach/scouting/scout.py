@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from ..answers.check import (
     refuse_or_say,
     require_channels,
     require_label_space,
-    require_test_labels,
     steadiness_problem,
 )
 from ..answers.compact import CompactPredictions, compact, require_same_samples
@@ -41,6 +41,7 @@ from ..types import Classifier, Progress, Split, Splits, no_progress
 from .comparison import describe_flips, describe_partitions
 from .embeddings import ClassSimilarity, Embed, class_similarity, source_fingerprint, wordnet_similarity
 from .ranking import predicted_gain, rank_teachers
+from .unlabelled import Unlabelled, ask_unlabelled, describe_unlabelled
 
 MOST_TRANSFER_SAMPLES = 10_000
 """Samples of the transfer set on which partitions are tried; a larger one is drawn from, class by class."""
@@ -70,6 +71,8 @@ class Scouting:
     answers: Answers
     summary: dict[str, Any]
     """The content of `scout.json`."""
+    unlabelled: Unlabelled | None = None
+    """What the models say of samples without labels, where there are any."""
 
 
 def scout(
@@ -81,13 +84,15 @@ def scout(
     ensembles: bool = True,
     controls: bool = False,
     force: bool = False,
+    labels: Path | None = None,
 ) -> Scouting:
     """Compare models before any training: one pass each, then every ordered pair from the answers.
 
     Args:
         models: At least two, over the data's classes.
         data: The test split is reported; the tune part of selection fits temperatures and ranks teachers; on
-            the transfer set partitions are tried.
+            the transfer set partitions are tried. On the pools, and where no test sample has a label, the models are
+            compared by their answers alone.
         store: Where answers are kept; None takes the user's cache folder.
         progress: Told what is being done.
         embeddings: How close class names are: `auto` (MiniLM where it is installed), `none`, FILE.npy,
@@ -96,14 +101,16 @@ def scout(
             pairs × samples × classes.
         controls: Whether a randomly initialised copy of each architecture stands beside the models.
         force: Whether to go on with a model whose answers differ from pass to pass, and say so.
+        labels: A csv of a person's answers to `questions.csv` of a scout of the same models and pools.
 
     Raises:
-        ConfigError: If there are fewer than two models, or one twice.
+        ConfigError: If there are fewer than two models, or one twice, or controls are asked for without test labels.
+        DataError: If the labels answer other questions.
         LabelSpaceError: If models and data do not share their classes.
         ModelError: If a model changes when it is asked, or its answers differ from pass to pass without `force`.
     """
     data, notes = require_comparable(models, data, force)
-    return scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls, notes)
+    return scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls, notes, labels)
 
 
 def scout_comparable(
@@ -115,16 +122,23 @@ def scout_comparable(
     ensembles: bool,
     controls: bool,
     notes: Sequence[str] = (),
+    labels: Path | None = None,
 ) -> Scouting:
     """Scout models that `require_comparable` has let through, which reads all their weights; see `scout`.
 
     `notes` are what it has returned.
     """
     started = time.perf_counter()
+    measurable = data.test.labels is not None
+    if controls and not measurable:
+        raise ConfigError("--controls are measured on test labels, and there are none; drop it, or give labelled data")
     names = unique_names([model.name for model in models])
     closeness = _similarity(data.classes, embeddings, store)  # refused, if it is, before a model is asked
     answers = _ask(models, names, data, store, progress)
-    measured = _ensembles(models, data.test, store, progress) if ensembles else None
+    measured = _ensembles(models, data.test, store, progress) if ensembles and measurable else None
+    unlabelled = ask_unlabelled(models, data, store, progress)
+    if labels is not None and unlabelled is None:
+        raise ConfigError("--labels answers questions about samples without labels, and there are none; add --pool")
     summary = {
         "data": data.spec,
         "classes": list(data.classes),
@@ -137,10 +151,11 @@ def scout_comparable(
         ],
         "controls": _controls(models, answers.test, data, store, progress) if controls else [],
         **compare(answers, data.classes, closeness, measured, progress),
+        "pool": None if unlabelled is None else describe_unlabelled(unlabelled, names, data.classes, labels),
         "notes": [*notes, *_notes(data), *_notes_on_models(models, names, answers.selection, data.classes)],
         "seconds": 0.0,
     }
-    return Scouting(answers, {**summary, "seconds": round(time.perf_counter() - started, 2)})
+    return Scouting(answers, {**summary, "seconds": round(time.perf_counter() - started, 2)}, unlabelled)
 
 
 def require_comparable(models: Sequence[Classifier], data: Splits, force: bool = False) -> tuple[Splits, list[str]]:
@@ -148,7 +163,6 @@ def require_comparable(models: Sequence[Classifier], data: Splits, force: bool =
     if len(models) < 2:
         raise ConfigError(f"scout compares models and needs at least two, not {len(models)}")
     require_splits(data)
-    require_test_labels(data)
     for number, model in enumerate(models, 1):
         require_classifier(model, f"model {number}")
     data = fit_label_space(data, models)
@@ -219,15 +233,18 @@ def _ensembles(models: Sequence[Classifier], test: Split, store: Store, progress
 
 def _describe_model(model: Classifier, name: str, index: int, answers: Answers, data: Splits) -> dict[str, Any]:
     test, temperature = answers.test[index], answers.temperatures[index]
-    assert test.within_top is not None
-    calibrated = None if temperature is None else calibration_error(test.calibrated.exp(), test.correct)
+    measured: dict[str, float | None] = dict.fromkeys(("accuracy", "accuracy_top5", "ece", "ece_calibrated"))
+    if test.within_top is not None:
+        measured = {
+            "accuracy": test.accuracy,
+            "accuracy_top5": percent(test.within_top) if len(data.classes) >= TOP_5_FROM else None,
+            "ece": calibration_error(test.confidence.exp(), test.correct),
+            "ece_calibrated": None if temperature is None else calibration_error(test.calibrated.exp(), test.correct),
+        }
     return {
         "name": name,
         "spec": model.spec,
-        "accuracy": test.accuracy,
-        "accuracy_top5": percent(test.within_top) if len(data.classes) >= TOP_5_FROM else None,
-        "ece": calibration_error(test.confidence.exp(), test.correct),
-        "ece_calibrated": calibrated,
+        **measured,
         "temperature": temperature,
         "params": model.n_parameters,
         "family": model.family,
@@ -257,7 +274,7 @@ def _notes(data: Splits) -> list[str]:
     if len(data.train) > MOST_TRANSFER_SAMPLES:
         notes.append(f"partitions are tried on {MOST_TRANSFER_SAMPLES:,} of {len(data.train):,} transfer samples")
     if data.selection.labels is None:
-        notes.append("the selection split has no labels: no temperature is fitted and no teacher is ranked")
+        notes.append("the selection split has no labels: no temperature is fitted, and no teacher is ranked by them")
     return notes
 
 
@@ -287,7 +304,8 @@ def compare(
         progress: Told how many pairs are done.
 
     Returns:
-        `positive_flips`, `pairs`, `ceilings`, `ranking` and `semantics` of `scout.json`.
+        `positive_flips`, `pairs`, `ceilings`, `ranking` and `semantics` of `scout.json`; the first three are empty
+        where no test sample has a label.
 
     Raises:
         DataError: If models answered other samples, or the same in another order.
@@ -297,9 +315,9 @@ def compare(
         require_same_samples(kept)
     wordnet = wordnet_similarity(classes)
     closeness = [None if s.matrix is None else Closeness(s.matrix) for s in (text, wordnet)]
-    labelled = answers.selection[0].labels is not None
+    labelled, measurable = (said[0].labels is not None for said in (answers.selection, answers.test))
     pairs: list[dict[str, Any]] = []
-    ordered = list(permutations(range(len(answers.test)), 2))
+    ordered = list(permutations(range(len(answers.test)), 2)) if measurable else []
     for student, teacher in ordered:
         pair = describe_flips(answers.test[student], answers.test[teacher], classes, *closeness)
         if measured is not None:
@@ -310,7 +328,7 @@ def compare(
         pairs.append({"student": answers.test[student].model, "teacher": answers.test[teacher].model, **pair})
         progress("pairs", len(pairs), len(ordered))
     return {
-        "positive_flips": flip_matrix(torch.stack([d.correct for d in answers.test])).tolist(),
+        "positive_flips": flip_matrix(torch.stack([d.correct for d in answers.test])).tolist() if measurable else None,
         "pairs": pairs,
         "ceilings": _together(answers.test, measured),
         "ranking": _rank_all(answers.selection) if labelled else None,
@@ -319,7 +337,9 @@ def compare(
 
 
 def _together(test: Sequence[CompactPredictions], measured: EnsembleAccuracies | None) -> dict[str, float | None]:
-    """Return what all models together reach, in %."""
+    """Return what all models together reach, in %; None where no label tells."""
+    if test[0].labels is None:
+        return dict.fromkeys(("mean_probability", "most_confident", "oracle"))
     confident = torch.stack([d.confidence for d in test]).numpy().argmax(0)  # the earlier one on a tie
     correct = torch.stack([d.correct for d in test])
     return {

@@ -233,6 +233,7 @@ def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[float
         return FALLBACK_RATE, (f"no labels to probe the learning rate with: optim.lr is {FALLBACK_RATE}",)
     described = setup.config.to_dict()
     key = {
+        "procedure": PROCEDURE,
         "method": setup.method_name,
         "models": [setup.student.fingerprint, *(t.fingerprint for t in _asked(setup))],
         "data": [setup.data.fingerprint, tune.fingerprint],

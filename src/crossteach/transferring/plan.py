@@ -51,11 +51,15 @@ class TrainingPlan:
         return steps_an_epoch(self.sources)
 
     @property
+    def teaches_pools(self) -> bool:
+        """Whether a pool is among the sources."""
+        return any(source.is_pool for source in self.sources)
+
+    @property
     def probe_rates(self) -> tuple[float, ...]:
-        """Rates that the probe tries: where a pool teaches one more, as fresh samples bear a higher one."""
+        """Rates that the probe may try, ascending: where a pool teaches one more."""
         rates, more = self.config.optim.probe_rates, self.config.pool.probe_rate
-        pooled = any(source.is_pool for source in self.sources)
-        return tuple(sorted({*rates, more})) if pooled and more is not None else rates
+        return tuple(sorted({*rates, more})) if self.teaches_pools and more is not None else rates
 
     @property
     def steps(self) -> int:

@@ -18,6 +18,10 @@ from .training import end_of_training, train
 
 Objective = Callable[[Float[Tensor, "n C"]], float]
 """Student logits on the tune part to a number; lower is better."""
+BORNE = 1.25
+"""A rate is borne if a short training at it leaves the objective below so many times where it began."""
+RUINED = 1e9
+"""Stands for an objective that is not finite."""
 
 
 def calibrated_cross_entropy(labels: Int[Tensor, " n"]) -> Objective:
@@ -38,7 +42,11 @@ def choose_rate(
     key: dict[str, Any] | None = None,
     progress: Progress = no_progress,
 ) -> tuple[float, dict[str, float]]:
-    """Train a copy of the student shortly at each rate, and take the rate that ends best; the lower of two equals.
+    """Train a copy of the student shortly at several rates, and take one.
+
+    On train it is the rate that ends best, the lower of two equals. Where a pool teaches it is the highest rate that
+    the student bears: fresh samples reward a high rate at the end, and not after fifty steps, so what ends best after
+    these is too low (docs/pool.md has the figures).
 
     Args:
         student: Left as it is.
@@ -51,25 +59,42 @@ def choose_rate(
     Returns:
         The rate, and the objective of every rate tried.
     """
-    optim, rates = plan.config.optim, plan.probe_rates
+    rates = plan.probe_rates
     key = {"kind": "probe", **(key or {})}
     known = store.recall(key) if store is not None else None
     if known is not None:
         return known["lr"], known["objectives"]
-    objectives: dict[str, float] = {}
-    for done, rate in enumerate(rates):
-        copy = student.clone()
-        steps = min(optim.probe_steps, plan.steps)
-        short = replace(plan, lr=rate, max_steps=steps, epochs=math.ceil(steps / plan.steps_per_epoch))
-        ended = train(copy, short)
-        if not ended.diverged:
-            old = student.module.state_dict()
-            copy.module.load_state_dict(end_of_training(plan.method, old, ended.weights, ended.slow))
-        logits = answers(copy) if not ended.diverged else torch.full((1, 1), math.nan)
-        value = objective(logits) if bool(logits.isfinite().all()) else math.inf
-        objectives[f"{rate:g}"] = value if math.isfinite(value) else 1e9
+    tried: dict[float, float] = {}
+    bearable = BORNE * objective(answers(student)) if plan.teaches_pools else -math.inf
+    for done, rate in enumerate(reversed(rates)):
+        tried[rate] = _after_a_short_training(student, plan, rate, answers, objective)
         progress("trying rates", done + 1, len(rates))
-    best = min(rates, key=lambda rate: (objectives[f"{rate:g}"], rate))
+        if tried[rate] <= bearable:
+            break
+    best = min(tried) if plan.teaches_pools else min(rates, key=lambda rate: (tried[rate], rate))
+    progress("trying rates", len(rates), len(rates))
+    objectives = {f"{rate:g}": tried[rate] for rate in sorted(tried)}
     if store is not None:
         store.remember(key, {"lr": best, "objectives": objectives})
     return best, objectives
+
+
+def _after_a_short_training(
+    student: TrainableClassifier,
+    plan: TrainingPlan,
+    rate: float,
+    answers: Callable[[TrainableClassifier], Float[Tensor, "n C"]],
+    objective: Objective,
+) -> float:
+    """Return the objective of a copy that was trained for a few steps; `RUINED` where that is not finite."""
+    copy = student.clone()
+    steps = min(plan.config.optim.probe_steps, plan.steps)
+    short = replace(plan, lr=rate, max_steps=steps, epochs=math.ceil(steps / plan.steps_per_epoch))
+    ended = train(copy, short)
+    if ended.diverged:
+        return RUINED
+    old = student.module.state_dict()
+    copy.module.load_state_dict(end_of_training(plan.method, old, ended.weights, ended.slow))
+    logits = answers(copy)
+    value = objective(logits) if bool(logits.isfinite().all()) else math.inf
+    return value if math.isfinite(value) else RUINED

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from ..data import load_data
+from ..data.labels_file import read_labels_file
 from ..data.pictures import write_pictures
 from ..errors import ConfigError, DataError, RunFolderError, first_line
 from ..files import make_folder, write_bytes, write_json
@@ -256,16 +257,9 @@ def read_answers(found: Differences, path: Path) -> Answers:
     Raises:
         DataError: If it is no such file, about other samples, or has an answer that is no class.
     """
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read ({first_line(error)}); give the csv that the page saved") from error
-    if not rows or not {"sample", "label"} <= set(rows[0]):
-        raise DataError(f"{path} must be a csv with the columns sample and label, as {found.run / QUESTIONS}")
     place = {str(found.ids[row]): number for number, row in enumerate(found.order.tolist())}
     given: dict[int, str] = {}
-    for row in rows:
-        sample, label = (row["sample"] or "").strip(), (row["label"] or "").strip()
+    for sample, label in read_labels_file(path, str(found.run / QUESTIONS)):
         if sample not in place:
             raise DataError(
                 f"{path} answers about sample {sample!r}, which {found.run} does not ask about; is it another run's?"

@@ -1,0 +1,199 @@
+"""N models on samples without labels: how they differ, who would probably gain from whom, and what to ask a person."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..answers.prediction import answer_blocks, predict, predict_all
+from ..answers.store import Store
+from ..data.cut import stratified_sample, tune_and_gate
+from ..data.labels_file import read_labels_file
+from ..data.pictures import write_pictures
+from ..errors import DataError
+from ..files import write_bytes
+from ..functional.flips import percent
+from ..functional.judging import Judge, fit_judge
+from ..functional.unlabelled import DrawnQuestions, beliefs, draw_questions, expected_gains, worth_asking
+from ..types import Classifier, Pool, Progress, Splits
+
+MOST_SAMPLES = 10_000
+"""Samples of all pools together that the models are asked about; of more, so many are drawn."""
+JUDGED_FROM, MOST_FIT = 500, 2_500
+"""Labels of the tune part from which a judge says who is right, and how many it learns from at most. With fewer it
+ranks teachers worse than the ensemble does, which needs none: benchmarks/unlabelled.py."""
+MOST_QUESTIONS = 200
+QUESTIONS = "questions.csv"
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """What N models say of samples without labels."""
+
+    pools: tuple[Pool, ...]
+    """The samples that they were asked about, a draw of each pool."""
+    right: Float[Tensor, "K N"]
+    """How probably each model is right."""
+    preds: Int[Tensor, "K N"]
+    by: str
+    """Who says so: `judge`, learnt from labels of the selection split, or `ensemble`."""
+
+    @property
+    def ids(self) -> Int[np.ndarray, " N"]:
+        """Of the samples."""
+        return np.concatenate([pool.split.ids for pool in self.pools])
+
+    @property
+    def questions(self) -> DrawnQuestions:
+        """The samples to ask a person about: always the same ones."""
+        return draw_questions(worth_asking(self.right, self.preds), MOST_QUESTIONS)
+
+
+def ask_unlabelled(models: Sequence[Classifier], data: Splits, store: Store, progress: Progress) -> Unlabelled | None:
+    """Let all models answer a draw of the samples without labels: those of the pools, else of a test split without any.
+
+    Returns:
+        None where every sample has a label.
+    """
+    pools = data.pools
+    if not pools and data.test.labels is None:
+        pools = (Pool(data.spec, data.test, len(data.test)),)
+    if not pools:
+        return None
+    pools = _draw(pools)
+    judge = _judge(models, data, store, progress)
+    right, preds = [], []
+    for pool in pools:
+        for model in models:
+            predict(model, pool.split, store, progress)
+        for logits in answer_blocks(models, pool.split, store):
+            right.append(beliefs(logits) if judge is None else judge(logits).sigmoid())
+            preds.append(logits.argmax(2))
+    return Unlabelled(pools, torch.cat(right, 1), torch.cat(preds, 1), "ensemble" if judge is None else "judge")
+
+
+def _draw(pools: Sequence[Pool]) -> tuple[Pool, ...]:
+    """Draw the same share of every pool, always the same samples."""
+    share = min(1.0, MOST_SAMPLES / sum(len(pool.split) for pool in pools))
+    rng = np.random.default_rng(0)
+    counts = [max(1, int(share * len(pool.split))) for pool in pools]
+    rows = [np.sort(rng.permutation(len(pool.split))[:count]) for pool, count in zip(pools, counts, strict=True)]
+    return tuple(replace(pool, split=pool.split.take(few)) for pool, few in zip(pools, rows, strict=True))
+
+
+def _judge(models: Sequence[Classifier], data: Splits, store: Store, progress: Progress) -> Judge | None:
+    tune = tune_and_gate(data.selection)[0]
+    if tune.labels is None or len(tune) < JUDGED_FROM:
+        return None
+    few = torch.from_numpy(stratified_sample(tune, min(len(tune), MOST_FIT)))
+    return fit_judge(predict_all(models, tune, store, progress)[:, few], torch.from_numpy(tune.labels)[few])
+
+
+def describe_unlabelled(
+    found: Unlabelled, names: Sequence[str], classes: Sequence[str], labels: Path | None
+) -> dict[str, Any]:
+    """Describe as JSON what answers without labels tell.
+
+    Args:
+        found: The answers.
+        names: Of the models.
+        classes: Their names.
+        labels: A person's answers to the questions, where there are any.
+
+    Raises:
+        DataError: If the answers are not about these questions.
+    """
+    gains = expected_gains(found.right, found.preds)
+    return {
+        "pools": [
+            {"pool": pool.spec, "samples": pool.found, "asked": len(pool.split), "dropped": dict(pool.dropped)}
+            for pool in found.pools
+        ],
+        "by": found.by,
+        "expected_accuracy": (100.0 * found.right.double().mean(1)).tolist(),
+        "disagreement": [[percent(a != b) for b in found.preds] for a in found.preds],
+        "expected_gain": gains.tolist(),
+        "ranking": _rank(names, gains),
+        "questions": len(found.questions.rows),
+        "labelled": None if labels is None else _by_labels(found, names, read_labels(found, classes, labels)),
+    }
+
+
+def _rank(names: Sequence[str], gains: Float[Tensor, "K K"]) -> list[dict[str, Any]]:
+    """Order the teachers of each student by what it would gain of them."""
+    rows = []
+    for s, student in enumerate(names):
+        others = sorted((t for t in range(len(names)) if t != s), key=lambda t, s=s: (-gains[s, t].item(), names[t]))
+        teachers = [{"teacher": names[t], "expected_gain": gains[s, t].item()} for t in others]
+        rows.append({"student": student, "teachers": teachers})
+    return rows
+
+
+def write_questions(found: Unlabelled, names: Sequence[str], classes: Sequence[str], folder: Path) -> None:
+    """Write the samples to ask a person about: a csv with what each model answers, and their pictures.
+
+    They are in an order by lot: whoever labels fewer begins at the top.
+    """
+    files = np.empty(len(found.ids), object)
+    rows, first = found.questions.rows, 0
+    for number, pool in enumerate(found.pools, 1):
+        here = rows[(rows >= first) & (rows < first + len(pool.split))] - first
+        written = write_pictures(pool.split, here.tolist(), folder / f"pool-{number}")
+        for row, file in written.items():
+            files[first + row] = f"pool-{number}/{file}"
+        first += len(pool.split)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("sample", "file", "label", *names))
+    for row in rows.tolist():
+        said = [classes[c] for c in found.preds[:, row].tolist()]
+        writer.writerow((int(found.ids[row]), files[row], "", *said))
+    write_bytes(folder / QUESTIONS, text.getvalue().encode())
+
+
+def read_labels(found: Unlabelled, classes: Sequence[str], path: Path) -> dict[int, int]:
+    """Read a person's labels: the class of each question that has one, by its place among the questions.
+
+    A label that is no class of the models (an empty one is none) is right for no model.
+
+    Raises:
+        DataError: If the file cannot be read, is about other samples, or has no label.
+    """
+    place = {str(sample): k for k, sample in enumerate(found.ids[found.questions.rows].tolist())}
+    number = {name: c for c, name in enumerate(classes)}
+    given: dict[int, int] = {}
+    for sample, label in read_labels_file(path, f"{QUESTIONS} of a scout"):
+        if not label:
+            continue
+        if sample not in place:
+            raise DataError(
+                f"{path} labels sample {sample!r}, which this scout does not ask about; "
+                "give the same models and pools as the scout that asked"
+            )
+        if label not in number:
+            raise DataError(f"{path} labels sample {sample} {label!r}, which is none of the {len(classes)} classes")
+        given[place[sample]] = number[label]
+    if not given:
+        raise DataError(f"{path} has no label; fill its column label with class names")
+    return given
+
+
+def _by_labels(found: Unlabelled, names: Sequence[str], labels: dict[int, int]) -> dict[str, Any]:
+    """Estimate from a person's labels what each student would gain of each teacher, in points on these samples."""
+    questions, places = found.questions, np.array(sorted(labels))
+    rows = questions.rows[places]
+    stands_for = questions.weights[places] * len(questions.rows) / len(places)
+    truth = torch.tensor([labels[place] for place in places.tolist()])
+    correct = (found.preds[:, rows] == truth).double()
+    teaches = found.right[None, :, rows] > found.right[:, None, rows]
+    change = (correct[None] - correct[:, None]) * teaches * torch.from_numpy(stands_for)
+    scale = 100.0 / found.preds.shape[1]
+    gains, errors = scale * change.sum(2), scale * (change**2).sum(2).sqrt()
+    return {"answered": len(places), "gain": gains.tolist(), "error": errors.tolist(), "ranking": _rank(names, gains)}
