@@ -1,11 +1,17 @@
-"""Render a pool for the glyphs: the same 100 characters in type families that no split of `glyphs` holds.
+r"""Render a pool for the glyphs: the same 100 characters in type families that no split of `glyphs` holds.
 
     apt-get download texlive-fonts-extra        # Debian 12, 509 MB; nothing of it enters this repository
     mkdir fonts && dpkg-deb --fsys-tarfile texlive-fonts-extra_*.deb | tar -x -C fonts --wildcards '*.otf' '*.ttf'
     python recipes/glyph_pool.py --fonts fonts --out runs/glyph_pool.npz
 
 A family is a folder of the package. It is left out whole if one of its fonts bears the name of a design of `glyphs`, or
-looks like one: some are the text fonts of other packages under another name. The file holds `x_train`, `y_train` and
+looks like one: some are the text fonts of other packages under another name. The pool that the package embeds
+(`glyphs:pool`) is made by
+
+    python recipes/glyph_pool.py --fonts fonts --faces 2 --licence "open font license" \
+        --out src/crossteach/demo/pool.npz
+
+The file holds `x_train`, `y_train` and
 `group_train`: as a pool its labels are not read, and as `--data` they say what labelling it would have given. The list
 of families is written beside it, and stands in recipes/glyph_pool.md.
 """
@@ -17,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fontTools.ttLib import TTFont
 
 import crossteach
 from crossteach.demo.make_glyphs import (
@@ -36,6 +43,8 @@ from crossteach.demo.make_glyphs import (
 )
 
 FACES_PER_FAMILY = 8
+LICENCE_NAMES = (0, 13, 14)
+"""Entries of a font's name table that state its licence: copyright, licence, and where that is found."""
 SMALLER = 0.85
 """Each font is drawn at the size of the glyphs, and at this share of it."""
 SAME_DESIGN = 7.5
@@ -48,6 +57,13 @@ class Drawn(Face):
     """A font file that is drawn."""
 
     path: Path
+
+
+def states(path: Path, licence: str) -> bool:
+    """Say whether a font states a licence."""
+    with TTFont(path, lazy=True) as font:
+        stated = " ".join(font["name"].getDebugName(number) or "" for number in LICENCE_NAMES)
+    return licence.lower() in stated.lower()
 
 
 def draw_faces(folder: Path) -> tuple[dict[str, list[Drawn]], Counter[str]]:
@@ -110,6 +126,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Render a pool for the glyphs.")
     parser.add_argument("--fonts", type=Path, required=True, help="folder of .otf and .ttf files")
     parser.add_argument("--out", type=Path, default=Path("runs/glyph_pool.npz"))
+    parser.add_argument("--faces", type=int, default=FACES_PER_FAMILY, help="of a family at most")
+    parser.add_argument("--licence", help="only families of which every font states it")
     options = parser.parse_args()
     families, left_out = draw_faces(options.fonts)
     faces = [face for family in sorted(families) for face in families[family]]
@@ -119,9 +137,14 @@ def main() -> None:
             close.setdefault(face.superfamily, f"{design} ({distance:.1f})")
     for family in close:
         left_out["family with a design of the glyphs"] += len(families.pop(family))
+    for family in [
+        f
+        for f, members in families.items()
+        if options.licence is not None and not all(states(face.path, options.licence) for face in members)
+    ]:
+        left_out[f"family of which not every font states {options.licence!r}"] += len(families.pop(family))
     chosen: dict[str, list[Drawn]] = {
-        name: [face for _, face in spread_styles(members, FACES_PER_FAMILY)]
-        for name, members in sorted(families.items())
+        name: [face for _, face in spread_styles(members, options.faces)] for name, members in sorted(families.items())
     }
     picks = [face for members in chosen.values() for face in members]
     drawn = [face.images for face in picks] + [draw_characters(face.path, SMALLER) for face in picks]
@@ -138,7 +161,8 @@ def main() -> None:
     lines += [f"{name}: looks like {design}, left out" for name, design in sorted(close.items())]
     lines += [f"{name}: {len(members)} fonts" for name, members in chosen.items()]
     options.out.with_suffix(".md").write_text(
-        f"# Families of the glyph pool\n\n{len(kept.labels)} images, {len(picks)} fonts, {len(chosen)} families.\n\n"
+        f"# Families of the glyph pool\n\n{len(kept.labels)} images, {len(picks)} fonts, {len(chosen)} families"
+        f"{'' if options.licence is None else f', all under the {options.licence}'}.\n\n"
         + "".join(f"- {line}\n" for line in lines),
         encoding="utf-8",
     )

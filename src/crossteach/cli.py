@@ -84,7 +84,7 @@ def demo(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Scout four pretrained models, teach one from a weaker and from a stronger one, and show the proof."""
+    """Scout four pretrained models, teach two of them with and without a pool of unlabelled images, show the proof."""
     from .demo.script import run_demo
     from .report import write_report
 

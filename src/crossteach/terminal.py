@@ -170,13 +170,15 @@ def _show_expected(ranking: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
-    """Print a row for each transfer."""
+    """Print a row for each transfer, with the samples of its pool where one has any."""
     from rich.table import Table
 
     table = Table(title="Transfer: the student on the test split, before and after, in %; differences in points")
     left = ("student", "teacher", "method", "verdict")
-    headings = ("student", "teacher", "method", "before", "after", "delta", "95% interval", "gain", "loss")
-    for heading in (*headings, "transfer rate", "verdict", "ungated"):
+    pooled = any(s["pool"] for s in summaries)
+    what = ["pool"] if pooled else []  # it takes the place of the transfer rate: a row has no room for both
+    headings = ("before", "after", "delta", "95% interval", "gain", "loss", *([] if pooled else ["transfer rate"]))
+    for heading in ("student", "teacher", "method", *what, *headings, "verdict", "ungated"):
         table.add_column(heading, justify="left" if heading in left else "right", no_wrap=heading != "transfer rate")
     for s in summaries:
         rate, gate = s["transfer_rate"], s["gate"]
@@ -186,11 +188,12 @@ def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
             s["student"],
             ", ".join(s["teachers"]) or "none",
             s["method"],
+            *([f"{s['pool']['used']:,}" if s["pool"] else ABSENT] if pooled else []),
             *(_figure(s[key]) for key in ("accuracy_before", "accuracy_after")),
             _figure(s["transfer_delta"], "+.2f"),
             "{:+.2f} to {:+.2f}".format(*s["interval"]) if s["interval"] else ABSENT,
             *(_figure(s[key]) for key in ("knowledge_gain", "knowledge_loss")),
-            _figure(rate, ".1f"),
+            *([] if pooled else [_figure(rate, ".1f")]),
             verdict,
             _figure(s["ungated_transfer_delta"], "+.2f"),
         )

@@ -22,6 +22,8 @@ from .look import digest_of
 from .pixels import VERSION, crop_and_resize, resize
 
 GLYPHS = Path(__file__).parent.parent / "demo" / "glyphs.npz"
+FRESH_GLYPHS = GLYPHS.with_name("pool.npz")
+"""More type families, of which no model was trained on any."""
 
 
 class ArrayInputs:
@@ -203,13 +205,17 @@ def load_glyphs(spec: Spec) -> Splits:
 
 
 def glyphs_pool(spec: Spec) -> RawSplit:
-    """Take the train images of the embedded `glyphs` as a pool."""
+    """Take `glyphs:pool`, the embedded images of other type families, or the train images of `glyphs`, as a pool."""
+    if spec.rest == "pool" and spec.weights is None:
+        return npz_pool(spec, FRESH_GLYPHS)
     _refuse_path(spec)
     return npz_pool(spec, GLYPHS)
 
 
 def _refuse_path(spec: Spec) -> None:
-    """Raise if a spec names a file that nothing would read."""
+    """Raise if a spec names a file that nothing would read, or a pool where labelled data are asked for."""
+    if spec.scheme == "glyphs" and spec.rest == "pool" and spec.weights is None:
+        raise SpecError("glyphs:pool is a pool without labels; write --data glyphs --pool glyphs:pool")
     known = "" if spec.scheme == "glyphs" else "digits"
     if spec.weights is not None or (spec.scheme == "glyphs" and spec.rest):
         raise SpecError(
