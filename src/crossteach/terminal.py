@@ -200,7 +200,9 @@ def show_transfers(summaries: Sequence[dict[str, Any]]) -> None:
     say(table)
     for s in summaries:
         if s["accuracy_before"] is None:
-            say(f"{s['student']}: {s['changed']:.2f}% of {s['n_test']:,} answers changed; no label says for the better")
+            expected = s["estimated_delta"]
+            told = "" if expected is None else f", a judge learnt on the selection split expects {expected:+.2f} points"
+            say(f"{s['student']}: {s['changed']:.2f}% of {s['n_test']:,} answers changed; no label says how{told}")
     say(
         "verdict: what the gate took, seeing only the selection split, and how far along the path to the new weights; "
         "ungated: the delta of the end of training",

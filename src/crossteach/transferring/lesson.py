@@ -22,6 +22,7 @@ from ..models.scoring import provenance
 from ..runs import RunFolder
 from ..scouting.scout import unique_names
 from ..types import Classifier, Split, TrainableClassifier
+from .estimate import estimate_delta
 from .foreign import LeftOut, leave_out_foreign
 from .path import choose_weights, monitor_of, predict_after
 from .plan import TrainingPlan
@@ -101,6 +102,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
             "diverged": trained.diverged,
         },
         promise=_promises(setup, tune),
+        estimated_delta=None if trained.diverged else estimate_delta(setup, copy, choice.ended, found, tune),
         pool=pool_summary(data.pools, plan.sources, samples_taught(names, trained.taught_of_pools)),
         notes=notes,
         seconds=time.perf_counter() - setup.started,

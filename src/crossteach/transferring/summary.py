@@ -44,6 +44,7 @@ def summarise(
     seconds: float,
     pool: dict[str, Any] | None = None,
     promise: dict[str, Any] | None = None,
+    estimated_delta: float | None = None,
 ) -> dict[str, Any]:
     """Return the content of `summary.json`; its keys are those of docs/architecture.md.
 
@@ -63,6 +64,7 @@ def summarise(
         **_of_teachers(before, teachers),
         "ungated": raw,
         "ungated_transfer_delta": raw["transfer_delta"],
+        "estimated_delta": estimated_delta,
         "gate": _gate(verdict, data.selection_seen),
         "calibration": {"before": _calibration_error(before), "after": _calibration_error(after)},
         "promise": promise,
