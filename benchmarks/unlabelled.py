@@ -4,7 +4,8 @@
 
 The seven models of recipes/mid_zoo.py on 10,000 images of the pool of recipes/glyph_pool.py, whose labels are read for
 this count alone. The rows of benchmarks/POOL_CPU_2026-11-26.parquet (part `pairs`) say what training reached for each
-of the 42 ordered pairs. With `--study`, the folder of recipes/pool_study.py, also what `estimated_delta` said.
+of the 42 ordered pairs. With `--study`, the folder of recipes/pool_study.py, also what a judge expects of the
+students that were returned (`estimated_delta` of a summary is the same for the end of training).
 """
 
 import argparse
@@ -79,14 +80,29 @@ def of_questions(logits: Tensor, truth: Tensor) -> dict[str, list[float]]:
     return found
 
 
-def of_students(study: Path) -> tuple[int, list[float]]:
-    """Return how many runs have an estimate; correlation, rank correlation, mean error, bias, and share of right signs."""
-    runs = [read_json(path) for path in sorted(study.glob("pairs/jobs/*/summary.json"))]
-    said, true = (np.array([run[key] for run in runs]) for key in ("estimated_delta", "ungated_transfer_delta"))
-    error = said - true
-    signs = float(np.mean((said > 0) == (true > 0)))
-    ranks = spearmanr(said, true).statistic
-    return len(runs), [pearsonr(said, true).statistic, ranks, np.abs(error).mean(), error.mean(), signs]
+def of_students(study: Path, data: crossteach.Splits, store: crossteach.Store) -> None:
+    """Print what a judge expects of the students that runs have returned, against what labels say, on test."""
+    tune, truth = tune_and_gate(data.selection)[0], data.test.labels
+    assert tune.labels is not None and truth is not None
+    said, true = [], []
+    for path in sorted(study.glob("pairs/jobs/*/summary.json")):
+        run = read_json(path)
+        if run["gate"]["verdict"] != "accepted":
+            continue
+        taught = crossteach.load_model(f"run:{path.parent}", trust=True)
+        models = [
+            crossteach.load_model(MODELS[run["student"]]),
+            taught,
+            crossteach.load_model(MODELS[run["teachers"][0]]),
+        ]
+        judge = fit_judge(predict_all(models, tune, store), torch.from_numpy(tune.labels))
+        right = 100 * judge(predict_all(models, data.test, store)).sigmoid().double().mean(1)
+        said.append((right[1] - right[0]).item())
+        true.append(run["transfer_delta"])
+    error, signs = np.array(said) - true, np.mean((np.array(said) > 0) == (np.array(true) > 0))
+    print("\n| students | correlation | rank | mean error | bias | right sign |\n|---|---|---|---|---|---|")
+    shown = f"{pearsonr(said, true).statistic:.2f} | {spearmanr(said, true).statistic:.2f} | {np.abs(error).mean():.2f}"
+    print(f"| {len(said)} | {shown} | {error.mean():+.2f} | {100 * signs:.0f}% |")
 
 
 def main() -> None:
@@ -127,10 +143,7 @@ def main() -> None:
         print(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |")
 
     if options.study:
-        count, figures = of_students(options.study)
-        print("\n| runs | correlation | rank | mean error | bias | right sign |\n|---|---|---|---|---|---|")
-        shown = f"{figures[0]:.2f} | {figures[1]:.2f} | {figures[2]:.2f} | {figures[3]:+.2f} | {100 * figures[4]:.0f}%"
-        print(f"| {count} | {shown} |")
+        of_students(options.study, crossteach.load_data(DATA), store)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,6 @@ def estimate_delta(
         return None
     old, *teachers = (predict(model, tune, setup.store).logits for model in (setup.student, *setup.teachers))
     judge = fit_judge(torch.stack([old, new, *teachers]), torch.from_numpy(tune.labels))
-    asked = [found.before, found.ungated, *found.teachers]
     logits = [each.logits for each in (found.before, found.ungated, *found.teachers)]
     parts = zip(*(torch.split(each, AT_ONCE) for each in logits), strict=True)
     right = torch.cat([judge(torch.stack(part)).sigmoid()[:2] for part in parts], 1).double().mean(1)
