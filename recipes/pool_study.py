@@ -33,6 +33,8 @@ ADDED = ("ensemble", "promise_learned", "promise_student", "promise_best", "rate
 """Columns beside those of a sweep."""
 SOME = ("mlp_a", "mix_a", "cnn_a")
 """Students of the curves."""
+SEARCHED = ("mlp_b", "mix_a")
+"""Students on which other settings are tried."""
 PAIRS = (
     *(("mlp_b", "mlp_a"), ("mlp_b", "cnn_a"), ("mlp_a", "mlp_b"), ("mlp_a", "res_a"), ("vit_a", "mix_a")),
     *(("vit_a", "cnn_b"), ("mix_a", "mlp_b"), ("mix_a", "vit_a"), ("cnn_b", "mlp_a"), ("cnn_b", "res_a")),
@@ -96,6 +98,17 @@ def plans(pool: str, dirty: Path) -> dict[str, dict[str, Any]]:
                 "methods": [method("auto", f"pool, {count} teachers")],
             }
             for count in (1, 2, 4)
+        },
+        "search": {
+            **shared,
+            "pairs": [team(student) for student in SEARCHED],
+            "settings": {"optim.steps": 2 * STEPS},
+            "methods": [
+                method("auto", "twice as long"),
+                method("auto", "twice as long, the pool alone", **{"pool.share": 1}),
+                method("auto", "twice as long, 6 views", **{"pool.views": 6}),
+                method("auto", "twice as long, wide views", **{"views.strength": 1}),
+            ],
         },
         **{f"dirty-{kind}": {**shared, **polluted, "pools": [f"npz:{dirty / kind}.npz"]} for kind in DIRTY},
     }

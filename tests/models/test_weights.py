@@ -7,8 +7,9 @@ from torch import nn
 
 from crossteach import TransferConfig, load_data, load_model, transfer, with_settings
 from crossteach.errors import ModelError, SpecError, WeightsError
+from crossteach.models.checkpoints import read_checkpoint
 from crossteach.models.extra_state import extra_state
-from crossteach.models.weights import fit_weights, read_checkpoint, shared_names
+from crossteach.models.weights import fit_weights, shared_names
 
 ZOO = """
 import torch

@@ -29,9 +29,10 @@ from ..data import load_data
 from ..data.pixels import prepare
 from ..data.views import Views, augmentation
 from ..functional.averaging import snapshot
+from ..models.checkpoints import read_weights
 from ..models.preprocess import from_pretrained_cfg
 from ..models.torch_classifier import TorchClassifier
-from ..models.weights import fit_weights, read_weights, write_weights
+from ..models.weights import fit_weights, write_weights
 from ..types import Splits
 from . import zoo
 

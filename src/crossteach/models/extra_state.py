@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import ModelError, first_line
 from ..files import write_bytes
-from .weights import EXTRA, load_tensors
+from .checkpoints import EXTRA, load_tensors
 
 FILE = "extra_state.pt"
 

@@ -9,10 +9,11 @@ from ..code import source_of
 from ..errors import ModelError
 from ..types import Preprocess, Splits
 from .asking import evaluation_mode, own_eval_notes
+from .checkpoints import tensors
 from .extra_state import extra_state
 from .inputs import find_inputs
 from .torch_classifier import TorchClassifier
-from .weights import needs_cast, tensors
+from .weights import needs_cast
 
 
 def wrap_module(

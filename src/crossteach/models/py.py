@@ -11,11 +11,12 @@ from ..code import read_code, source_of
 from ..errors import ModelError, SpecError, first_line
 from ..specs import HINT, Spec, literal
 from ..types import Preprocess, Splits
+from .checkpoints import tensors
 from .extra_state import set_aside
 from .inputs import find_inputs
 from .preprocess import PREPROCESS_OPTIONS, from_pretrained_cfg, read_preprocess
 from .torch_classifier import TorchClassifier
-from .weights import load_weights, needs_cast, tensors, weights_options
+from .weights import load_weights, needs_cast, weights_options
 
 DEMO = Path(__file__).parent.parent / "demo"
 

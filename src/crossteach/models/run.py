@@ -12,12 +12,13 @@ from ..errors import ModelError, SpecError
 from ..specs import HINT, Spec
 from ..types import Preprocess, TrainableClassifier
 from . import py, timm
+from .checkpoints import read_weights
 from .extra_state import read_extra_state, set_aside
 from .preprocess import PREPROCESS_OPTIONS, read_preprocess
 from .saving import ARCHITECTURE, DESCRIPTION, WEIGHTS
 from .torch_classifier import TorchClassifier
 from .trust import require_trust
-from .weights import fit_weights, read_weights
+from .weights import fit_weights
 
 
 def load_run(spec: Spec, trust: bool = False) -> TorchClassifier:
