@@ -13,6 +13,7 @@ from .given import from_dataset as from_dataset
 from .given import pool_from as pool_from
 from .pool import RawPool as RawPool
 from .pool import read_pool, splits_of_pools, with_pools
+from .suggest import suggest_data
 
 SOURCES: dict[str, Callable[[Spec], Splits]] = {
     "glyphs": load_glyphs,
@@ -44,7 +45,7 @@ def load_data(spec: str | None, pools: Sequence[str | RawPool] = (), progress: P
         return load_pools(None, pools, progress)
     parsed = parse_spec(spec)
     if parsed.scheme not in SOURCES:
-        raise SpecError(f"unknown data {spec!r}; expected one of {', '.join(sorted(SOURCES))}, as in npz:FILE")
+        raise SpecError(f"unknown data {spec!r}; {suggest_data(parsed, SOURCES)}")
     return load_pools(SOURCES[parsed.scheme](parsed), pools, progress)
 
 

@@ -15,6 +15,7 @@ from .cut import stratified_cut
 from .duplicates import KeyedSplit, equal_images, keyed
 from .folder import PICTURE_OPTIONS, folder_pool
 from .near import Sketches, near_any, sketch
+from .suggest import suggest_data
 
 Reader = Callable[[Spec, int | None], tuple[RawSplit, list[str]]]
 """(spec, channels that its images should have) -> its images, and notes."""
@@ -76,8 +77,7 @@ def read_pool(spec: str, channels: int | None = None) -> RawPool:
     """
     parsed = parse_spec(spec)
     if parsed.scheme not in SOURCES:
-        known = ", ".join(sorted(SOURCES))
-        raise SpecError(f"unknown pool {spec!r}; expected one of {known}, as in folder:my_pictures or npz:FILE")
+        raise SpecError(f"unknown pool {spec!r}; {suggest_data(parsed, SOURCES)}")
     reader, options = SOURCES[parsed.scheme]
     parsed.refuse_unknown({*options, "samples", "duplicates"})
     duplicates = parsed.options.get("duplicates", WORDS[0])

@@ -16,6 +16,7 @@ from .module import wrap_module
 from .py import load_demo, load_py
 from .run import load_run
 from .run import load_student as load_student
+from .suggest import suggest_model
 from .timm import load_timm
 from .torch_classifier import TorchClassifier as TorchClassifier
 from .weights import require_finite
@@ -49,8 +50,7 @@ def load_model(spec: str, trust: bool = False, like: Splits | None = None) -> To
     """
     parsed = parse_spec(spec)
     if parsed.scheme not in SOURCES:
-        known = ", ".join(f"{name}:" for name in sorted(SOURCES))
-        raise SpecError(f"unknown model {spec!r}; expected one of {known} as in timm:resnet18")
+        raise SpecError(f"unknown model {spec!r}; {suggest_model(parsed, SOURCES)}")
     with _same_numbers():
         classifier = SOURCES[parsed.scheme](parsed, like, trust)
     require_finite(classifier.module.state_dict(), repr(spec))

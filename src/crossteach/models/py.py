@@ -19,6 +19,7 @@ from .torch_classifier import TorchClassifier
 from .weights import load_weights, needs_cast, weights_options
 
 DEMO = Path(__file__).parent.parent / "demo"
+DEMO_MODELS = tuple(sorted(path.stem for path in (DEMO / "checkpoints").glob("*.safetensors")))
 
 
 def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier:
@@ -47,9 +48,9 @@ def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier:
 def load_demo(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     """Open one of the demo's pretrained models, `demo:NAME`."""
     path = DEMO / "checkpoints" / f"{spec.rest}.safetensors"
-    known = sorted(p.stem for p in (DEMO / "checkpoints").glob("*.safetensors"))
-    if spec.rest not in known:
-        raise SpecError(f"no demo model {spec.rest!r}; there are {', '.join(f'demo:{name}' for name in known)}")
+    if spec.rest not in DEMO_MODELS:
+        known = ", ".join(f"demo:{name}" for name in DEMO_MODELS)
+        raise SpecError(f"no demo model {spec.rest!r}; there are {known}")
     if spec.weights is not None or "pretrained" in spec.options:
         raise SpecError(f"{spec.text!r}: demo: models have their own weights; drop what chooses others")
     target = f"crossteach.demo.zoo:{spec.rest}"

@@ -1,0 +1,57 @@
+"""What a user may have meant by a model spec that is none."""
+
+import difflib
+from collections.abc import Collection
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..runs import RunFolder
+from ..specs import Spec
+from .py import DEMO_MODELS
+
+WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
+NEAR = 0.75
+"""How alike a word and a known one must be (difflib's ratio) to be taken for a slip of the keyboard."""
+
+
+def suggest_model(spec: Spec, schemes: Collection[str]) -> str:
+    """Say which spec was probably meant, as the end of a message; else which there are.
+
+    Example:
+        >>> from crossteach.specs import parse_spec
+        >>> suggest_model(parse_spec("tim:resnet18"), ["py", "timm"])
+        'did you mean timm:resnet18?'
+    """
+    whole = spec.text.partition("?")[0]
+    if meant := _meant(spec, whole, schemes):
+        return f"did you mean {meant}{spec.text[len(whole) :]}?"
+    if Path(whole).suffix.lower() in WEIGHTS:
+        return f"weights need their architecture: timm:NAME@{whole}, or py:FILE.py:FACTORY@{whole}"
+    known = ", ".join(f"{name}:" for name in sorted(schemes))
+    return f"expected one of {known} as in timm:resnet18"
+
+
+def _meant(spec: Spec, whole: str, schemes: Collection[str]) -> str | None:
+    near = difflib.get_close_matches(spec.scheme.lower(), schemes, 1, NEAR)
+    if near and spec.rest:
+        return f"{near[0]}:{whole.partition(':')[2]}"
+    if spec.scheme.endswith(".py") or (spec.rest and "/" not in spec.scheme and Path(f"{spec.scheme}.py").is_file()):
+        return f"py:{whole}" if spec.rest else f"py:{whole}:FACTORY"
+    if whole and Path(whole).is_dir() and (RunFolder(Path(whole)).is_whole or (Path(whole) / "model.json").is_file()):
+        return f"run:{whole}"
+    if whole in DEMO_MODELS:
+        return f"demo:{whole}"
+    return _of_timm(whole) if not spec.rest else None
+
+
+def _of_timm(name: str) -> str | None:
+    """Return the model of timm that has this name, but for its tag or a slip."""
+    if find_spec("timm") is None:
+        return None
+    import timm
+
+    plain, at, weights = name.partition("@")
+    if timm.is_model(plain.split(".")[0]):
+        return f"timm:{name}"
+    near = difflib.get_close_matches(plain.lower().replace("-", "_"), timm.list_models(), 1, NEAR)
+    return f"timm:{near[0]}{at}{weights}" if near else None

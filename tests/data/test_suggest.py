@@ -1,0 +1,35 @@
+"""A spec of data that is none is answered with the one that was probably meant."""
+
+import pytest
+
+from crossteach import load_data
+from crossteach.errors import SpecError
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("data.npz", "npz:data.npz"),
+        ("data.npz?train_samples=9", "npz:data.npz?train_samples=9"),
+        ("pictures", "folder:pictures"),
+        ("mnist", "idx:mnist"),
+        ("foldr:pictures", "folder:pictures"),
+        ("digits", "sklearn:digits"),
+        ("glyph", "glyphs"),
+    ],
+)
+@pytest.mark.parametrize("as_pool", [False, True])
+def test_what_was_meant_is_said(text, meant, as_pool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "train-images-idx3-ubyte.gz").touch()
+    with pytest.raises(SpecError) as refused:
+        load_data(None, [text]) if as_pool else load_data(text)
+    assert str(refused.value) == f"unknown {'pool' if as_pool else 'data'} {text!r}; did you mean {meant}?"
+
+
+def test_nonsense_gets_the_list():
+    for text in ("qqqqqqqq", "", ":", "nothing/here"):
+        with pytest.raises(SpecError, match="expected one of folder, glyphs, idx, npz, sklearn, as in npz:FILE"):
+            load_data(text)
