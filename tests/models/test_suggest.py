@@ -36,7 +36,7 @@ def test_weights_alone_say_what_they_lack_and_nonsense_gets_the_list():
     with pytest.raises(SpecError, match=r"timm:NAME@w.safetensors, or py:FILE.py:FACTORY@w.safetensors$"):
         load_model("w.safetensors")
     for text in ("qqqqqqqqqqqq", "", ":", "quux:what", "?a=b"):
-        with pytest.raises(SpecError, match="expected one of demo:, py:, run:, timm: as in timm:resnet18"):
+        with pytest.raises(SpecError, match="expected one of demo:, py:, run:, timm:, torchvision: as"):
             load_model(text)
 
 

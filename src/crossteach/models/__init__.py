@@ -10,15 +10,15 @@ from torch import nn
 from ..errors import SpecError
 from ..specs import Spec, parse_spec
 from ..types import Classifier, Preprocess, Splits
-from . import py, timm
 from .asking import own_eval_notes, set_mode
 from .module import wrap_module
 from .py import load_demo, load_py
-from .run import load_run
+from .run import BUILDERS, load_run
 from .run import load_student as load_student
 from .suggest import suggest_model
 from .timm import load_timm
 from .torch_classifier import TorchClassifier as TorchClassifier
+from .torchvision import load_torchvision
 from .weights import require_finite
 
 Source = Callable[[Spec, Splits | None, bool], TorchClassifier]
@@ -29,6 +29,7 @@ SOURCES: dict[str, Source] = {
     "py": lambda spec, like, trust: load_py(spec, like),
     "run": lambda spec, like, trust: load_run(spec, trust),
     "timm": lambda spec, like, trust: load_timm(spec, like),
+    "torchvision": lambda spec, like, trust: load_torchvision(spec, like),
 }
 
 
@@ -36,9 +37,10 @@ def load_model(spec: str, trust: bool = False, like: Splits | None = None) -> To
     """Open a classifier, on the CPU, in eval mode.
 
     Args:
-        spec: `timm:NAME`, `timm:NAME@FILE`, `py:FILE_OR_MODULE:FACTORY@FILE`, `run:FOLDER` or `demo:NAME`, with
-            options after `?`: `size`, `channels`, `mean`, `std`, `interpolation`, `crop`, `weights` (which of several
-            state dicts of FILE), and the source's own.
+        spec: `timm:NAME`, `timm:NAME@FILE`, `torchvision:NAME`, `torchvision:NAME/WEIGHTS`, `torchvision:NAME@FILE`,
+            `py:FILE_OR_MODULE:FACTORY@FILE`, `run:FOLDER` or `demo:NAME`, with options after `?`: `size`, `channels`,
+            `mean`, `std`, `interpolation`, `crop`, `weights` (which of several state dicts of FILE), and the source's
+            own.
         trust: Whether to run the code of a saved student that this user has not saved; see docs/trust.md.
         like: Data that the model is for. A model that names no size is asked about theirs.
 
@@ -95,12 +97,11 @@ def random_copy(classifier: Classifier) -> TorchClassifier | None:
     Returns:
         None for a black box or a caller's own module, whose architecture is not known.
     """
-    if not isinstance(classifier, TorchClassifier) or classifier.architecture.get("source") not in ("py", "timm"):
+    if not isinstance(classifier, TorchClassifier) or classifier.architecture.get("source") not in BUILDERS:
         return None
     built = dict(classifier.architecture)
     with _same_numbers():
-        of_python = built["source"] == "py"
-        module = py.build_whole(built, classifier.spec)[0] if of_python else timm.build(built, classifier.spec)
+        module = BUILDERS[built["source"]](built, classifier.spec)
     copy = replace(
         classifier,
         spec=f"{classifier.spec} with random weights",

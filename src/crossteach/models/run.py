@@ -1,6 +1,7 @@
 """`run:FOLDER`: a student that crossteach saved."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from ..code import read_code
 from ..errors import ModelError, SpecError
 from ..specs import HINT, Spec
 from ..types import Preprocess, TrainableClassifier
-from . import py, timm
+from . import py, timm, torchvision
 from .checkpoints import read_weights
 from .extra_state import read_extra_state, set_aside
 from .preprocess import PREPROCESS_OPTIONS, read_preprocess
@@ -19,6 +20,13 @@ from .saving import ARCHITECTURE, DESCRIPTION, WEIGHTS
 from .torch_classifier import TorchClassifier
 from .trust import require_trust
 from .weights import fit_weights
+
+BUILDERS: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
+    "py": lambda architecture, text: py.build_whole(architecture, text)[0],
+    "timm": timm.build,
+    "torchvision": torchvision.build,
+}
+"""How each source builds an architecture again, with random weights."""
 
 
 def load_run(spec: Spec, trust: bool = False) -> TorchClassifier:
@@ -31,7 +39,7 @@ def load_run(spec: Spec, trust: bool = False) -> TorchClassifier:
 def open_saved(path: Path, text: str, trust: bool = False) -> TorchClassifier:
     """Open a saved student: a run folder, or the `student/` inside it.
 
-    `model.json` may name an architecture of timm, or a function of the `architecture.py` beside it: nothing else.
+    `model.json` may name an architecture of timm or torchvision, or a function of the `architecture.py` beside it.
 
     Args:
         path: The folder.
@@ -116,14 +124,12 @@ def _own_code(folder: Path, architecture: dict[str, Any], trust: bool) -> tuple[
 
 
 def _build(architecture: dict[str, Any], folder: Path, text: str) -> nn.Module:
-    match architecture.get("source"):
-        case "py":
-            return py.build_whole(architecture, text)[0]
-        case "timm" if isinstance(architecture.get("name"), str):
-            return timm.build(architecture, text)
-        case None | "module":
-            raise ModelError(
-                f"{folder} holds weights of a module that its user built; build it again and load "
-                f"{WEIGHTS} into it, as README.md there says, or name a factory as py:FILE.py:FACTORY@{WEIGHTS}"
-            )
+    source = architecture.get("source")
+    if source in (None, "module"):
+        raise ModelError(
+            f"{folder} holds weights of a module that its user built; build it again and load "
+            f"{WEIGHTS} into it, as README.md there says, or name a factory as py:FILE.py:FACTORY@{WEIGHTS}"
+        )
+    if source in BUILDERS and (source == "py" or isinstance(architecture.get("name"), str)):
+        return BUILDERS[source](architecture, text)
     raise ModelError(f"{folder / DESCRIPTION} names an architecture that is not known: {architecture}")

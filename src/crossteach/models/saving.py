@@ -74,6 +74,9 @@ def _building(classifier: "TorchClassifier") -> list[str]:
             "import timm",
             f"module = timm.create_model({', '.join(filter(None, (repr(built['name']), arguments)))})",
         ]
+    if built.get("source") == "torchvision":
+        named = ", ".join(filter(None, (repr(built["name"]), "weights=None", arguments)))
+        return ["import torchvision", f"module = torchvision.models.get_model({named})"]
     if built.get("source") == "py":
         where = Path(ARCHITECTURE).stem if _is_copied(classifier) else built["where"].removesuffix(".py")
         return [f"from {where} import {built['factory']}", f"module = {built['factory']}({arguments})"]

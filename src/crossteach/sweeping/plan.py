@@ -14,7 +14,7 @@ from ..specs import escape, split_weights, unescape
 from ..transferring.methods import AUTO, find_method
 from .plan_file import PlanFile, parse_plan
 
-WITH_WEIGHTS = ("py", "timm")
+WITH_WEIGHTS = ("py", "timm", "torchvision")
 """Schemes in which an @ parts a name from a file of weights."""
 METHOD_KEYS = ("method", "name", "settings")
 OWN_KEYS = {"method": "methods", "seed": "seeds"}

@@ -1,0 +1,107 @@
+"""`torchvision:NAME`, `torchvision:NAME/WEIGHTS`, `torchvision:NAME@FILE`, `torchvision:NAME?pretrained=false`."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import MissingExtraError, ModelError, SpecError, first_line
+from ..specs import Spec, literal
+from ..types import Preprocess, Splits
+from .extra_state import set_aside
+from .inputs import find_inputs
+from .preprocess import PREPROCESS_OPTIONS, read_preprocess
+from .torch_classifier import TorchClassifier
+from .weights import load_weights, weights_options
+
+ELSEWHERE = ("weights_backbone", "progress")
+"""Arguments by which torchvision would load other weights, or draw a bar of its own."""
+SLOW = ("googlenet", "inception_v3")
+"""They draw random weights in a minute, and warn of it, unless they are told not to."""
+
+
+def load_torchvision(spec: Spec, like: Splits | None = None) -> TorchClassifier:
+    """Build one of torchvision's classifiers with its published weights, weights from a file, or random ones.
+
+    Raises:
+        SpecError: If torchvision has no classifier or no weights of that name.
+        WeightsError: If a file's tensors do not fit.
+        ModelError: If the published weights are not on this machine and cannot be fetched.
+    """
+    name, _, published = spec.rest.partition("/")
+    given = weights_options(spec)
+    arguments = {k: literal(v) for k, v in spec.options.items() if k not in given | PREPROCESS_OPTIONS}
+    if name in SLOW:
+        arguments.setdefault("init_weights", False)
+    architecture = {"source": "torchvision", "name": name, "arguments": arguments}
+    pretrained = spec.weights is None and spec.flag("pretrained", True)
+    if published and not pretrained:
+        raise SpecError(f"{spec.text!r} names its weights twice; drop /{published}, or what chooses others")
+    described = _published(name, published or "DEFAULT", spec.text)
+    module = build(architecture, spec.text, described if pretrained else None)
+    notes = load_weights(module, spec) if spec.weights is not None else ()
+    preprocess = read_preprocess(spec, _preprocess_of(described))
+    taken = find_inputs(module, preprocess, spec.text, like)
+    set_aside(module, spec.text)
+    classes = tuple(described.meta["categories"]) if pretrained else None
+    return TorchClassifier(
+        spec=spec.text,
+        name=Path(spec.weights).stem if spec.weights else spec.rest,
+        module=module,
+        preprocess=preprocess,
+        n_classes=taken.n_classes,
+        architecture=architecture,
+        classes=classes if classes is not None and len(classes) == taken.n_classes else None,
+        notes=notes,
+        shape=taken.shape,
+    )
+
+
+def _published(name: str, weights: str, text: str) -> Any:
+    """Return torchvision's description of published weights."""
+    try:
+        from torchvision import models
+    except ImportError:
+        raise MissingExtraError(f"{text!r} needs torchvision; pip install 'crossteach[timm]'") from None
+    known = models.list_models(module=models)
+    if name not in known:
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), known, 3, 0.5)
+        raise SpecError(f"torchvision has no classifier {name!r}" + (f"; near it: {', '.join(near)}" if near else ""))
+    enum = models.get_model_weights(name)
+    try:
+        return enum[weights]
+    except KeyError:
+        there = ", ".join(enum.__members__)
+        raise SpecError(f"torchvision has no weights {weights!r} of {name}; there are {there}") from None
+
+
+def _preprocess_of(described: Any) -> Preprocess:
+    """Read how torchvision evaluates a model: resize, central crop, normalise."""
+    transforms = described.transforms()
+    (side,), (resized,) = transforms.crop_size, transforms.resize_size
+    return Preprocess(
+        size=(side, side),
+        channels=3,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+        interpolation=transforms.interpolation.value,
+        crop=side / resized,
+    )
+
+
+def build(architecture: dict[str, Any], text: str, weights: Any = None) -> nn.Module:
+    """Create one of torchvision's classifiers; see `load_torchvision` for the errors."""
+    name, arguments = architecture["name"], architecture["arguments"]
+    _published(name, "DEFAULT", text)
+    from torchvision import models
+
+    wrong = [key for key in (*ELSEWHERE, "weights") if key in arguments]
+    if wrong:
+        raise SpecError(f"{text!r} has the option {wrong[0]!r}; name weights by /WEIGHTS or @FILE")
+    try:
+        module: nn.Module = models.get_model(name, weights=weights, **arguments)
+    except Exception as error:  # hub, network and constructor raise whatever they like
+        hint = "; give @FILE.safetensors, or ?pretrained=false for random weights" if weights is not None else ""
+        raise ModelError(f"torchvision cannot create {text!r}: {first_line(error)}{hint}") from error
+    return module
