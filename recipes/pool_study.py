@@ -28,6 +28,16 @@ ZOO = ("mlp_b", "vit_a", "mix_a", "mlp_a", "cnn_a", "cnn_b", "res_a")
 MODELS = {name: f"py:recipes/mid_zoo.py:{name}@recipes/mid_zoo/{name}.safetensors" for name in ZOO}
 DATA, STEPS, LONG = "glyphs?train_samples=2634", 1600, 6400
 SEEN = {"pool.share": 0}
+CLOTHES_POOL = "idx:/usr/share/datasets/fashion-mnist"
+CLOTHES = f"{CLOTHES_POOL}?selection_from=test&train_samples=10000"
+"""Debian's package dataset-fashion-mnist: 10,000 images teach with labels, the 50,000 others of train are the pool."""
+CLOTHES_MODELS = {
+    name: f"py:recipes/zoo.py:{name}@recipes/fashion_small/{name}.safetensors?num_classes=10"
+    for name in ("mlp", "mlp_wide", "mixer", "resnet", "convnet", "convnet_plain")
+}
+"""Trained on these 10,000 images by `python -m crossteach.demo.train_checkpoints --zoo recipes/zoo.py --out
+recipes/fashion_small --data CLOTHES NAME ...`: with `--patience 3 --most-epochs 60`, then with `--tail --strength
+0.5`."""
 DIRTY = ("clean", "letters", "fashion", "noise", "unbalanced")
 ADDED = ("ensemble", "promise_learned", "promise_student", "promise_best", "rate")
 """Columns beside those of a sweep."""
@@ -55,6 +65,7 @@ def plans(pool: str, dirty: Path) -> dict[str, dict[str, Any]]:
     pairs = {**shared, "pairs": [[MODELS[student], MODELS[teacher]] for student, teacher in PAIRS]}
     teams = {**shared, "pairs": [team(student) for student in ZOO]}
     some = {**shared, "pairs": [team(student) for student in SOME]}
+    clothes = {"data": CLOTHES, "settings": {"optim.steps": STEPS}, "models": list(CLOTHES_MODELS.values())}
     polluted = {
         "pairs": [[MODELS["mlp_a"], MODELS["cnn_a"]]],
         "seeds": [0, 1, 2],
@@ -99,6 +110,12 @@ def plans(pool: str, dirty: Path) -> dict[str, dict[str, Any]]:
             }
             for count in (1, 2, 4)
         },
+        "fashion": {
+            **clothes,
+            "pools": [CLOTHES_POOL],
+            "methods": [method("auto", "fashion, pool"), method("kl", "fashion, pool, kl")],
+        },
+        "fashion-seen": {**clothes, "methods": [method("xe+dp", "fashion, seen")]},
         "search": {
             **shared,
             "pairs": [team(student) for student in SEARCHED],

@@ -108,6 +108,36 @@ def demo(
     )
 
 
+@app.command(epilog="Example:  crossteach check demo:convnet --data glyphs")
+@_one_line_errors
+def check(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model spec.")],
+    data: DataSpec,
+    as_json: Json = False,
+    store: UnreadStore = None,
+    seed: Annotated[int, typer.Option(help="Taken, as everywhere; the samples are always the same.")] = 0,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Taken, as everywhere; nothing is written.")] = False,
+    quiet: Quiet = False,
+    trust: Trust = False,
+) -> None:
+    """Check that a model is what you think it is: trained, steady, asked as it wants to be asked.
+
+    Tried are the normalisations, sizes, crops and interpolations in common use, channels in the other order, and
+    classes in another order: what is far better is said. The verdict is ok, suspicious or broken; nothing is written.
+    """
+    from .scouting.checking import check_model
+
+    with terminal.progress(quiet) as report:
+        splits = _load_data(data)
+        found = check_model(_load_model(model, device, splits, trust), splits, report)
+    if as_json:
+        terminal.print_json(found)
+        return
+    terminal.show_check(found)
+    terminal.show_notes(found["notes"])
+
+
 @app.command(epilog="Example:  crossteach scout demo:convnet demo:mixer --data glyphs --out my-scout")
 @_one_line_errors
 def scout(

@@ -92,6 +92,25 @@ def progress(quiet: bool, period: float = 30) -> Iterator["Progress"]:
         yield report
 
 
+def show_check(found: dict[str, Any]) -> None:
+    """Print what was looked at in one model, and the verdict."""
+    from rich.table import Table
+
+    table = Table(title=f"{_shown(found['model'])} on {found['samples']:,} samples of {_shown(found['data'])}")
+    for heading in ("what", "verdict", "evidence", "what to do"):
+        table.add_column(heading, no_wrap=heading == "verdict")
+    for each in found["findings"]:
+        _add_row(table, each["what"], each["verdict"], each["evidence"], each["advice"])
+    say(table)
+    if found["accuracy"] is not None:
+        say(
+            f"Accuracy {found['accuracy']:.2f}%; calibration error {found['ece']:.3f}, "
+            f"after a temperature of {found['temperature']:.2f} {found['ece_calibrated']:.3f}",
+            highlight=False,
+        )
+    say(f"Verdict: {found['verdict']}", highlight=False)
+
+
 def show_scout(summary: dict[str, Any]) -> None:
     """Print the flip matrix, and what the models reach together; nothing where no label tells."""
     from rich.table import Table
