@@ -87,7 +87,7 @@ def images(selection, labels=True, pool=False):
     ],
 )
 def test_the_default_learns_who_is_right_where_a_pool_teaches_and_labels_tell(labels, selection, pool, name):
-    assert choose_method("auto", images(selection, labels, pool))[0] == name
+    assert choose_method("auto", images(selection, labels, pool), 0.75)[0] == name
 
 
 def test_slow_weights_may_follow_any_name():
@@ -97,7 +97,7 @@ def test_slow_weights_may_follow_any_name():
             assert slow.slow_weights and (slow.targets, slow.kl_weight) == (method.targets, method.kl_weight)
     assert find_method("xe-kl").kl_weight == 0.5 and find_method("xe-kl+mcl").kl_weight == 0.68
     for labels, name in ((True, "xe+dp+mcl"), (False, "kl+dp-unsupervised+mcl")):
-        assert choose_method("auto+mcl", images(400, labels))[0] == name
+        assert choose_method("auto+mcl", images(400, labels), 0.75)[0] == name
     for wrong in ("+mcl", "kl+mcl+mcl", "xe-kl+mcl+mcl", "mcl", "magic+mcl"):
         with pytest.raises(ConfigError, match=r"unknown method .*; \+mcl may follow"):
             find_method(wrong)

@@ -230,3 +230,11 @@ def test_single_samples_of_train_may_have_no_label(task, few, tmp_path):
         s = run(task, few, tmp_path / method, f"method={method}", data=data, pools=[]).summary
         assert s["pool"] is None and s["training"]["taught"]["label"] == (0 if method == "xe+dp" else 2 * 50)
         assert sum(s["training"]["taught"].values()) == (2 * 100 if method == "xe+dp" else 2 * 50)
+
+
+def test_where_the_pool_fills_the_batch_no_label_is_read(task, few, tmp_path):
+    """auto then is the default without labels, and a method that reads labels is refused."""
+    found = run(task, few, tmp_path / "run", "pool.share=1").summary
+    assert found["method"] == "kl+dp-learned" and found["training"]["taught"]["label"] == 0
+    with pytest.raises(MissingLabelsError, match="needs labels"):
+        run(task, few, tmp_path / "other", "pool.share=1", "method=xe+dp")

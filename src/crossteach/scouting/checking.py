@@ -22,7 +22,8 @@ from ..models.preprocess import from_pretrained_cfg
 from ..models.scoring import score
 from ..types import Interpolation, Predictions, Preprocess, Progress, Split, Splits, no_progress
 
-MOST_SAMPLES = 1000
+MOST_SAMPLES, AT_ONCE = 1000, 128
+"""Samples that are asked about, and that are read at once."""
 LEVEL, LIFT = 1e-4, 3.0
 """A variant is better if chance would favour it so with less than this probability, and by so many points."""
 NORMALISATIONS = {
@@ -84,7 +85,7 @@ def check_model(model: TorchClassifier, data: Splits, progress: Progress = no_pr
     require_channels(model, data)
     split = _samples(data)
     findings: list[Finding] = [_steadiness(model, data)]
-    plain = score(model, plain_images(split, np.arange(len(split)), model.preprocess), require_finite=False)
+    plain = _ask(model, split, model.preprocess)
     finite = bool(plain.isfinite().all())
     findings.append(
         Finding("answers are finite", "ok", f"on {len(split):,} samples")
@@ -120,6 +121,16 @@ def _samples(data: Splits) -> Split:
             return known.take(stratified_sample(known, min(len(known), MOST_SAMPLES)))
     rows = np.random.default_rng(0).permutation(len(data.test))[:MOST_SAMPLES]
     return data.test.take(np.sort(rows))
+
+
+def _ask(model: TorchClassifier, split: Split, preprocess: Preprocess, flipped: bool = False) -> Float[Tensor, "N C"]:
+    """Score samples as a preprocessing shows them, a few at a time."""
+    asked = replace(model, preprocess=preprocess)
+    parts = []
+    for start in range(0, len(split), AT_ONCE):
+        images = plain_images(split, np.arange(start, min(start + AT_ONCE, len(split))), preprocess)
+        parts.append(score(asked, images.flip(1) if flipped else images, require_finite=False))
+    return torch.cat(parts)
 
 
 def _steadiness(model: TorchClassifier, data: Splits) -> Finding:
@@ -197,10 +208,8 @@ def _better_variant(model: TorchClassifier, split: Split, correct: Tensor, progr
     """Try other preprocessings on the same samples, and name the best one that is far better than the model's own."""
     variants, found, failed = list(_variants(model, split)), [], 0
     for done, variant in enumerate(variants, 1):
-        images = plain_images(split, np.arange(len(split)), variant.preprocess)
-        asked = replace(model, preprocess=variant.preprocess)
         try:
-            logits = score(asked, images.flip(1) if variant.flipped else images, require_finite=False)
+            logits = _ask(model, split, variant.preprocess, variant.flipped)
         except Exception:  # a model of one size takes no other; the module is its user's and may raise anything
             failed += 1
             continue
@@ -232,7 +241,7 @@ def _variants(model: TorchClassifier, split: Split) -> Iterator[Variant]:
     named = getattr(model.module, "pretrained_cfg", None)
     if named and (itself := from_pretrained_cfg(named)) != own:
         yield Variant("as the model itself names it", _options(itself), itself)
-    pixels = plain_images(split, np.arange(len(split)), own)
+    pixels = plain_images(split, np.arange(min(AT_ONCE, len(split))), own)
     mean, spread = (each.tolist() for each in (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=1e-3)))
     normalisations = {**NORMALISATIONS, "as these samples are": (tuple(mean), tuple(spread))}
     for name, (centre, scale) in normalisations.items():

@@ -54,7 +54,7 @@ Shown = set[tuple[int, int]]
 
 def _shown_to(job: Job, data: Splits) -> dict[str, Shown]:
     """Return the views that a job is sure to show each of its tutors."""
-    _, method = choose_method(job.config.method, data)
+    _, method = choose_method(job.config.method, data, job.config.pool.share)
     tutors = _tutors(job, method)
     views, curriculum = job.config.views, job.config.curriculum
     if method.targets is None or not views.count or views.live:

@@ -61,7 +61,7 @@ def estimate(jobs: Sequence[Job], surveyed: Survey, workers: int) -> Cost:
 def _lesson_seconds(job: Job, surveyed: Survey) -> float:
     optim, data, student = job.config.optim, surveyed.data, surveyed.models[job.student]
     step = student.step_seconds
-    _, method = choose_method(job.config.method, data)
+    _, method = choose_method(job.config.method, data, job.config.pool.share)
     if job.config.views.live or not job.config.views.count or method.features is not None:
         asked = job.teachers if method.features is not None else (job.student, *job.teachers)
         step += optim.batch_size * sum(surveyed.models[t].answer_seconds for t in asked)

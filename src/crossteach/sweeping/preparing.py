@@ -95,7 +95,7 @@ def _list(jobs: dict[str, Job], surveyed: Survey) -> dict[str, dict[str, Any]]:
     shown = dict(zip(models, unique_names([m.name for m in models.values()]), strict=True))
     listed = {}
     for name, job in jobs.items():
-        base, method = choose_method(job.config.method, surveyed.data)
+        base, method = choose_method(job.config.method, surveyed.data, job.config.pool.share)
         student, teachers = models[job.student], [models[spec] for spec in job.teachers]
         listed[name] = {
             "job": name,

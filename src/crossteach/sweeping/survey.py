@@ -105,7 +105,7 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
 
 def _reads_features(job: Job, data: Splits) -> bool:
     """Tell whether a job reads its teacher's features."""
-    return choose_method(job.config.method, data)[1].features is not None
+    return choose_method(job.config.method, data, job.config.pool.share)[1].features is not None
 
 
 def _open(

@@ -173,22 +173,24 @@ def find_method(name: str) -> Method:
     return replace(method, slow_weights=True)
 
 
-def choose_method(name: str, data: Splits) -> tuple[str, Method]:
+def choose_method(name: str, data: Splits, share: float) -> tuple[str, Method]:
     """Find a method; `auto` is the default for these data.
 
     Args:
         name: Of the method, or `auto`.
         data: Say whether train has labels, and whether there is a pool and a selection split that tells who is right.
+        share: Of the pools in a batch (`pool.share`): where they fill it whole, train teaches nothing.
 
     Raises:
         ConfigError: If there is no such method.
         MissingLabelsError: If it reads labels and there are none.
     """
+    labelled = data.has_train_labels and not (data.pools and share == 1)
     if name in AUTO:
-        default = DEFAULT_WITH_LABELS if data.has_train_labels else DEFAULT_WITHOUT_LABELS
+        default = DEFAULT_WITH_LABELS if labelled else DEFAULT_WITHOUT_LABELS
         name = name.replace("auto", LEARNT[default] if data.pools and tuned_labels(data) >= FEWEST else default)
     method = find_method(name)
-    if method.labels and not data.has_train_labels:
+    if method.labels and not labelled:
         raise MissingLabelsError(
             f"method {name!r} needs labels on the transfer set, which has none; use kl+dp-unsupervised, kl or self"
         )

@@ -67,11 +67,11 @@ def choose_rate(
     bearable = BORNE * objective(answers(student)) if plan.teaches_pools else -math.inf
     for done, rate in enumerate(reversed(rates)):
         tried[rate] = _after_a_short_training(student, plan, rate, answers, objective)
-        progress("trying rates", done + 1, len(rates))
-        if tried[rate] <= bearable:
+        borne = tried[rate] <= bearable
+        progress("trying rates", len(rates) if borne else done + 1, len(rates))
+        if borne:
             break
     best = min(tried) if plan.teaches_pools else min(rates, key=lambda rate: (tried[rate], rate))
-    progress("trying rates", len(rates), len(rates))
     objectives = {f"{rate:g}": tried[rate] for rate in sorted(tried)}
     if store is not None:
         store.remember(key, {"lr": best, "objectives": objectives})

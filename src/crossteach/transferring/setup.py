@@ -105,7 +105,7 @@ def open_setup(
     _require_arguments(student, teachers, data)
     data = fit_label_space(data, (student, *teachers))
     ask_in_batches((student, *teachers), config.scoring.batch)
-    name, method = choose_method(config.method, data)
+    name, method = choose_method(config.method, data, config.pool.share)
     _require_method(name, method, data, config, len(teachers))
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
