@@ -84,3 +84,19 @@ def test_other_families_answer(name):
     model = load_model(f"torchvision:{name}?pretrained=false&num_classes=5")
     with torch.no_grad():
         assert model.logits(torch.rand(1, 3, *model.preprocess.size)).shape == (1, 5)
+
+
+@pytest.mark.parametrize("named", ["inception_v3", "googlenet", "vit_b_16/IMAGENET1K_SWAG_E2E_V1"])
+def test_a_student_of_published_weights_answers_the_same_when_it_is_opened_again(named, tmp_path, monkeypatch):
+    """What weights set beside tensors is kept. The weights cannot be fetched here: random ones stand for them."""
+    name = named.partition("/")[0]
+    options = {"image_size": 384} if name.startswith("vit") else {"init_weights": False, "aux_logits": True}
+    state = torchvision.models.get_model(name, weights=None, **options).state_dict()
+    monkeypatch.setattr(torchvision.models._api.WeightsEnum, "get_state_dict", lambda *_, **__: state)
+    model = load_model(f"torchvision:{named}")
+    assert model.n_classes == 1000 and model.classes is not None
+    model.save(tmp_path / "saved")
+    again = load_model(f"run:{tmp_path / 'saved'}")
+    images = torch.rand(1, 3, *model.preprocess.size)
+    with torch.no_grad():
+        assert torch.equal(again.logits(images), model.logits(images))

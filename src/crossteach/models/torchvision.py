@@ -40,7 +40,11 @@ def load_torchvision(spec: Spec, like: Splits | None = None) -> TorchClassifier:
         raise SpecError(f"{spec.text!r} names its weights twice; drop /{published}, or what chooses others")
     described = _published(name, published or "DEFAULT", spec.text)
     module = build(architecture, spec.text, described if pretrained else None)
+    if pretrained:
+        architecture["arguments"] = {**_implied(name, described), **arguments}
     notes = load_weights(module, spec) if spec.weights is not None else ()
+    if name in SLOW and spec.weights is not None and "transform_input" not in arguments:
+        notes += (f"{spec.text}: torchvision's own weights of {name} need transform_input=true; it is false here",)
     preprocess = read_preprocess(spec, _preprocess_of(described))
     taken = find_inputs(module, preprocess, spec.text, like)
     set_aside(module, spec.text)
@@ -56,6 +60,13 @@ def load_torchvision(spec: Spec, like: Splits | None = None) -> TorchClassifier:
         notes=notes,
         shape=taken.shape,
     )
+
+
+def _implied(name: str, described: Any) -> dict[str, Any]:
+    """Return the arguments that published weights set by themselves: a student is built again without these weights."""
+    if name in SLOW:
+        return {"transform_input": True, **({"aux_logits": False} if name == "googlenet" else {})}
+    return {"image_size": described.meta["min_size"][0]} if name.startswith("vit_") else {}
 
 
 def _published(name: str, weights: str, text: str) -> Any:
