@@ -4,7 +4,9 @@ A sign that a spec would read as its own is written as in a URL: `%3F` for ?, `%
 `%3A` for :, and `%25` for a % that stands before one of these codes. Every other % is itself. Spaces are plain.
 """
 
+import difflib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from .errors import SpecError
 
 HINT = "a path with ? or @ in it is written with %3F or %40, an & in an option with %26"
 """For messages about specs that may have been cut at the wrong place."""
+
+NEAR = 0.75
+"""How alike a word and a known one must be (difflib's ratio) to be taken for a slip of the keyboard."""
 
 CODE = "25|26|3A|3D|3F|40"
 PYTHON = re.compile(r"((?:.+?\.py|[\w.]+):\w+)(?:@(.*))?", re.DOTALL)
@@ -32,6 +37,15 @@ class Spec:
     def path(self) -> Path:
         """The rest as a path, in which an @ is part of a name."""
         return Path(self.rest if self.weights is None else f"{self.rest}@{self.weights}")
+
+    @property
+    def named(self) -> str:
+        """What stands before its options."""
+        return self.text.partition("?")[0]
+
+    def instead(self, meant: str) -> str:
+        """Ask whether another name was meant, with the same options, as the end of a message."""
+        return f"did you mean {meant}{self.text[len(self.named) :]}?"
 
     def refuse_unknown(self, known: set[str]) -> None:
         """Raise if an option is not among the known ones."""
@@ -106,6 +120,16 @@ def split_weights(scheme: str, rest: str) -> tuple[str, str | None]:
             return found[1], found[2]
     name, at, weights = rest.partition("@")
     return name, weights if at else None
+
+
+def nearest(word: str, known: Collection[str]) -> str | None:
+    """Return the known word that another is a slip of, if there is one.
+
+    Example:
+        >>> nearest("tim", ["py", "timm"]), nearest("magic", ["py", "timm"])
+        ('timm', None)
+    """
+    return next(iter(difflib.get_close_matches(word.lower(), known, 1, NEAR)), None)
 
 
 def escape(path: str | Path) -> str:

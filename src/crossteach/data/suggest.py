@@ -1,13 +1,10 @@
 """What a user may have meant by a spec of data that is none."""
 
-import difflib
 from collections.abc import Collection
 from pathlib import Path
 
-from ..specs import Spec
+from ..specs import Spec, nearest
 
-NEAR = 0.75
-"""How alike a word and a known one must be (difflib's ratio) to be taken for a slip of the keyboard."""
 IDX = "-ubyte.gz"
 """Ends the names of the files of the MNIST family."""
 
@@ -20,16 +17,15 @@ def suggest_data(spec: Spec, schemes: Collection[str]) -> str:
         >>> suggest_data(parse_spec("my_data.npz?train_samples=10"), ["folder", "npz"])
         'did you mean npz:my_data.npz?train_samples=10?'
     """
-    whole = spec.text.partition("?")[0]
-    if meant := _meant(spec, whole, schemes):
-        return f"did you mean {meant}{spec.text[len(whole) :]}?"
+    if meant := _meant(spec, spec.named, schemes):
+        return spec.instead(meant)
     return f"expected one of {', '.join(sorted(schemes))}, as in npz:FILE"
 
 
 def _meant(spec: Spec, whole: str, schemes: Collection[str]) -> str | None:
-    near = difflib.get_close_matches(spec.scheme.lower(), schemes, 1, NEAR)
-    if near and (spec.rest or near[0] == "glyphs"):
-        return f"{near[0]}:{whole.partition(':')[2]}" if spec.rest else near[0]
+    near = nearest(spec.scheme, schemes)
+    if near and (spec.rest or near == "glyphs"):
+        return f"{near}:{whole.partition(':')[2]}" if spec.rest else near
     if whole.lower().endswith(".npz"):
         return f"npz:{whole}"
     if whole and Path(whole).is_dir():

@@ -45,7 +45,7 @@ def expected_gains(right: Float[Tensor, "K N"], preds: Int[Tensor, "K N"]) -> Fl
         tensor([[ 0.0000, 12.5000],
                 [ 0.0000,  0.0000]])
     """
-    gains = torch.zeros(len(right), len(right), dtype=torch.float64)
+    gains = torch.zeros(len(right), len(right), dtype=torch.float64, device=right.device)
     for student in range(len(right)):
         better = (right - right[student]).clamp(min=0) * (preds != preds[student])
         gains[student] = 100.0 * better.double().mean(1)
@@ -66,7 +66,7 @@ def worth_asking(right: Float[Tensor, "K N"], preds: Int[Tensor, "K N"]) -> Floa
         >>> worth_asking(torch.tensor([[0.9, 0.5], [0.9, 0.5]]), torch.tensor([[0, 0], [0, 1]]))
         tensor([0., 1.])
     """
-    worth = torch.zeros(right.shape[1], dtype=right.dtype)
+    worth = torch.zeros_like(right[0])
     for a in range(1, len(right)):
         for b in range(a):
             first, second = right[a], right[b]
@@ -104,7 +104,7 @@ def draw_questions(worth: Float[Tensor, " N"], count: int, seed: int = 0) -> Dra
         (True, False, 2.0)
     """
     rng = np.random.default_rng(seed)
-    chance = worth.double().sqrt().numpy()
+    chance = worth.double().sqrt().cpu().numpy()
     possible = int((chance > 0).sum())
     if possible <= count:
         return DrawnQuestions(rng.permutation(np.flatnonzero(chance)), np.ones(possible))

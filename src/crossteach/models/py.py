@@ -19,7 +19,6 @@ from .torch_classifier import TorchClassifier
 from .weights import load_weights, needs_cast, weights_options
 
 DEMO = Path(__file__).parent.parent / "demo"
-DEMO_MODELS = tuple(sorted(path.stem for path in (DEMO / "checkpoints").glob("*.safetensors")))
 
 
 def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier:
@@ -45,12 +44,17 @@ def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     return wrap(spec, module, architecture, notes, like)
 
 
+def demo_models() -> list[str]:
+    """Name the demo's pretrained models."""
+    return sorted(path.stem for path in (DEMO / "checkpoints").glob("*.safetensors"))
+
+
 def load_demo(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     """Open one of the demo's pretrained models, `demo:NAME`."""
     path = DEMO / "checkpoints" / f"{spec.rest}.safetensors"
-    if spec.rest not in DEMO_MODELS:
-        known = ", ".join(f"demo:{name}" for name in DEMO_MODELS)
-        raise SpecError(f"no demo model {spec.rest!r}; there are {known}")
+    known = demo_models()
+    if spec.rest not in known:
+        raise SpecError(f"no demo model {spec.rest!r}; there are {', '.join(f'demo:{name}' for name in known)}")
     if spec.weights is not None or "pretrained" in spec.options:
         raise SpecError(f"{spec.text!r}: demo: models have their own weights; drop what chooses others")
     target = f"crossteach.demo.zoo:{spec.rest}"

@@ -1,17 +1,14 @@
 """What a user may have meant by a model spec that is none."""
 
-import difflib
 from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..runs import RunFolder
-from ..specs import Spec
-from .py import DEMO_MODELS
+from ..specs import Spec, nearest
+from .py import demo_models
 
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
-NEAR = 0.75
-"""How alike a word and a known one must be (difflib's ratio) to be taken for a slip of the keyboard."""
 
 
 def suggest_model(spec: Spec, schemes: Collection[str]) -> str:
@@ -22,9 +19,9 @@ def suggest_model(spec: Spec, schemes: Collection[str]) -> str:
         >>> suggest_model(parse_spec("tim:resnet18"), ["py", "timm"])
         'did you mean timm:resnet18?'
     """
-    whole = spec.text.partition("?")[0]
+    whole = spec.named
     if meant := _meant(spec, whole, schemes):
-        return f"did you mean {meant}{spec.text[len(whole) :]}?"
+        return spec.instead(meant)
     if Path(whole).suffix.lower() in WEIGHTS:
         return f"weights need their architecture: timm:NAME@{whole}, or py:FILE.py:FACTORY@{whole}"
     known = ", ".join(f"{name}:" for name in sorted(schemes))
@@ -32,14 +29,14 @@ def suggest_model(spec: Spec, schemes: Collection[str]) -> str:
 
 
 def _meant(spec: Spec, whole: str, schemes: Collection[str]) -> str | None:
-    near = difflib.get_close_matches(spec.scheme.lower(), schemes, 1, NEAR)
+    near = nearest(spec.scheme, schemes)
     if near and spec.rest:
-        return f"{near[0]}:{whole.partition(':')[2]}"
+        return f"{near}:{whole.partition(':')[2]}"
     if spec.scheme.endswith(".py") or (spec.rest and "/" not in spec.scheme and Path(f"{spec.scheme}.py").is_file()):
         return f"py:{whole}" if spec.rest else f"py:{whole}:FACTORY"
     if whole and Path(whole).is_dir() and (RunFolder(Path(whole)).is_whole or (Path(whole) / "model.json").is_file()):
         return f"run:{whole}"
-    if whole in DEMO_MODELS:
+    if whole in demo_models():
         return f"demo:{whole}"
     return _of_timm(whole) if not spec.rest else None
 
@@ -53,5 +50,5 @@ def _of_timm(name: str) -> str | None:
     plain, at, weights = name.partition("@")
     if timm.is_model(plain.split(".")[0]):
         return f"timm:{name}"
-    near = difflib.get_close_matches(plain.lower().replace("-", "_"), timm.list_models(), 1, NEAR)
-    return f"timm:{near[0]}{at}{weights}" if near else None
+    near = nearest(plain.replace("-", "_"), timm.list_models())
+    return f"timm:{near}{at}{weights}" if near else None

@@ -1,19 +1,17 @@
 """`timm:NAME`, `timm:NAME@weights.safetensors`, `timm:NAME?pretrained=false`."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..errors import MissingExtraError, ModelError, SpecError, first_line
-from ..specs import Spec, literal
+from ..specs import Spec
 from ..types import Preprocess, Splits
-from .extra_state import set_aside
-from .inputs import find_inputs
-from .preprocess import PREPROCESS_OPTIONS, from_pretrained_cfg, read_preprocess
+from .named import arguments_of, describe
+from .preprocess import from_pretrained_cfg
 from .torch_classifier import TorchClassifier
-from .weights import load_weights, weights_options
+from .weights import load_weights
 
 ELSEWHERE = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 """Arguments by which timm would read other files than the one that a spec names, some of them as pickles."""
@@ -32,25 +30,12 @@ def load_timm(spec: Spec, like: Splits | None = None) -> TorchClassifier:
         WeightsError: If a file's tensors do not fit.
         ModelError: If the hub weights are not on this machine and cannot be fetched.
     """
-    given = weights_options(spec)
-    arguments = {k: literal(v) for k, v in spec.options.items() if k not in given | PREPROCESS_OPTIONS}
+    arguments = arguments_of(spec)
     architecture = {"source": "timm", "name": spec.rest, "arguments": arguments}
     pretrained = spec.weights is None and spec.flag("pretrained", True)
     module = build(architecture, spec.text, pretrained)
     notes = load_weights(module, spec) if spec.weights is not None else ()
-    preprocess = read_preprocess(spec, _own_preprocess(module, arguments))
-    taken = find_inputs(module, preprocess, spec.text, like, HINT)
-    set_aside(module, spec.text)
-    return TorchClassifier(
-        spec=spec.text,
-        name=Path(spec.weights).stem if spec.weights else spec.rest,
-        module=module,
-        preprocess=preprocess,
-        n_classes=taken.n_classes,
-        architecture=architecture,
-        notes=notes,
-        shape=taken.shape,
-    )
+    return describe(spec, module, _own_preprocess(module, arguments), architecture, notes, like, HINT)
 
 
 def _own_preprocess(module: nn.Module, arguments: dict[str, Any]) -> Preprocess:

@@ -1,19 +1,16 @@
 """`torchvision:NAME`, `torchvision:NAME/WEIGHTS`, `torchvision:NAME@FILE`, `torchvision:NAME?pretrained=false`."""
 
 import difflib
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..errors import MissingExtraError, ModelError, SpecError, first_line
-from ..specs import Spec, literal
+from ..specs import Spec
 from ..types import Preprocess, Splits
-from .extra_state import set_aside
-from .inputs import find_inputs
-from .preprocess import PREPROCESS_OPTIONS, read_preprocess
+from .named import arguments_of, describe
 from .torch_classifier import TorchClassifier
-from .weights import load_weights, weights_options
+from .weights import load_weights
 
 ELSEWHERE = ("weights_backbone", "progress")
 """Arguments by which torchvision would load other weights, or draw a bar of its own."""
@@ -30,8 +27,7 @@ def load_torchvision(spec: Spec, like: Splits | None = None) -> TorchClassifier:
         ModelError: If the published weights are not on this machine and cannot be fetched.
     """
     name, _, published = spec.rest.partition("/")
-    given = weights_options(spec)
-    arguments = {k: literal(v) for k, v in spec.options.items() if k not in given | PREPROCESS_OPTIONS}
+    arguments = arguments_of(spec)
     if name in SLOW:
         arguments.setdefault("init_weights", False)
     architecture = {"source": "torchvision", "name": name, "arguments": arguments}
@@ -45,21 +41,8 @@ def load_torchvision(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     notes = load_weights(module, spec) if spec.weights is not None else ()
     if name in SLOW and spec.weights is not None and "transform_input" not in arguments:
         notes += (f"{spec.text}: torchvision's own weights of {name} need transform_input=true; it is false here",)
-    preprocess = read_preprocess(spec, _preprocess_of(described))
-    taken = find_inputs(module, preprocess, spec.text, like)
-    set_aside(module, spec.text)
-    classes = tuple(described.meta["categories"]) if pretrained else None
-    return TorchClassifier(
-        spec=spec.text,
-        name=Path(spec.weights).stem if spec.weights else spec.rest,
-        module=module,
-        preprocess=preprocess,
-        n_classes=taken.n_classes,
-        architecture=architecture,
-        classes=classes if classes is not None and len(classes) == taken.n_classes else None,
-        notes=notes,
-        shape=taken.shape,
-    )
+    classes = described.meta["categories"] if pretrained else None
+    return describe(spec, module, _preprocess_of(described), architecture, notes, like, classes=classes)
 
 
 def _implied(name: str, described: Any) -> dict[str, Any]:

@@ -72,8 +72,8 @@ def checked(run: Run) -> dict[str, Any]:
     """Return the summary, after checking that what the page needs is there."""
     summary, path = run.summary, run.path / "scout.json"
     absent = type(None)
-    require(summary, path, data=(str, absent), models=list, positive_flips=(list, absent), ceilings=dict)
-    summary["data"] = clean(summary["data"] or "unlabelled images")
+    require(summary, path, data=str, models=list, positive_flips=(list, absent), ceilings=dict)
+    summary["data"] = clean(summary["data"])
     for model in summary["models"]:
         require(model, path, name=str, accuracy=NUMBER if summary["positive_flips"] else (*NUMBER, absent))
         model["name"] = clean(model["name"])

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..answers.prediction import answer_blocks, predict, predict_all
+from ..answers.prediction import answer_blocks, predict
 from ..answers.store import Store
 from ..data.cut import stratified_sample, tune_and_gate
 from ..data.labels_file import read_labels_file
@@ -45,12 +46,12 @@ class Unlabelled:
     by: str
     """Who says so: `judge`, learnt from labels of the selection split, or `ensemble`."""
 
-    @property
+    @cached_property
     def ids(self) -> Int[np.ndarray, " N"]:
         """Of the samples."""
         return np.concatenate([pool.split.ids for pool in self.pools])
 
-    @property
+    @cached_property
     def questions(self) -> DrawnQuestions:
         """The samples to ask a person about: always the same ones."""
         return draw_questions(worth_asking(self.right, self.preds), MOST_QUESTIONS)
@@ -93,7 +94,8 @@ def _judge(models: Sequence[Classifier], data: Splits, store: Store, progress: P
     if tune.labels is None or len(tune) < JUDGED_FROM:
         return None
     few = torch.from_numpy(stratified_sample(tune, min(len(tune), MOST_FIT)))
-    return fit_judge(predict_all(models, tune, store, progress)[:, few], torch.from_numpy(tune.labels)[few])
+    said = torch.stack([predict(model, tune, store, progress).logits[few] for model in models])  # not all of tune
+    return fit_judge(said, torch.from_numpy(tune.labels)[few])
 
 
 def describe_unlabelled(
@@ -160,8 +162,6 @@ def write_questions(found: Unlabelled, names: Sequence[str], classes: Sequence[s
 
 def read_labels(found: Unlabelled, classes: Sequence[str], path: Path) -> dict[int, int]:
     """Read a person's labels: the class of each question that has one, by its place among the questions.
-
-    A label that is no class of the models (an empty one is none) is right for no model.
 
     Raises:
         DataError: If the file cannot be read, is about other samples, or has no label.
