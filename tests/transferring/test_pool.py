@@ -236,5 +236,5 @@ def test_where_the_pool_fills_the_batch_no_label_is_read(task, few, tmp_path):
     """auto then is the default without labels, and a method that reads labels is refused."""
     found = run(task, few, tmp_path / "run", "pool.share=1").summary
     assert found["method"] == "kl+dp-learned" and found["training"]["taught"]["label"] == 0
-    with pytest.raises(MissingLabelsError, match="needs labels"):
+    with pytest.raises(MissingLabelsError, match=r"needs labels, but with pool.share=1 only pools teach"):
         run(task, few, tmp_path / "other", "pool.share=1", "method=xe+dp")

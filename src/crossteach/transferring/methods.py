@@ -190,6 +190,11 @@ def choose_method(name: str, data: Splits, share: float) -> tuple[str, Method]:
         default = DEFAULT_WITH_LABELS if labelled else DEFAULT_WITHOUT_LABELS
         name = name.replace("auto", LEARNT[default] if data.pools and tuned_labels(data) >= FEWEST else default)
     method = find_method(name)
+    if method.labels and data.has_train_labels and not labelled:
+        raise MissingLabelsError(
+            f"method {name!r} needs labels, but with pool.share=1 only pools teach; lower pool.share, or use "
+            "kl+dp-unsupervised, kl or self"
+        )
     if method.labels and not labelled:
         raise MissingLabelsError(
             f"method {name!r} needs labels on the transfer set, which has none; use kl+dp-unsupervised, kl or self"
