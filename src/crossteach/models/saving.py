@@ -93,8 +93,16 @@ def _resizing(preprocess: Preprocess) -> str:
     return f": resized ({preprocess.interpolation}), {how[preprocess.crop_mode]}{cut}"
 
 
+_TEXT_LINES = [
+    "    tokens = module.tokenizer(texts)",
+    "    return module(**tokens) if isinstance(tokens, dict) else module(tokens)",
+]
+
+
 def _asking(preprocess: Preprocess, shape: tuple[int, int, int] | None) -> list[str]:
     """Return a function that scores images."""
+    if preprocess.kind == "text":
+        return ["", "", "def logits(texts):", '    """Score a list of texts, as bytes."""', *_TEXT_LINES]
     channels = preprocess.channels or (shape[0] if shape else len(preprocess.mean))
     size = "height, width" if preprocess.size is None else ", ".join(map(str, preprocess.size))
     how = _resizing(preprocess)
