@@ -12,16 +12,17 @@ from ..code import read_code
 from ..errors import ModelError, SpecError
 from ..specs import HINT, Spec
 from ..types import Preprocess, TrainableClassifier
-from . import py, timm, torchvision
+from . import hf, py, timm, torchvision
 from .checkpoints import read_weights
 from .extra_state import read_extra_state, set_aside
 from .preprocess import PREPROCESS_OPTIONS, read_preprocess
-from .saving import ARCHITECTURE, DESCRIPTION, WEIGHTS
+from .saving import ARCHITECTURE, DESCRIPTION, TOKENIZER, WEIGHTS
 from .torch_classifier import TorchClassifier
 from .trust import require_trust
 from .weights import fit_weights
 
 BUILDERS: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
+    "hf": hf.build,
     "py": lambda architecture, text: py.build_whole(architecture, text)[0],
     "timm": timm.build,
     "torchvision": torchvision.build,
@@ -61,6 +62,8 @@ def open_saved(path: Path, text: str, trust: bool = False) -> TorchClassifier:
     architecture, source = saved["architecture"], ""
     if architecture.get("source") == "py":
         architecture["where"], source = _own_code(folder, architecture, trust)
+    if architecture.get("source") == "hf":
+        architecture["where"] = str(folder / TOKENIZER)
     module = _build(architecture, folder, text)
     fit_weights(module, read_weights(folder / WEIGHTS) | read_extra_state(folder), text)
     set_aside(module, text)
