@@ -90,7 +90,9 @@ def _read(saved: dict[str, Any]) -> dict[str, Any]:
     """Check what stands in `model.json`: it may come from anybody."""
     classes, shape, architecture = saved["classes"], saved.get("shape"), dict(saved["architecture"])
     words = [architecture[key] for key in ("source", "where", "factory", "name") if key in architecture]
-    if not all(isinstance(word, str) for word in words) or not _is_plain(architecture.get("arguments", {})):
+    if not all(isinstance(word, str) for word in words) or not _is_plain(
+        [architecture.get(key) for key in ("arguments", "cfg")]
+    ):
         raise TypeError("an architecture is described by words and plain values")
     given: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in saved["preprocess"].items()

@@ -84,9 +84,10 @@ def _building(classifier: "TorchClassifier") -> list[str]:
     built: dict[str, Any] = classifier.architecture
     arguments = ", ".join(f"{key}={value!r}" for key, value in built.get("arguments", {}).items())
     if built.get("source") == "timm":
+        cfg = f"pretrained_cfg={built['cfg']!r}" if "cfg" in built else ""
         return [
             "import timm",
-            f"module = timm.create_model({', '.join(filter(None, (repr(built['name']), arguments)))})",
+            f"module = timm.create_model({', '.join(filter(None, (repr(built['name']), cfg, arguments)))})",
         ]
     if built.get("source") == "torchvision":
         named = ", ".join(filter(None, (repr(built["name"]), "weights=None", arguments)))

@@ -16,6 +16,9 @@ from .weights import load_weights
 ELSEWHERE = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 """Arguments by which timm would read other files than the one that a spec names, some of them as pickles."""
 
+FILES = ("architecture", "url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load")
+"""Entries of timm's description of a model that say where its weights are."""
+
 HINT = (
     "give ?size= as the architecture was made for, or size and img_size together, as in ?size=64&img_size=64, "
     "where it can be built for another; in_chans=1 builds it for grey images"
@@ -38,7 +41,7 @@ def load_timm(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     own, classes = _own_preprocess(module, arguments), None
     if _is_elsewhere(spec.rest):  # what it is stands in its config.json, which a saved student shall not need
         said: Any = module.pretrained_cfg
-        architecture |= _described_there(module, said["architecture"], arguments)
+        architecture |= _described_there(module, said, arguments)
         classes = said.get("label_names")
     return describe(spec, module, own, architecture, notes, like, HINT, classes)
 
@@ -48,11 +51,12 @@ def _is_elsewhere(name: str) -> bool:
     return ":" in name
 
 
-def _described_there(module: Any, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the architecture of a model whose description timm has read elsewhere."""
+def _described_there(module: Any, said: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the architecture of a model whose description timm has read elsewhere; no file is named in it."""
     given = {key: value for key, value in getattr(module, "_model_args", {}).items() if _is_plain(value)}
     return {
-        "name": name,
+        "name": said["architecture"],
+        "cfg": {key: value for key, value in said.items() if key not in FILES and _is_plain(value)},
         "arguments": {**given, "num_classes": int(module.num_classes), **arguments},
     }
 
@@ -86,7 +90,7 @@ def build(architecture: dict[str, Any], text: str, pretrained: bool = False) -> 
     if wrong:
         raise SpecError(f"{text!r} has the option {wrong[0]!r}, which would read another file; name weights by @FILE")
     try:
-        return timm.create_model(name, pretrained=pretrained, **arguments)
+        return timm.create_model(name, pretrained=pretrained, pretrained_cfg=architecture.get("cfg"), **arguments)
     except Exception as error:  # hub, network and constructor raise whatever they like
         reason = first_line(error)
         hint = "; give @FILE.safetensors, or ?pretrained=false for random weights" if pretrained else ""
