@@ -12,7 +12,7 @@ from ..code import read_code
 from ..errors import ModelError, SpecError
 from ..specs import HINT, Spec
 from ..types import Preprocess, TrainableClassifier
-from . import hf, py, timm, torchvision
+from . import clip, hf, py, timm, torchvision
 from .checkpoints import read_weights
 from .extra_state import read_extra_state, set_aside
 from .preprocess import PREPROCESS_OPTIONS, read_preprocess
@@ -22,6 +22,7 @@ from .trust import require_trust
 from .weights import fit_weights
 
 BUILDERS: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
+    "clip": clip.build,
     "hf": hf.build,
     "py": lambda architecture, text: py.build_whole(architecture, text)[0],
     "timm": timm.build,

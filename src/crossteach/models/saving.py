@@ -94,6 +94,11 @@ def _building(classifier: "TorchClassifier") -> list[str]:
         return ["import torchvision", f"module = torchvision.models.get_model({named})"]
     if built.get("source") == "hf":
         return _building_hf(built["arguments"])
+    if built.get("source") == "clip":
+        return [
+            "from crossteach.models.clip import build  # the image tower is open_clip's, the head a matrix",
+            f"module = build({built!r}, 'the student')",
+        ]
     if built.get("source") == "py":
         where = Path(ARCHITECTURE).stem if _is_copied(classifier) else built["where"].removesuffix(".py")
         return [f"from {where} import {built['factory']}", f"module = {built['factory']}({arguments})"]
