@@ -75,8 +75,8 @@ def assemble(
 
 
 def default_augmentation(inputs: Inputs) -> str:
-    """Small warps for grey or under 64 px (flips ruin digits and letters), crops and flips above; text stays."""
-    if inputs.kind == "text":
+    """Small warps for grey or under 64 px (flips ruin digits and letters), crops and flips above, none for text."""
+    if inputs.kind == "text" or (inputs.size is not None and 1 in inputs.size):
         return "none"
     small = inputs.size is not None and min(inputs.size) < 64
     return "warp" if inputs.channels == 1 or small else "crop"
