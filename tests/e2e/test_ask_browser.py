@@ -10,6 +10,7 @@ import pytest
 from browsers import browser, opened
 
 from crossteach import TransferConfig, load_data, load_model, transfer, verify, with_settings
+from crossteach.labels_file import written_id
 from crossteach.transferring.verification import read_answers, read_differences
 
 __all__ = ["browser"]
@@ -53,7 +54,7 @@ def test_a_person_answers_with_keys_and_saves_the_file(browser, run, tmp_path):
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     found = read_differences(run)
-    assert [row["sample"] for row in rows] == [str(found.ids[row]) for row in found.order[:8]]
+    assert [row["sample"] for row in rows] == [written_id(found.ids[row].item()) for row in found.order[:8]]
     assert [row["label"] for row in rows][2:4] == ["neither", ""]
     for row, place in zip(rows, found.order, strict=False):
         both = {found.classes[found.old[place]], found.classes[found.new[place]]}
