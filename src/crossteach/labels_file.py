@@ -136,8 +136,8 @@ def require_unfilled(doomed: Iterable[Path]) -> None:
         for inside in [path] if path.is_file() else sorted(path.rglob("*.csv")):
             if inside.name in (QUESTIONS, ASK) and (count := _count_labels(inside)):
                 raise RunFolderError(
-                    f"{inside} holds {count} labels that a person has filled in, and would be lost; move it elsewhere "
-                    "(--labels reads it there)"
+                    f"{inside} holds labels that a person has filled in ({count}), and they would be lost; "
+                    "move it elsewhere (--labels reads it there)"
                 )
 
 

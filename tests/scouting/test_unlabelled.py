@@ -188,11 +188,14 @@ def test_labels_that_a_person_has_filled_in_are_not_overwritten(specs, pool, tmp
     for more in ((), ("--labels", other)):
         code, _, error = call(capsys, *scout(few, out, "--pool", pool, "--overwrite", *more))
         assert code == 1 and error.count("\n") == 1
-        assert f"{out / 'questions.csv'} holds 7 labels" in error and "move it elsewhere" in error
+        assert (
+            f"{out / 'questions.csv'} holds labels that a person has filled in (7)" in error
+            and "move it elsewhere" in error
+        )
     assert (out / "questions.csv").read_bytes() == labelled and sorted(out.rglob("*")) == before
     (out / "scout.json").unlink()  # as of a scout that was stopped just before its end
     code, _, error = call(capsys, *scout(specs, out, "--pool", pool))
-    assert code == 1 and "holds 7 labels" in error and (out / "questions.csv").read_bytes() == labelled
+    assert code == 1 and "filled in (7)" in error and (out / "questions.csv").read_bytes() == labelled
 
 
 def test_nothing_is_left_of_the_questions_of_other_models(task, specs, pool, tmp_path, capsys):
