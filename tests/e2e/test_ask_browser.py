@@ -50,6 +50,14 @@ def test_a_person_answers_with_keys_and_saves_the_file(browser, run, tmp_path):
             page.keyboard.press("w")
         path = tmp_path / "answers.csv"
         shutil.copy(Path(download.value.path()), path)
+        verify(run, ask=11)
+        page.reload()
+        assert page.locator("#counted").inner_text() == "8 of 11", "more questions go on where fewer left off"
+        verify(run, ask=6)
+        page.reload()
+        assert page.locator("#counted").inner_text() == "6 of 6" and page.locator("#done").is_visible()
+        page.keyboard.press("Backspace")
+        assert page.locator("#counted").inner_text() == "5 of 6"
         page.evaluate("localStorage.clear()")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))

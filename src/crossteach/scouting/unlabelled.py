@@ -184,7 +184,7 @@ def _by_labels(found: Unlabelled, names: Sequence[str], classes: Sequence[str], 
     """Estimate from a person's labels what each student would gain of each teacher, in points on these samples."""
     asked = found.questions.rows
     given = read_labels(path, f"{QUESTIONS} of a scout of these models and pools", found.ids[asked], classes)
-    if len(given) < min(FEWEST, len(asked)):
+    if len(given) < max(1, min(FEWEST, len(asked))):
         raise ConfigError(f"{path} has {len(given)} labels, and fewer than {FEWEST} decide nothing; fill in more")
     number = {name: c for c, name in enumerate(classes)} | {NEITHER: -1}  # no model gives that class
     places = np.array(sorted(given), np.int64)

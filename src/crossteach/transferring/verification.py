@@ -61,14 +61,19 @@ class Differences:
     ids: Int[np.ndarray, " N"]
 
     @cached_property
+    def digest(self) -> str:
+        """Of the samples and of what the two answer."""
+        return hashlib.blake2b(self.ids.tobytes() + self.old.tobytes() + self.new.tobytes(), digest_size=8).hexdigest()
+
+    @cached_property
     def order(self) -> Int[np.ndarray, " D"]:
         """The samples on which they differ, in the order in which they are asked about: a draw by lot, always the same.
 
         It depends on what the two answer, so labels of another run are labels of other samples.
         """
         rows = np.flatnonzero(self.old != self.new)
-        digest = hashlib.blake2b(self.ids.tobytes() + self.old.tobytes() + self.new.tobytes(), digest_size=8).digest()
-        return np.random.default_rng(int.from_bytes(digest, "little")).permutation(rows)
+        seed = int.from_bytes(bytes.fromhex(self.digest), "little")
+        return np.random.default_rng(seed).permutation(rows)
 
 
 def verify(
@@ -161,7 +166,7 @@ def _ask(found: Differences, wanted: int, data: Split | None) -> dict[str, Any]:
         )
         for row in rows.tolist()
     ]
-    write_bytes(found.run / PAGE, render_page(found.run, questions).encode())
+    write_bytes(found.run / PAGE, render_page(found.run, questions, found.digest).encode())
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("sample", "file", "label"))
