@@ -290,7 +290,9 @@ def verify(
     store: UnreadStore = None,
     seed: Annotated[int, typer.Option(help="Taken, as everywhere; the draw depends on the run alone.")] = 0,
     device: UnusedDevice = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Taken; a page always replaces the last.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Taken; a page replaces the last, labels stay.")
+    ] = False,
     quiet: NoProgress = False,
 ) -> None:
     """Verify a transfer with a few labels: they are asked only where the old and the new student differ."""

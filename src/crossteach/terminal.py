@@ -172,8 +172,11 @@ def show_unlabelled(found: dict[str, Any], out: "Path") -> None:
     say(f"Which teacher first, by what {how} would expect of its targets, in points (a bound, to compare by):")
     _show_expected(pool["ranking"])
     if pool["labelled"]:
-        say(f"The same by {pool['labelled']['answered']} labels:")
-        _show_expected(pool["labelled"]["ranking"])
+        told = pool["labelled"]
+        say(
+            f"The same by {told['answered']} labels (no model is right: {told['neither']}; skipped: {told['skipped']}):"
+        )
+        _show_expected(told["ranking"])
     elif pool["questions"]:
         say(
             f"{out / 'questions.csv'} asks for the {pool['questions']} labels that would tell most of this, those at "
@@ -248,9 +251,11 @@ def show_verification(found: dict[str, Any], run: "Path") -> None:
     )
     if found["answered"]:
         low, high = found["interval"]
+        neither = found["answered"] - found["wins"] - found["losses"]
         say(
             f"{found['answered']} answers: {found['wins']} times the new student is right, {found['losses']} times the "
-            f"old. On all samples {found['delta']:+.2f} points (95% interval {low:+.2f} to {high:+.2f})",
+            f"old, {neither} times neither; {found['skipped']} skipped. On all samples {found['delta']:+.2f} points "
+            f"(95% interval {low:+.2f} to {high:+.2f})",
             highlight=False,
         )
         more = found["labels_needed"]

@@ -84,9 +84,11 @@ if TYPE_CHECKING:
     from .study import study_interval as study_interval
     from .study import summarise_study as summarise_study
     from .unlabelled import DrawnQuestions as DrawnQuestions
+    from .unlabelled import GainsByLabels as GainsByLabels
     from .unlabelled import beliefs as beliefs
     from .unlabelled import draw_questions as draw_questions
     from .unlabelled import expected_gains as expected_gains
+    from .unlabelled import gains_by_labels as gains_by_labels
     from .unlabelled import worth_asking as worth_asking
 
 PUBLIC = {
@@ -114,6 +116,7 @@ PUBLIC = {
     "unlabelled": (
         # what answers alone tell, and what to ask a person
         *("beliefs", "expected_gains", "worth_asking", "draw_questions", "DrawnQuestions"),
+        *("gains_by_labels", "GainsByLabels"),
     ),
     "losses": ("kl_divergence", "top_kl_divergence", "cross_entropy", "mixed"),
     "contrastive": (

@@ -143,14 +143,14 @@ def unlabelled(summary: dict[str, Any]) -> dict[str, Any] | None:
     pool = summary.get("pool")
     if pool is None:
         return None
-    rows = unlabelled_rows(summary)
+    rows, said = unlabelled_rows(summary), pool.get("labelled")
     return {
         "pools": [clean(str(each.get("pool", ""))) for each in pool["pools"]],
         "asked": sum(each.get("asked", 0) for each in pool["pools"]),
         "judge": pool["by"] == "judge",
         "matrix": heat(pool["disagreement"]),
         "accuracy": pool["expected_accuracy"],
-        "labelled": (pool.get("labelled") or {}).get("answered"),
+        "labelled": {key: said.get(key) for key in ("answered", "neither", "skipped")} if said else None,
         "rows": rows[:SHOWN_PAIRS],
         "left_out": max(0, len(rows) - SHOWN_PAIRS),
         "questions": pool["questions"],
