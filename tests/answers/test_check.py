@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 import crossteach
 from crossteach import Store, TransferConfig, load_data, load_model, predict, transfer, with_settings
 from crossteach.answers.check import ASKED_AGAIN, name_weak, steadiness_problem
-from crossteach.answers.class_order import class_order_problem
 from crossteach.answers.compact import PredictedClasses, compact
 from crossteach.errors import ModelError
 
@@ -90,19 +89,12 @@ def test_a_model_that_is_not_what_it_should_be_is_refused_in_one_line_in_either_
     assert any(f":{name}@" in note for note in said) and not any("--force (in a sweep" in note for note in said)
 
 
-@pytest.mark.parametrize("role", ["student", "teacher"])
-def test_without_labels_another_order_of_classes_shows_against_the_student(task, tmp_path, role):
-    models = (odd(task, "Unlike"), task.student) if role == "student" else (task.student, odd(task, "Unlike"))
-    with pytest.raises(ModelError, match=r"agrees with what the student says on .* with its classes in another order"):
-        run(task, tmp_path / "run", *models, settings=["method=kl"], data=task.unlabelled)
-
-
 def test_models_that_are_what_they_should_be_are_not_named(task, tmp_path):
     notes = run(task, tmp_path / "run", task.student, task.teacher, task.model("linear")).notes
     assert all("says nothing of its mean" in note for note in notes)
     data = load_data(task.data)
     for spec in (task.student, task.teacher, odd(task, "Own")):
-        assert steadiness_problem(load_model(spec), data) == ""
+        assert steadiness_problem(load_model(spec), data) is None
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 8, 16, 128])
@@ -123,7 +115,7 @@ def test_real_models_are_steady(task):
         size = 224 if name == "levit_128s" else 64
         sized = "&img_size=64" if "vit_tiny" in name else ""
         model = load_model(f"timm:{name}?pretrained=false&num_classes=10&size={size}{sized}")
-        assert steadiness_problem(model, data) == ""
+        assert steadiness_problem(model, data) is None
 
 
 # weak models
@@ -175,28 +167,6 @@ def test_names_and_orders_are_the_same_from_whole_and_from_compact_predictions(t
     data = load_data(task.data)
     whole = [predict(load_model(spec), data.selection) for spec in (task.student, odd(task, "Two"))]
     assert name_weak(["a", "b"], whole) == name_weak(["a", "b"], [compact(each) for each in whole]) != []
-
-
-# the order of classes
-
-
-def test_an_order_is_told_from_chance():
-    """Untrained models, models that err, and few samples show no other order; a permuted model does."""
-    names = [str(i) for i in range(10)]
-    labels = np.arange(400) % 10
-    for right in (0.1, 0.3, 0.6, 0.95):
-        for seed in range(20):
-            told = said(right, seed=seed)
-            assert class_order_problem(told.preds, labels, "the labels", "m", names) == ""
-    order = np.random.default_rng(1).permutation(10)
-    for right in (0.6, 0.95):
-        preds = torch.from_numpy(order)[said(right).preds]
-        assert "another order" in class_order_problem(preds, labels, "the labels", "m", names)
-    swapped = said(0.95).preds.clone()
-    swapped[said(0.95).preds == 3], swapped[said(0.95).preds == 5] = 5, 3
-    found = class_order_problem(swapped, labels, "the labels", "m", names)
-    assert "another order: its 3 is 5 ('5'), its 5 is 3 ('3'); order the classes alike" in found
-    assert class_order_problem(swapped[:1], labels[:1], "the labels", "m", names) == ""
 
 
 # the same in a scout and in a sweep

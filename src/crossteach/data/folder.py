@@ -197,7 +197,7 @@ def _classes(parts: dict[SplitName, _Part], order: str, allow_empty: bool) -> tu
 
 def _in_order(names: set[str], order: str) -> tuple[list[str], list[str]]:
     """Order class folders as numbers or as text, and say which was taken where the two differ."""
-    orders = {"text": sorted(names), "numbers": sorted(sorted(names), key=_by_number)}
+    orders = {"text": sorted(names), "numbers": sorted(sorted(names), key=by_number)}
     if orders["text"] == orders["numbers"]:
         return orders["text"], []
     are_numbers = all(name.isascii() and name.isdecimal() for name in names)
@@ -211,8 +211,8 @@ def _in_order(names: set[str], order: str) -> tuple[list[str], list[str]]:
     return orders[taken], [note]
 
 
-def _by_number(name: str) -> list[str | int]:
-    """Return the parts of a name, those of digits as numbers: a9 comes before a10."""
+def by_number(name: str) -> list[str | int]:
+    """Return the parts of a name, those of digits as numbers, to sort by: a9 comes before a10."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
 
 

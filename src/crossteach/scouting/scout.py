@@ -21,13 +21,13 @@ from ..answers.check import (
     name_weak,
     order_notes,
     order_problems,
-    refuse_or_say,
     require_channels,
     require_label_space,
     steadiness_problem,
 )
 from ..answers.compact import CompactPredictions, compact, require_same_samples
 from ..answers.prediction import images_per_second, predict, stored_blocks
+from ..answers.problem import Problem, refuse_or_say
 from ..answers.store import Store
 from ..data.cut import stratified_sample, tune_and_gate
 from ..data.label_space import fit_label_space
@@ -152,7 +152,7 @@ def scout_comparable(
         "controls": _controls(models, answers.test, data, store, progress) if controls else [],
         **compare(answers, data.classes, closeness, measured, progress),
         "pool": None if unlabelled is None else describe_unlabelled(unlabelled, names, data.classes, labels),
-        "notes": [*notes, *_notes(data), *_notes_on_models(models, names, answers.selection, data.classes)],
+        "notes": [*notes, *_notes(data), *_notes_on_models(models, names, answers, data.classes)],
         "seconds": 0.0,
     }
     return Scouting(answers, {**summary, "seconds": round(time.perf_counter() - started, 2)}, unlabelled)
@@ -279,12 +279,16 @@ def _notes(data: Splits) -> list[str]:
 
 
 def _notes_on_models(
-    models: Sequence[Classifier], names: Sequence[str], selection: Sequence[CompactPredictions], classes: Sequence[str]
+    models: Sequence[Classifier], names: Sequence[str], answers: Answers, classes: Sequence[str]
 ) -> list[str]:
     """Say which models are near chance or far below the best, or count the classes in another order."""
-    problems = order_problems([model.spec for model in models], selection, classes, f"what {names[0]} says")
-    said = [problem.partition("; ")[0] for problem in problems.values()]
-    return [*said, *order_notes(classes), *name_weak([f"model {name}" for name in names], selection)]
+    parts = {"selection": answers.selection, "test": answers.test, "train": answers.transfer}
+    labelled = {split: said for split, said in parts.items() if said[0].labels is not None}
+    specs, first, problems = [model.spec for model in models], f"what {names[0]} says", dict[str, Problem]()
+    for split, said in (labelled or {"selection": answers.selection}).items():
+        problems = order_problems(specs, said, classes, first, split) | problems
+    orders = [problem.found for problem in problems.values()]
+    return [*orders, *order_notes(classes), *name_weak([f"model {name}" for name in names], answers.selection)]
 
 
 def compare(
