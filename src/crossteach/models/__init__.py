@@ -11,6 +11,8 @@ from ..errors import SpecError
 from ..specs import Spec, parse_spec
 from ..types import Classifier, Preprocess, Splits
 from .asking import own_eval_notes, set_mode
+from .clip import load_clip
+from .hf import load_hf
 from .module import wrap_module
 from .py import load_demo, load_py
 from .run import BUILDERS, load_run
@@ -25,7 +27,9 @@ Source = Callable[[Spec, Splits | None, bool], TorchClassifier]
 """(spec, data that the model is for, whether code of a saved student is trusted) -> the model."""
 
 SOURCES: dict[str, Source] = {
+    "clip": lambda spec, like, trust: load_clip(spec, like),
     "demo": lambda spec, like, trust: load_demo(spec, like),
+    "hf": lambda spec, like, trust: load_hf(spec, like),
     "py": lambda spec, like, trust: load_py(spec, like),
     "run": lambda spec, like, trust: load_run(spec, trust),
     "timm": lambda spec, like, trust: load_timm(spec, like),
@@ -38,9 +42,9 @@ def load_model(spec: str, trust: bool = False, like: Splits | None = None) -> To
 
     Args:
         spec: `timm:NAME`, `timm:NAME@FILE`, `torchvision:NAME`, `torchvision:NAME/WEIGHTS`, `torchvision:NAME@FILE`,
-            `py:FILE_OR_MODULE:FACTORY@FILE`, `run:FOLDER` or `demo:NAME`, with options after `?`: `size`, `channels`,
-            `mean`, `std`, `interpolation`, `crop`, `weights` (which of several state dicts of FILE), and the source's
-            own.
+            `hf:ORG/NAME`, `hf:FOLDER`, `clip:NAME/PRETRAINED`, `py:FILE_OR_MODULE:FACTORY@FILE`, `run:FOLDER` or
+            `demo:NAME`, with options after `?`: `size`, `channels`, `mean`, `std`, `interpolation`, `crop`, `weights`
+            (which of several state dicts of FILE), and the source's own.
         trust: Whether to run the code of a saved student that this user has not saved; see docs/trust.md.
         like: Data that the model is for. A model that names no size is asked about theirs.
 

@@ -25,7 +25,8 @@ def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     """Build a user's model and load its weights.
 
     The factory is called with the options that are not about pixels. A module may carry a `pretrained_cfg` as
-    timm's do, and `classes`.
+    timm's do, and `classes`. A module that carries a `tokenizer` reads text: the tokenizer is given a list of bytes,
+    and returns a tensor, or a mapping of tensors, as the forward pass takes it.
 
     Raises:
         SpecError: If the file, the module or the factory is not there, or no weights are given.
@@ -66,8 +67,11 @@ def wrap(
 ) -> TorchClassifier:
     """Describe a built module: preprocessing, classes, source."""
     cfg = getattr(module, "pretrained_cfg", None)
+    reads_text = callable(getattr(module, "tokenizer", None))
+    if reads_text and (given := sorted(PREPROCESS_OPTIONS & set(spec.options))):
+        raise SpecError(f"{spec.text!r} reads text, so {given[0]} means nothing; drop it")
     try:
-        own = from_pretrained_cfg(cfg) if cfg else Preprocess()
+        own = from_pretrained_cfg(cfg) if cfg else Preprocess(kind="text" if reads_text else "image")
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"the pretrained_cfg of {spec.text!r} is not as timm's: {first_line(error)}") from error
     preprocess = read_preprocess(spec, own)
@@ -83,7 +87,7 @@ def wrap(
         architecture=architecture,
         classes=tuple(classes) if classes else None,
         source=source_of(factory_of(architecture, spec.text)),
-        notes=notes if cfg else notes + _unsaid(spec, preprocess, taken.channels),
+        notes=notes if cfg or reads_text else notes + _unsaid(spec, preprocess, taken.channels),
         shape=taken.shape,
     )
 
