@@ -12,6 +12,7 @@ from .words import NUMBER, number, scout_command
 
 MODEL_COLUMNS = (
     ("accuracy", "Accuracy, %", 2),
+    ("balanced_accuracy", "Balanced, %", 2),
     ("accuracy_top5", "Top 5, %", 2),
     ("ece", "ECE", 4),
     ("ece_calibrated", "ECE, calibrated", 4),

@@ -273,6 +273,8 @@ def _better_variant(model: TorchClassifier, split: Split, correct: Tensor, progr
         if points >= LIFT and stats.binom.sf(won - 1, won + lost, 0.5) < LEVEL / len(tried):
             found.append((points, variant))
     what = "preprocessing"
+    if not tried:
+        return Finding(what, "ok", f"of {model.preprocess.kind}, nothing else is tried")
     skipped = f"; {failed} could not be asked" if failed else ""
     if not found:
         none = f"none of {len(tried) - failed} others is better by {LIFT:g} points or more{skipped}"

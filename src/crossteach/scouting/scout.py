@@ -36,6 +36,7 @@ from ..functional.calibration import calibration_error, fit_temperature
 from ..functional.ensembles import EnsembleAccuracies, ensemble_accuracies
 from ..functional.flips import flip_matrix, percent
 from ..functional.semantics import Closeness
+from ..functional.statistics import balanced_accuracy
 from ..models import random_copy
 from ..types import Classifier, Progress, Split, Splits, no_progress
 from .comparison import describe_flips, describe_partitions
@@ -47,6 +48,8 @@ MOST_TRANSFER_SAMPLES = 10_000
 """Samples of the transfer set on which partitions are tried; a larger one is drawn from, class by class."""
 MOST_FIT_SAMPLES = 2_500
 """Samples of the tune part that fit a temperature; one number needs no more."""
+MEASURED = ("accuracy", "balanced_accuracy", "accuracy_top5", "ece", "ece_calibrated")
+"""What is known of a model on test labels."""
 TOP_5_FROM = 11
 """Classes from which top-5 accuracy is reported."""
 
@@ -233,10 +236,11 @@ def _ensembles(models: Sequence[Classifier], test: Split, store: Store, progress
 
 def _describe_model(model: Classifier, name: str, index: int, answers: Answers, data: Splits) -> dict[str, Any]:
     test, temperature = answers.test[index], answers.temperatures[index]
-    measured: dict[str, float | None] = dict.fromkeys(("accuracy", "accuracy_top5", "ece", "ece_calibrated"))
-    if test.within_top is not None:
+    measured: dict[str, float | None] = dict.fromkeys(MEASURED)
+    if test.within_top is not None and test.labels is not None:
         measured = {
             "accuracy": test.accuracy,
+            "balanced_accuracy": balanced_accuracy(test.correct.numpy(), test.labels.numpy()),
             "accuracy_top5": percent(test.within_top) if len(data.classes) >= TOP_5_FROM else None,
             "ece": calibration_error(test.confidence.exp(), test.correct),
             "ece_calibrated": None if temperature is None else calibration_error(test.calibrated.exp(), test.correct),

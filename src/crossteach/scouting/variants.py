@@ -39,13 +39,15 @@ class Variant:
 
 
 def variants(model: TorchClassifier, split: Split) -> Iterator[Variant]:
-    """List preprocessings that may suit a model better than its own.
+    """List preprocessings that may suit a model better than its own; none of one that reads text.
 
     Args:
         model: Names its own.
         split: The samples; their size, channels and statistics are read.
     """
     own = model.preprocess
+    if own.kind != "image":
+        return
     named = getattr(model.module, "pretrained_cfg", None)
     if named and (itself := from_pretrained_cfg(named)) != own:
         yield Variant("as the model itself names it", itself)
