@@ -43,6 +43,11 @@ class Unlike(Own):
     def forward(self, x):
         return self.net(x)[:, [3, 4, 5, 6, 7, 8, 9, 0, 1, 2]]
 
+class Half(Own):
+    """Sees the upper half of an image only."""
+    def forward(self, x):
+        return self.net(torch.cat([x[:, :, :3], 0 * x[:, :, 3:]], 2))
+
 class Two(Own):
     """Answers two classes only."""
     def forward(self, x):
@@ -118,17 +123,38 @@ def test_real_models_are_steady(task):
         assert steadiness_problem(model, data) is None
 
 
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_model_that_is_normalised_otherwise_than_it_was_trained_is_refused_with_the_spec_to_type(
+    task, tmp_path, capsys, role
+):
+    wrong = f"{task.student}&mean=0.5&std=0.1" if role == "student" else f"{task.teacher}&mean=0.5&std=0.1"
+    models = (wrong, task.teacher) if role == "student" else (task.student, wrong)
+    with pytest.raises(
+        ModelError, match=r"% right on 200 samples of the selection split, and .* normalisation"
+    ) as told:
+        run(task, tmp_path / "run", *models)
+    typed = re.search(r"; type '(.*)' in its place, or go on with --force", str(told.value))[1]
+    right = (typed, task.teacher) if role == "student" else (task.student, typed)
+    assert not any("normalisation" in note for note in run(task, tmp_path / "run", *right).notes)
+    done = run(task, tmp_path / "forced", *models, settings=["force=true"])
+    assert any(note.startswith("--force: ") and "another normalisation" in note for note in done.notes)
+    if role == "teacher":
+        asked = ["sweep", plan(tmp_path / "plan.yaml", task, wrong), "--out", tmp_path / "out", "--dry-run"]
+        code, _, said = call(capsys, *asked, "--store", tmp_path / "s")
+        assert code == 1 and "another normalisation" in said
+
+
 # weak models
 
 
 def test_a_teacher_that_is_near_chance_or_far_below_is_named_with_its_accuracy(task, tmp_path):
-    wrong = task.model("linear", "?channels=1&size=8&mean=5")
+    wrong = odd(task, "Half")
     done = run(task, tmp_path / "run", task.student, wrong, task.teacher)
     accuracy = predict(load_model(wrong), load_data(task.data).selection).accuracy
     assert accuracy < 50
     named = [note for note in done.notes if "right on the selection split" in note]
     assert len(named) == 1
-    assert named[0].startswith(f"the teacher linear has {accuracy:.1f}% right on the selection split, ")
+    assert named[0].startswith(f"the teacher odd has {accuracy:.1f}% right on the selection split, ")
     assert "check its mean, std, size and the order of classes" in named[0]
     assert done.summary["notes"] == list(done.notes)
 
@@ -214,8 +240,8 @@ def test_a_sweep_refuses_such_a_teacher_before_any_job_runs(task, tmp_path, caps
 
 
 def test_a_sweep_names_weak_models_in_its_summary(task, tmp_path, capsys):
-    wrong = task.model("linear", "?channels=1&size=8&mean=5")
+    wrong = odd(task, "Half")
     asked = ["sweep", plan(tmp_path / "plan.yaml", task, wrong), "--out", tmp_path / "out", "--store", tmp_path / "s"]
     code, told, _ = call(capsys, *asked, "--json")
     notes = [note for note in json.loads(told)["notes"] if "selection split" in note]
-    assert code == 0 and [note.startswith("the model linear has ") for note in notes] == [True]
+    assert code == 0 and [note.startswith("the model odd has ") for note in notes] == [True]

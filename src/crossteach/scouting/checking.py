@@ -6,12 +6,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats
 from torch import Tensor
 
 from ..answers.check import chance_problem, require_channels, require_label_space, steadiness_problem, too_few_to_tell
 from ..answers.class_order import class_order_problem, enough_to_tell, labelled_parts
+from ..answers.problem import Problem
+from ..answers.store import Store
 from ..data.cut import stratified_sample
 from ..data.label_space import fit_label_space
 from ..data.views import plain_images
@@ -19,13 +21,13 @@ from ..errors import ModelError
 from ..functional.calibration import calibration_error, fit_temperature
 from ..models import TorchClassifier, random_copy
 from ..models.asking import changed_by_a_pass
-from ..models.scoring import score
+from ..models.scoring import provenance, score
 from ..models.torchvision import published_accuracy
-from ..types import Predictions, Progress, Split, Splits, no_progress
-from .variants import AT_ONCE, Variant, how_to_ask, variants
+from ..types import Classifier, Predictions, Progress, Split, Splits, no_progress
+from .variants import AT_ONCE, Variant, how_to_ask, normalisations, variants
 
-MOST_SAMPLES = 1000
-"""Samples that are asked about."""
+MOST_SAMPLES, FEW_SAMPLES = 1000, 200
+"""Samples that are asked about: by a check, and before every transfer."""
 LEVEL, LIFT = 1e-4, 3.0
 """A variant is better if chance would favour it so with less than this probability, and by so many points."""
 TELLING, FEW = 0.05, 20
@@ -267,10 +269,8 @@ def _better_variant(model: TorchClassifier, split: Split, correct: Tensor, progr
         finally:
             progress("trying other preprocessings", done, len(tried))
         assert split.labels is not None
-        right = logits.argmax(1) == torch.from_numpy(split.labels)
-        won, lost = int((right & ~correct).sum()), int((correct & ~right).sum())
-        points = 100.0 * (won - lost) / len(correct)
-        if points >= LIFT and stats.binom.sf(won - 1, won + lost, 0.5) < LEVEL / len(tried):
+        points = _gained(logits.argmax(1) == torch.from_numpy(split.labels), correct, len(tried))
+        if points is not None:
             found.append((points, variant))
     what = "preprocessing"
     if not tried:
@@ -283,3 +283,38 @@ def _better_variant(model: TorchClassifier, split: Split, correct: Tensor, progr
     own = 100.0 * correct.double().mean().item()
     evidence = f"{best.what}: {own + points:.1f}% right instead of {own:.1f}%{skipped}"
     return Finding(what, "suspicious", evidence, *how_to_ask(model, best))
+
+
+def _gained(right: Bool[Tensor, " N"], correct: Bool[Tensor, " N"], tried: int) -> float | None:
+    """Return by how many points one of so many variants is better; None where that is little, or may be chance."""
+    won, lost = int((right & ~correct).sum()), int((correct & ~right).sum())
+    points = 100.0 * (won - lost) / len(correct)
+    return points if points >= LIFT and stats.binom.sf(won - 1, won + lost, 0.5) < LEVEL / tried else None
+
+
+def normalisation_problem(model: Classifier, data: Splits, store: Store) -> Problem | None:
+    """Say that another normalisation suits a model far better, by a few samples of selection: before every transfer.
+
+    Args:
+        model: Of one that is no torch module, or that reads text, nothing is tried.
+        data: Its selection split; without labels nothing is tried.
+        store: Where the answers are kept.
+    """
+    selection = data.selection
+    if selection.labels is None or not isinstance(model, TorchClassifier) or model.preprocess.kind != "image":
+        return None
+    few = selection.take(stratified_sample(selection, min(len(selection), FEW_SAMPLES)))
+    assert few.labels is not None
+    tried = [Variant("its own", model.preprocess), *normalisations(model.preprocess, few)]
+    key = {"kind": "normalisations", **provenance(model, few.fingerprint)}
+    if (known := store.recall(key)) is None:
+        known = {"preds": [_ask(model, few, variant).argmax(1).tolist() for variant in tried]}
+        store.remember(key, known)
+    correct, *others = torch.tensor(known["preds"]) == torch.from_numpy(few.labels)
+    gained = [(_gained(right, correct, len(others)) or 0.0, k) for k, right in enumerate(others, 1)]
+    points, best = max(gained, default=(0.0, 0))
+    if not points:
+        return None
+    own = 100.0 * correct.double().mean().item()
+    found = f"{model.spec!r} has {own:.1f}% right on {len(few)} samples of the selection split, and {own + points:.1f}%"
+    return Problem(f"{found} with another normalisation ({tried[best].what})", how_to_ask(model, tried[best])[0])

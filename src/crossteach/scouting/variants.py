@@ -51,7 +51,7 @@ def variants(model: TorchClassifier, split: Split) -> Iterator[Variant]:
     named = getattr(model.module, "pretrained_cfg", None)
     if named and (itself := from_pretrained_cfg(named)) != own:
         yield Variant("as the model itself names it", itself)
-    yield from _normalisations(own, split)
+    yield from normalisations(own, split)
     yield from _channels(own, split)
     size = own.size or split.inputs.size
     if size is not None:
@@ -64,7 +64,8 @@ def variants(model: TorchClassifier, split: Split) -> Iterator[Variant]:
         yield from _resizings(own, split)
 
 
-def _normalisations(own: Preprocess, split: Split) -> Iterator[Variant]:
+def normalisations(own: Preprocess, split: Split) -> Iterator[Variant]:
+    """List the normalisations in common use, and that of the samples, which the model does not ask for."""
     pixels = plain_images(split, np.arange(min(AT_ONCE, len(split))), own)
     mean, spread = (each.tolist() for each in (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=1e-3)))
     known = {**NORMALISATIONS, "as these samples are": (_short(mean), _short(spread))}

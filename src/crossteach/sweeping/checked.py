@@ -13,6 +13,7 @@ from ..answers.store import Store
 from ..data.cut import stratified_sample
 from ..models import TorchClassifier
 from ..models.scoring import provenance
+from ..scouting.checking import normalisation_problem
 from ..types import Split, Splits
 
 ASKED = 5000
@@ -27,6 +28,7 @@ class CheckedModels:
         some = data.selection.take(stratified_sample(data.selection, min(len(data.selection), ASKED)))
         self._parts = [some, *(part for part in labelled_parts(data) if part.name != "selection")]
         self._said: dict[str, list[PredictedClasses]] = {}
+        self._normalised: dict[str, Problem | None] = {}
         self._forced: dict[str, bool] = {}
         self._notes: list[str] = []
 
@@ -44,6 +46,7 @@ class CheckedModels:
         said = [self._ask(model, part) for part in self._parts]
         found = [steadiness_problem(model, self._data), chance_problem(said[0], model.spec) if learns else None]
         self._notes += refuse_or_say([problem for problem in found if problem], force)
+        self._normalised[model.spec] = normalisation_problem(model, self._data, self._store)
         self._said[model.spec], self._forced[model.spec] = said, force
 
     def _ask(self, model: TorchClassifier, part: Split) -> PredictedClasses:
@@ -68,8 +71,9 @@ class CheckedModels:
         for part, *said in zip(self._parts, *self._said.values(), strict=True):
             if part.labels is not None:  # without, each job compares its teachers with its student
                 problems = order_problems(specs, said, self._classes, "", part.name) | problems
-        for spec, problem in problems.items():
-            yield from refuse_or_say([problem], self._forced[spec])
+        for spec in specs:  # another order first: in a wrong one another normalisation says nothing
+            found = [problems.get(spec), self._normalised[spec]]
+            yield from refuse_or_say([problem for problem in found if problem], self._forced[spec])
         yield from order_notes(self._classes)
         on_selection = [said[0] for said in self._said.values()]
         yield from name_weak([f"model {each.model}" for each in on_selection], on_selection)
