@@ -6,6 +6,7 @@ A console may not know every character of a name. Such a character is shown esca
 import contextlib
 import io
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,6 +110,9 @@ def show_check(found: dict[str, Any]) -> None:
             highlight=False,
         )
     say(f"Verdict: {found['verdict']}", highlight=False)
+    for each in found["findings"]:
+        if each["spec"] is not None:  # in one line, as long as it is: it is there to be copied
+            sys.stdout.write(f"Type in its place: {_shown(shlex.quote(each['spec']))}\n")
 
 
 def show_scout(summary: dict[str, Any]) -> None:

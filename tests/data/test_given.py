@@ -205,7 +205,10 @@ def raising():
         (lambda: (IMAGES["train"][0], True), "gives bool as label 11"),
         (lambda: IMAGES["train"][0], "gives a label with 11 of 12 images"),
         (lambda: (np.zeros((8, 10, 3), np.int64), 0), "gives int64 as image 11; pixels must be uint8"),
-        (lambda: (Image.new("I;16", (8, 8)), 0), "image 11 of train of dataset has more than 8 bits a pixel"),
+        (
+            lambda: (Image.new("F", (8, 8), 7.0), 0),
+            "image 11 of train of dataset has floats from 7 to 7 as pixels, not in",
+        ),
         (lambda: (np.random.default_rng().random((8, 10, 3)), 0), "another image each time it is asked for image 11"),
         (lambda: ("cat.png", 0), "gives str as image 11"),
     ],

@@ -13,6 +13,7 @@ from crossteach.data.pool import with_pools
 from crossteach.data.views import plain_images
 from crossteach.errors import ConfigError, DataError, ModelError, SpecError
 from crossteach.models.scoring import score
+from crossteach.scouting.checking import check_model
 from crossteach.scouting.folder import open_scout
 
 SOURCE = Path(__file__).parents[1] / "text_models.py"
@@ -148,3 +149,10 @@ def test_scouting_and_scoring_go_with_text(data, models, tmp_path):
     assert whole.shape == (130, 3)
     page = crossteach.write_report(tmp_path / "scout")
     assert "image/svg+xml" in page.read_text()
+
+
+def test_a_check_looks_at_text_models_too(data, models):
+    for model in models:
+        found = check_model(model, data)
+        assert found["verdict"] == "ok" and found["labelled"], found["findings"]
+        assert found["findings"][-1]["evidence"] == "of text, nothing else is tried"

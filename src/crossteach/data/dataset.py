@@ -15,7 +15,8 @@ from ..errors import DataError, first_line
 from ..types import Inputs, Size
 from .arrays import ArrayInputs
 from .assemble import RawSplit
-from .look import PictureRules, digest_of, flatten, refuse_deep
+from .deep import is_deep
+from .look import PictureRules, digest_of, flatten
 from .picture_inputs import Draw, PictureInputs, stack
 from .pixels import pixel_code
 
@@ -107,8 +108,9 @@ def _pixels(image: Any, row: int, what: str) -> np.ndarray:
         DataError: If it is none.
     """
     if isinstance(image, Image.Image):
-        refuse_deep(image, f"image {row} of {what}")
-        image = np.asarray(flatten(image, PictureRules(1 if image.mode in GREY_MODES else 3, upright=False)))
+        grey = image.mode in GREY_MODES or is_deep(image)
+        rules = PictureRules(1 if grey else 3, upright=False)
+        image = np.asarray(flatten(image, rules, f"image {row} of {what}"))
     elif isinstance(image, Tensor):
         image = image.detach().cpu().numpy()
         image = image.transpose(1, 2, 0) if image.ndim == 3 else image

@@ -1,6 +1,7 @@
 """Image files in class folders: `folder:PATH` with train/, val/ (optional) and test/."""
 
 import hashlib
+import math
 import os
 import re
 from collections import Counter
@@ -25,7 +26,7 @@ NAMES: dict[SplitName, tuple[str, ...]] = {
 }
 """The folders of each split; the first that is there is read."""
 
-PICTURE_OPTIONS = {"channels", "workers", "exif", "background", "max_broken", "check"}
+PICTURE_OPTIONS = {"channels", "workers", "exif", "background", "white", "max_broken", "check"}
 """Options of image files, in class folders or not."""
 FOLDER_OPTIONS = {*PICTURE_OPTIONS, "class_order", "empty_classes"}
 """Data options that only image folders take."""
@@ -66,9 +67,9 @@ def load_folder(spec: Spec) -> Splits:
     Options, beside those that all data take:
         `channels=1` reads grey. `workers=N` sets the decoding threads (default 4). `exif=ignore` leaves turned pictures
         turned. `background=COLOUR` (default white) is what transparent pictures are laid on, by name or as `#rrggbb`;
-        `none` drops their transparency. `max_broken=0.01`. `check=all`. `class_order=text|numbers`: folders that are
-        numbers are ordered as numbers, others as text. `empty_classes=true` takes a class whose folder in test holds no
-        picture.
+        `none` drops their transparency. `white=VALUE` is what is white in pictures of more than 8 bits (default 65535,
+        of floats 1). `max_broken=0.01`. `check=all`. `class_order=text|numbers`: folders that are numbers are ordered
+        as numbers, others as text. `empty_classes=true` takes a class whose folder in test holds no picture.
 
     Raises:
         SpecError: If an option is out of range.
@@ -134,8 +135,11 @@ def _read_rules(spec: Spec, channels: int = 3) -> PictureRules:
         raise SpecError(
             f"option background of {spec.text!r} must be a colour as white or #ff8000, or none, not {word!r}"
         ) from None
-    channels = spec.whole("channels", channels)
-    return PictureRules(channels, _word(spec, "exif", ("upright", "ignore")) == "upright", background)
+    white = spec.number("white", math.nan) if "white" in spec.options else None
+    if white is not None and not 0 < white < math.inf:
+        raise SpecError(f"option white of {spec.text!r} must be a number above 0, not {spec.options['white']!r}")
+    upright = _word(spec, "exif", ("upright", "ignore")) == "upright"
+    return PictureRules(spec.whole("channels", channels), upright, background, white)
 
 
 def _word(spec: Spec, key: str, words: Sequence[str]) -> str:
@@ -197,7 +201,7 @@ def _classes(parts: dict[SplitName, _Part], order: str, allow_empty: bool) -> tu
 
 def _in_order(names: set[str], order: str) -> tuple[list[str], list[str]]:
     """Order class folders as numbers or as text, and say which was taken where the two differ."""
-    orders = {"text": sorted(names), "numbers": sorted(sorted(names), key=_by_number)}
+    orders = {"text": sorted(names), "numbers": sorted(sorted(names), key=by_number)}
     if orders["text"] == orders["numbers"]:
         return orders["text"], []
     are_numbers = all(name.isascii() and name.isdecimal() for name in names)
@@ -211,8 +215,8 @@ def _in_order(names: set[str], order: str) -> tuple[list[str], list[str]]:
     return orders[taken], [note]
 
 
-def _by_number(name: str) -> list[str | int]:
-    """Return the parts of a name, those of digits as numbers: a9 comes before a10."""
+def by_number(name: str) -> list[str | int]:
+    """Return the parts of a name, those of digits as numbers, to sort by: a9 comes before a10."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
@@ -276,4 +280,17 @@ def _look_notes(parts: dict[SplitName, _Part], rules: PictureRules) -> list[str]
             colour = "#{:02x}{:02x}{:02x}".format(*rules.background)
             done = f"are transparent and laid on {colour}; ?background=COLOUR takes another, none drops it"
         notes.append(f"{counts.total()} pictures{among} ({where}) {done}")
-    return notes
+    return [*notes, *_deep_notes(parts, rules)]
+
+
+def _deep_notes(parts: dict[SplitName, _Part], rules: PictureRules) -> list[str]:
+    """Say what is white in pictures of more than 8 bits, and how bright they are: 12 bits in 16 look nearly black."""
+    looks = (look for part in parts.values() for look in part.survey.looks.values())
+    brightest = [look.brightest for look in looks if look.brightest is not None]
+    if not brightest:
+        return []
+    white = "65535 (of floats 1)" if rules.white is None else f"{rules.white:g}"
+    return [
+        f"{len(brightest)} pictures have more than 8 bits a pixel and are scaled so that {white} is white; their "
+        f"brightest pixel is {max(brightest):g}; ?white=VALUE takes another"
+    ]

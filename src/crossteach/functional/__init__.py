@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from .semantics import Closeness as Closeness
     from .semantics import cosine_similarity as cosine_similarity
     from .statistics import Interval as Interval
+    from .statistics import balanced_accuracy as balanced_accuracy
     from .statistics import balanced_weights as balanced_weights
     from .statistics import holm as holm
     from .statistics import mcnemar as mcnemar
@@ -126,7 +127,7 @@ PUBLIC = {
     "averaging": ("State", "snapshot", "interpolate", "average", "SlowWeights"),
     "calibration": ("expected_calibration_error", "calibration_error", "fit_temperature"),
     "statistics": (
-        *("paired_delta", "sign_flip_test", "mcnemar", "balanced_weights", "Interval"),
+        *("paired_delta", "sign_flip_test", "mcnemar", "balanced_weights", "balanced_accuracy", "Interval"),
         "holm",  # for many
     ),
     "finite": ("net_interval", "Drawn"),  # of a few labels

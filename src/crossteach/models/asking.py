@@ -175,6 +175,20 @@ def digest_of_state(module: nn.Module) -> str:
     return hashed.hexdigest()
 
 
+@torch.no_grad()
+def changed_by_a_pass(classifier: Any) -> list[str]:
+    """Name the weights and buffers that a pass in evaluation mode changes; the module keeps what it has become.
+
+    Args:
+        classifier: A copy of one with a module that a file of weights describes; it is asked its fixed inputs.
+    """
+    module = classifier.module
+    set_mode(module, training=False)
+    before = {name: value.detach().clone() for name, value in _built(module).items()}
+    classifier.logits(classifier.fixed_inputs().to(classifier.device))
+    return [n for n, value in _built(module).items() if n in before and not _same_bits(value, before[n])]
+
+
 def prepare_for(
     images: Float[Tensor, "N c h w"], preprocess: Preprocess, device: torch.device
 ) -> Float[Tensor, "N C H W"]:

@@ -20,7 +20,7 @@ from ..data.pictures import write_pictures
 from ..errors import ConfigError
 from ..files import write_bytes
 from ..functional.flips import percent
-from ..functional.judging import Judge, fit_judge
+from ..functional.judging import MOST_FIT, Judge, fit_judge
 from ..functional.unlabelled import (
     DrawnQuestions,
     beliefs,
@@ -34,9 +34,9 @@ from ..types import Classifier, Pool, Progress, Splits
 
 MOST_SAMPLES = 10_000
 """Samples of all pools together that the models are asked about; of more, so many are drawn."""
-JUDGED_FROM, MOST_FIT = 500, 2_500
-"""Labels of the tune part from which a judge says who is right, and how many it learns from at most. With fewer it
-ranks teachers worse than the ensemble does, which needs none: benchmarks/unlabelled.py."""
+JUDGED_FROM = 500
+"""Labels of the tune part from which a judge says who is right. With fewer it ranks teachers worse than the ensemble
+does, which needs none: benchmarks/unlabelled.py."""
 MOST_QUESTIONS = 200
 
 

@@ -16,6 +16,7 @@ from ..answers.check import (
     require_label_space,
     train_mode_notes,
 )
+from ..answers.problem import refuse_or_say
 from ..answers.store import Store
 from ..config import ContrastConfig, TransferConfig
 from ..data.label_space import fit_label_space
@@ -25,6 +26,7 @@ from ..functional.judging import FEWEST
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
 from ..models.scoring import ask_in_batches
+from ..scouting.checking import normalisation_problem
 from ..scouting.scout import unique_names
 from ..types import Classifier, Pool, Progress, Splits, TrainableClassifier
 from .adapting import adaptable_layers, describe_part, learning_weights
@@ -118,14 +120,16 @@ def open_setup(
     if ask:
         asked = () if method.random_teachers else teachers
         notes += check_answers(student, asked, data, store, progress, config.force)
+        found = [normalisation_problem(model, data, store) for model in (student, *asked)]
+        notes += refuse_or_say([problem for problem in found if problem], config.force)
     notes += _notes_of_what_learns(student, method, config)
     views = views_of(config.views, data)
     view = try_views(views, data, student)
     if config.optim.train_statistics:
         notes += train_mode_notes(student, view.images(student.preprocess))
     notes += [note for c in (student, *teachers) for note in getattr(c, "notes", ())]
-    found = [_find_features(student, t, view, config.contrast) for t in teachers if method.features is not None]
-    features = found[0] if found else None  # several teachers teach one after the other, each in a setup of its own
+    pairs = [_find_features(student, t, view, config.contrast) for t in teachers if method.features is not None]
+    features = pairs[0] if pairs else None  # several teachers teach one after the other, each in a setup of its own
     return TransferSetup(
         student, tuple(teachers), data, views, config, name, method, store, progress, features, tuple(notes), started
     )
