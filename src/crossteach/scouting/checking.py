@@ -17,7 +17,8 @@ from ..data.label_space import fit_label_space
 from ..data.views import plain_images
 from ..errors import ModelError
 from ..functional.calibration import calibration_error, fit_temperature
-from ..models import TorchClassifier
+from ..models import Opened
+from ..models.asking import sum_to_one
 from ..models.preprocess import from_pretrained_cfg
 from ..models.scoring import score
 from ..types import Interpolation, Predictions, Preprocess, Progress, Split, Splits, no_progress
@@ -63,7 +64,7 @@ class Variant:
     """Whether the channels are in the other order; no option asks for that."""
 
 
-def check_model(model: TorchClassifier, data: Splits, progress: Progress = no_progress) -> dict[str, Any]:
+def check_model(model: Opened, data: Splits, progress: Progress = no_progress) -> dict[str, Any]:
     """Look whether a model is trained, is asked as it wants to be, and answers steadily.
 
     Args:
@@ -123,7 +124,7 @@ def _samples(data: Splits) -> Split:
     return data.test.take(np.sort(rows))
 
 
-def _ask(model: TorchClassifier, split: Split, preprocess: Preprocess, flipped: bool = False) -> Float[Tensor, "N C"]:
+def _ask(model: Opened, split: Split, preprocess: Preprocess, flipped: bool = False) -> Float[Tensor, "N C"]:
     """Score samples as a preprocessing shows them, a few at a time."""
     asked = replace(model, preprocess=preprocess)
     parts = []
@@ -133,7 +134,7 @@ def _ask(model: TorchClassifier, split: Split, preprocess: Preprocess, flipped: 
     return torch.cat(parts)
 
 
-def _steadiness(model: TorchClassifier, data: Splits) -> Finding:
+def _steadiness(model: Opened, data: Splits) -> Finding:
     what = "asked twice it answers alike, and asking leaves it as it was"
     try:
         problem = steadiness_problem(model, data)
@@ -148,8 +149,7 @@ def _steadiness(model: TorchClassifier, data: Splits) -> Finding:
 
 def _logits(plain: Float[Tensor, "N C"]) -> Finding:
     """Tell probabilities from logits: a softmax of probabilities is nearly flat, and all partitions read it."""
-    sums = plain.sum(1)
-    if bool((plain >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all()):
+    if sum_to_one(plain):
         advice = "return logits, or the logarithm of the probabilities"
         return Finding(
             "answers are logits", "suspicious", "every answer is positive and sums to 1: probabilities", advice
@@ -184,7 +184,7 @@ def _measure(plain: Float[Tensor, "N C"], labels: Tensor) -> dict[str, float | N
 
 
 def _against_labels(
-    model: TorchClassifier, data: Splits, split: Split, plain: Float[Tensor, "N C"], progress: Progress
+    model: Opened, data: Splits, split: Split, plain: Float[Tensor, "N C"], progress: Progress
 ) -> list[Finding]:
     """Compare with labels: better than chance, classes in the data's order, no preprocessing that suits it better."""
     assert split.labels is not None
@@ -204,7 +204,7 @@ def _against_labels(
     return [trained, listed, better]
 
 
-def _better_variant(model: TorchClassifier, split: Split, correct: Tensor, progress: Progress) -> Finding:
+def _better_variant(model: Opened, split: Split, correct: Tensor, progress: Progress) -> Finding:
     """Try other preprocessings on the same samples, and name the best one that is far better than the model's own."""
     variants, found, failed = list(_variants(model, split)), [], 0
     for done, variant in enumerate(variants, 1):
@@ -234,11 +234,11 @@ def _better_variant(model: TorchClassifier, split: Split, correct: Tensor, progr
     return Finding(what, "suspicious", evidence + skipped, advice)
 
 
-def _variants(model: TorchClassifier, split: Split) -> Iterator[Variant]:
+def _variants(model: Opened, split: Split) -> Iterator[Variant]:
     """List what a model may have been trained with, each one change away from its own preprocessing."""
     own = model.preprocess
     channels = own.channels or split.inputs.channels
-    named = getattr(model.module, "pretrained_cfg", None)
+    named = getattr(getattr(model, "module", None), "pretrained_cfg", None)
     if named and (itself := from_pretrained_cfg(named)) != own:
         yield Variant("as the model itself names it", _options(itself), itself)
     pixels = plain_images(split, np.arange(min(AT_ONCE, len(split))), own)

@@ -9,7 +9,7 @@ from ..answers.compact import PredictedClasses
 from ..answers.prediction import predict
 from ..answers.store import Store
 from ..data.cut import stratified_sample
-from ..models import TorchClassifier
+from ..models import Opened
 from ..models.scoring import provenance
 from ..types import Splits
 
@@ -27,7 +27,7 @@ class CheckedModels:
         self._forced: dict[str, bool] = {}
         self._notes: list[str] = []
 
-    def check(self, model: TorchClassifier, learns: bool, force: bool) -> None:
+    def check(self, model: Opened, learns: bool, force: bool) -> None:
         """Ask a model what a job would ask it first.
 
         Args:
@@ -43,7 +43,7 @@ class CheckedModels:
         self._notes += refuse_or_say([problem for problem in found if problem], force)
         self._said[model.spec], self._forced[model.spec] = said, force
 
-    def _ask(self, model: TorchClassifier) -> PredictedClasses:
+    def _ask(self, model: Opened) -> PredictedClasses:
         """Return the classes that a model gives; they are kept in the store, its logits are not."""
         key = {"kind": "predicted classes", **provenance(model, self._some.fingerprint)}
         if (known := self._store.recall(key)) is None:
