@@ -209,6 +209,18 @@ def test_weights_elsewhere_are_refused(tmp_path, location):
         load_model(external(tmp_path, location))
 
 
+def test_it_computes_with_as_many_threads_as_torch_has(tmp_path):
+    model, images = load_model(graph(tmp_path)), torch.rand(2, 3, 4, 4)
+    opened = model.ask.session.current
+    assert model.ask.session.current is opened
+    torch.set_num_threads(2)
+    try:
+        assert model.ask.session.current.get_session_options().intra_op_num_threads == 2
+        torch.testing.assert_close(model.logits(images), by_hand(images), atol=1e-5, rtol=1e-4)
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_what_is_wrong_is_said_in_one_line(tmp_path):
     (tmp_path / "no.onnx").write_bytes(b"hello")
     flat = exports.linear_graph(tmp_path / "flat.onnx", WEIGHT, ("n", 48))
@@ -229,6 +241,16 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
         with pytest.raises(error, match=says) as refused:
             load_model(spec)
         assert "\n" not in str(refused.value)
+
+
+def test_text_that_is_none_is_refused_without_noise(tmp_path, capfd):
+    path = tmp_path / "linear.onnx"
+    for word in (b"someword", b"pixels", b"Flatten"):
+        spec = graph(tmp_path, metadata={"names": "someword"})
+        path.write_bytes(path.read_bytes().replace(word, b"\xff" + word[1:]))
+        with pytest.raises(WeightsError, match=r"no UTF-8 text|onnxruntime cannot open"):
+            load_model(spec)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_operator_of_its_own_is_refused(tmp_path):

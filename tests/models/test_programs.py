@@ -7,10 +7,12 @@ import subprocess
 import sys
 import zipfile
 
+import digits
 import exports
 import pytest
 import timm
 import torch
+from commands import call
 from torch import nn
 
 from crossteach import load_model
@@ -64,6 +66,19 @@ def test_a_program_is_opened_with_trust_only(tmp_path, scheme):
     with pytest.raises(TrustError, match=r"could run code hidden in the file; .*--trust .*trust: true.*trust=True"):
         load_model(spec)
     assert load_model(f"{spec}?size=4&channels=3", trust=True).n_classes == 5
+
+
+def test_the_command_line_hands_trust_on(tmp_path, capsys):
+    task = digits.make(tmp_path)
+    spec = (
+        exports.to_torchscript(load_model(task.teacher).module, tmp_path / "net.pt", (1, 8, 8)) + "?size=8&channels=1"
+    )
+    command = ["check", spec, "--data", task.data, "--json"]
+    code, out, err = call(capsys, *command)
+    assert (code, out, len(err.splitlines())) == (1, "", 1) and "torch.jit.load" in err
+    code, out, err = call(capsys, *command, "--trust")
+    assert code == 0, err
+    assert json.loads(out)["verdict"] == "ok"
 
 
 def test_torch_export_does_run_code_of_a_file(tmp_path):

@@ -1,16 +1,7 @@
-"""`onnx:FILE`: a model that onnxruntime asks. What the graph says and how it answers tell what it takes and gives.
+"""`onnx:FILE`: a model that onnxruntime asks. What the graph says and how it answers tell what it takes and gives."""
 
-A file holds a graph of known operators and numbers; nothing of it is run as code. Libraries of operators of its own
-are never loaded, and files that it keeps its weights in must lie beside it.
-"""
-
-import ast
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,10 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import MissingExtraError, ModelError, SpecError, WeightsError, first_line
-from ..specs import HINT, Spec
+from ..errors import ModelError, SpecError, WeightsError
+from ..specs import Spec
 from ..types import Preprocess, Splits
-from .black_box import OPTIONS, BlackBox, get_to_know, hash_of, read_options
+from .black_box import OPTIONS, BlackBox, get_to_know, read_options
+from .onnx_file import Session, open_onnx, reason
 from .preprocess import PREPROCESS_OPTIONS, read_preprocess, unsaid
 
 Layout = Literal["nchw", "nhwc"]
@@ -36,16 +28,8 @@ BYTES = "tensor(uint8)"
 """Images of whole numbers from 0 to 255."""
 PASSED_ON = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout")
 """Operators behind which the scores are what they were."""
-NAMES = ("names", "classes", "class_names", "labels")
-"""Keys of a file's metadata under which exporters keep the names of the classes."""
 NO_MEMORY = ("bad_alloc", "Failed to allocate memory")
 """What onnxruntime says where memory runs out."""
-CODES = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-"""What stands before all that it says."""
-SAID = 200
-"""Characters of it that a message shows."""
-MOST_TEXT = 1 << 20
-"""Characters of such an entry that are read."""
 
 
 def load_onnx(spec: Spec, like: Splits | None = None) -> BlackBox:
@@ -58,10 +42,20 @@ def load_onnx(spec: Spec, like: Splits | None = None) -> BlackBox:
         MissingExtraError: If onnx or onnxruntime is not installed.
     """
     spec.refuse_unknown(PREPROCESS_OPTIONS | OPTIONS | {"layout", "output"})
+    try:
+        return _load(spec, like)
+    except UnicodeDecodeError as error:
+        raise WeightsError(
+            f"{spec.path} holds names that are no UTF-8 text ({error.reason}); export it again"
+        ) from None
+
+
+def _load(spec: Spec, like: Splits | None) -> BlackBox:
     options = read_options(spec)
-    file = _open(spec)
-    given = _only_input(file.session, spec)
-    output = _choose_output(file.session, spec, like)
+    file = open_onnx(spec)
+    session = file.session.current
+    given = _only_input(session, spec)
+    output = _choose_output(session, spec, like)
     end, batch = _last_operator(file.graph, output), options["batch"]
     if batch is None and isinstance(given.shape[0], int):
         batch = given.shape[0]
@@ -73,93 +67,25 @@ def load_onnx(spec: Spec, like: Splits | None = None) -> BlackBox:
         preprocess=Preprocess(),
         batch=batch,
         outputs=options["outputs"] or ("probabilities" if end == "Softmax" else None),
-        n_parameters=sum(
-            _count(tensor.dims) for tensor in file.graph.initializer if tensor.data_type in _float_types()
-        ),
-        notes=(*_of_output(spec, file.session, output, end), *_of_input(spec, given)),
+        n_parameters=file.n_parameters,
+        notes=(*_of_output(spec, session, output, end), *_of_input(spec, given)),
         n_bytes=file.n_bytes,
     )
-    return _named(_laid_out(box, given, spec, like), file.session)
-
-
-@dataclass(frozen=True)
-class _File:
-    """An ONNX file that has been opened."""
-
-    session: Any
-    graph: Any
-    """Without the weights in files beside it."""
-    hash: str
-    n_bytes: int
-
-
-def _open(spec: Spec) -> _File:
-    """Read a file, see that it names no file elsewhere, and let onnxruntime open it."""
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError(f"{spec.text!r} needs onnx and onnxruntime; pip install 'crossteach[onnx]'") from None
-    path = spec.path
-    if not path.is_file():
-        raise WeightsError(f"no file {path}; expected an ONNX model, as onnx:model.onnx ({HINT})")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's errors have no common base
-        raise WeightsError(f"{path} is not a whole ONNX file ({first_line(error)})") from error
-    files = [path, *sorted(set(_files_of(model, path)))]
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads, settings.inter_op_num_threads = torch.get_num_threads(), 1
-    settings.use_deterministic_compute = True
-    settings.log_severity_level = 4  # what goes wrong is raised, and said in one line
-    try:
-        session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common base
-        raise WeightsError(f"onnxruntime cannot open {path} ({_reason(error)})") from error
-    return _File(session, model.graph, hash_of(files), sum(file.stat().st_size for file in files))
-
-
-def _files_of(model: Any, path: Path) -> Iterator[Path]:
-    """Name the files in which a model keeps tensors; each must lie beside it."""
-    for tensor in _all_tensors([model.graph, *model.functions]):
-        place = next((entry.value for entry in tensor.external_data if entry.key == "location"), None)
-        if place is None:
-            continue
-        file = path.parent / place
-        if Path(place).name != place:
-            raise WeightsError(f"{path} keeps weights in {place!r}; expected the name of a file beside it")
-        if not file.is_file():
-            raise WeightsError(f"{path} keeps weights in {place!r}, which is not beside it; put it there")
-        yield file
-
-
-def _all_tensors(graphs: Sequence[Any]) -> Iterator[Any]:
-    """Go through all tensors of graphs and functions, and of the graphs in their nodes."""
-    for graph in graphs:
-        yield from getattr(graph, "initializer", ())
-        for sparse in getattr(graph, "sparse_initializer", ()):
-            yield from (sparse.values, sparse.indices)
-        for node in graph.node:
-            for attribute in node.attribute:
-                yield from (attribute.t, *attribute.tensors)
-                yield from _all_tensors([attribute.g, *attribute.graphs])
-
-
-def _float_types() -> tuple[int, ...]:
-    from onnx import TensorProto
-
-    return TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE
-
-
-def _count(dims: Sequence[int]) -> int:
-    return int(np.prod(dims, dtype=np.int64))
+    known = _laid_out(box, given, spec, like)
+    key, names = file.class_names()
+    if len(names) == known.n_classes:
+        return replace(known, classes=names)
+    if not names:
+        return known
+    said = f"{known.name} names {len(names)} classes in its metadata ({key}) but scores {known.n_classes}: not used"
+    return replace(known, notes=(*known.notes, said))
 
 
 @dataclass(frozen=True)
 class _Asking:
     """Asks a session: images [n, C, H, W] as its input wants them -> scores [n, C]."""
 
-    session: Any
+    session: Session
     given: Any
     """The input that takes images: its name, shape and type."""
     output: str
@@ -168,13 +94,13 @@ class _Asking:
     def __call__(self, images: Float[Tensor, "n c H W"]) -> Float[Tensor, "n C"]:
         pixels = images if self.layout == "nchw" else images.permute(0, 2, 3, 1)
         try:
-            (scores,) = self.session.run([self.output], {self.given.name: self._typed(pixels.contiguous())})
+            (scores,) = self.session.current.run([self.output], {self.given.name: self._typed(pixels.contiguous())})
         except ModelError:
             raise
         except Exception as error:  # onnxruntime's errors have no common base
             if any(words in str(error) for words in NO_MEMORY):
-                raise MemoryError(_reason(error)) from error
-            raise ModelError(_reason(error)) from error
+                raise MemoryError(reason(error)) from error
+            raise ModelError(reason(error)) from error
         found = torch.from_numpy(np.asarray(scores, np.float32))
         return found.flatten(1) if found.ndim > 2 and found.shape[2:].numel() == 1 else found
 
@@ -184,11 +110,6 @@ class _Asking:
         if pixels.min() < 0 or pixels.max() > 1:
             raise ModelError("it takes whole numbers from 0 to 255, so its images are not normalised")
         return (pixels * 255).round().to(torch.uint8).numpy()
-
-
-def _reason(error: BaseException) -> str:
-    """Return what onnxruntime says, in one line and without its own codes."""
-    return CODES.sub("", " ".join(str(error).split()))[:SAID] or first_line(error)
 
 
 def _only_input(session: Any, spec: Spec) -> Any:
@@ -314,30 +235,3 @@ def _know(box: BlackBox, layout: Layout, spec: Spec, like: Splits | None) -> Bla
     if asking.given.type == BYTES:
         return known
     return replace(known, notes=(*known.notes, *unsaid(spec, asked.preprocess, known.preprocess.channels)))
-
-
-def _named(box: BlackBox, session: Any) -> BlackBox:
-    """Take the names of the classes from the file's metadata, where there are as many as it scores."""
-    for key, text in session.get_modelmeta().custom_metadata_map.items():
-        if key.lower() in NAMES and (names := _read_names(text)):
-            if len(names) == box.n_classes:
-                return replace(box, classes=names)
-            said = f"{box.name} names {len(names)} classes in its metadata ({key}) but scores {box.n_classes}: not used"
-            return replace(box, notes=(*box.notes, said))
-    return box
-
-
-def _read_names(text: str) -> tuple[str, ...] | None:
-    """Read names as a list or a mapping from ids, in JSON or Python's notation, or parted by line ends or commas."""
-    found: Any = None
-    for read in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            found = read(text[:MOST_TEXT])
-            break
-    if isinstance(found, Mapping):
-        with suppress(ValueError, TypeError):
-            return tuple(str(found[key]) for key in sorted(found, key=int))
-        return None
-    if isinstance(found, list | tuple):
-        return tuple(map(str, found))
-    return tuple(part.strip() for part in text.split("\n" if "\n" in text.strip() else ",") if part.strip()) or None
