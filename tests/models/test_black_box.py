@@ -12,7 +12,9 @@ from commands import call
 
 import crossteach
 from crossteach import Preprocess, from_callable, load_data, load_model, scout, transfer, with_settings
-from crossteach.errors import ConfigError, ModelError, SpecError
+from crossteach.answers.check import require_channels
+from crossteach.data.texts import to_batch
+from crossteach.errors import ConfigError, DataError, ModelError, SpecError
 from crossteach.models import BlackBox, random_copy
 from crossteach.models.scoring import ask_in_batches, batch_rows, score
 from crossteach.scouting.checking import check_model
@@ -223,7 +225,7 @@ def test_a_function_says_what_it_cannot_do(unchecked):
         from_callable(linear, 3, GREY_8, outputs="odds")
     with pytest.raises(ModelError, match=r"does not accept an image of \[1, 8, 8\] .*answers a str"):
         from_callable(lambda images: "cat", 3, GREY_8)
-    with pytest.raises(ModelError, match="5 rows of scores to 1 images"):
+    with pytest.raises(ModelError, match="5 rows of scores to 1 samples"):
         from_callable(lambda images: torch.rand(5, 3), 3, GREY_8)
     with pytest.raises(ModelError, match="between 0 and 1 and do not sum to 1"):
         from_callable(lambda images: linear(images).sigmoid(), 3, GREY_8)
@@ -254,3 +256,29 @@ def test_a_factory_may_return_a_function_and_needs_no_weights(tmp_path, task, da
         load_model(f"py:{file}:answers@w.safetensors?size=8&channels=1")
     with pytest.raises(ModelError, match="must return a torch module, or a function of images, not int"):
         load_model(f"py:{file}:number")
+
+
+def test_a_function_may_read_text(tmp_path, data):
+    rng, labels = np.random.default_rng(0), np.arange(200) % 4
+    texts = [" ".join("".join(rng.choice(list("abcdefgh"), 6)) for _ in range(n + 1)) for n in labels]
+    read = crossteach.from_texts((texts[:100], labels[:100]), (texts[100:], labels[100:]))
+
+    def count(texts):
+        assert all(isinstance(text, bytes) for text in texts)
+        return np.eye(4)[[min(len(text.split()), 4) - 1 for text in texts]]
+
+    model = from_callable(count, 4, Preprocess(kind="text"))
+    assert model.outputs == "probabilities" and model.shape[:2] == (1, 1)
+    said = crossteach.predict(model, read.train)
+    assert said.accuracy == 100
+    with pytest.raises(DataError, match=r"reads text but .* holds image"):
+        require_channels(model, data)
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\ndef made():\n    return answer\n"
+        "def answer(texts):\n    return np.array([[len(t), 5.0] for t in texts])\nanswer.reads = 'text'\n"
+    )
+    named = load_model(f"py:{tmp_path / 'mine.py'}:made")
+    assert named.preprocess.kind == "text" and not named.notes
+    assert named.logits(to_batch([b"abc", b"abcdefgh"])).argmax(1).tolist() == [1, 0]
+    with pytest.raises(SpecError, match="reads text, so size means nothing"):
+        load_model(f"py:{tmp_path / 'mine.py'}:made?size=8")

@@ -39,7 +39,9 @@ def test_weights_alone_say_what_they_lack_and_nonsense_gets_the_list():
     with pytest.raises(SpecError, match=r"timm:NAME@w.safetensors, or py:FILE.py:FACTORY@w.safetensors$"):
         load_model("w.safetensors")
     for text in ("qqqqqqqqqqqq", "", ":", "quux:what", "?a=b"):
-        with pytest.raises(SpecError, match="expected one of demo:, export:, onnx:, py:, run:, timm:, torchscript:"):
+        with pytest.raises(
+            SpecError, match="expected one of clip:, demo:, export:, hf:, onnx:, py:, run:, timm:, torchscript:, "
+        ):
             load_model(text)
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor, nn
 
+from ..data.texts import fixed_texts
 from ..errors import CrossteachError, DataError, LabelSpaceError, MissingLabelsError, ModelError, first_line
 from ..models.asking import digest_of_state, fixed_inputs
 from ..models.scoring import score
@@ -73,7 +74,12 @@ def _odd_classes(classifier: Classifier, data: Splits) -> str:
 
 
 def require_channels(classifier: Classifier, data: Splits) -> None:
-    """Raise DataError if a model with normalisation for other channels is shown this data."""
+    """Raise DataError if a model that reads text is shown images, or one is normalised for other channels."""
+    reads, holds = classifier.preprocess.kind, data.test.inputs.kind
+    if reads != holds:
+        raise DataError(f"{classifier.spec!r} reads {reads} but {data.spec!r} holds {holds}; give data of its kind")
+    if reads == "text":
+        return
     channels = classifier.preprocess.channels or data.test.inputs.channels
     for name, values in (("mean", classifier.preprocess.mean), ("std", classifier.preprocess.std)):
         if len(values) not in (1, channels):
@@ -241,7 +247,11 @@ def steadiness_problem(classifier: Classifier, data: Splits) -> str:
         ModelError: If the model's weights or buffers are not as before afterwards.
     """
     wanted, inputs = classifier.preprocess, data.test.inputs
-    images = fixed_inputs(wanted.size or inputs.size or (32, 32), wanted.channels or inputs.channels)
+    images = (
+        fixed_texts()
+        if wanted.kind == "text"
+        else fixed_inputs(wanted.size or inputs.size or (32, 32), wanted.channels or inputs.channels)
+    )
     module = getattr(classifier, "module", None)
     before = digest_of_state(module) if isinstance(module, nn.Module) else ""
     first, again_rows = score(classifier, images), list(ASKED_AGAIN)

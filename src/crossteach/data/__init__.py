@@ -10,6 +10,7 @@ from .arrays import load_idx, load_npz, load_sklearn
 from .folder import load_folder
 from .given import from_arrays as from_arrays
 from .given import from_dataset as from_dataset
+from .given import from_texts as from_texts
 from .given import pool_from as pool_from
 from .pool import RawPool as RawPool
 from .pool import read_pool, splits_of_pools, with_pools

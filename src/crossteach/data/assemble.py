@@ -52,6 +52,9 @@ def assemble(
         if name not in raw:
             raise DataError(f"{spec.text!r} has no {name} split; it needs train and test (and, better, a selection)")
     splits = {name: _split(spec, name, part, len(classes)) for name, part in raw.items()}
+    kinds = {name: part.inputs.kind for name, part in raw.items()}
+    if len(set(kinds.values())) > 1:
+        raise DataError(f"the splits of {spec.text!r} hold {kinds}; give all of them the same kind")
     channels = {name: part.inputs.channels for name, part in raw.items()}
     if len(set(channels.values())) > 1:
         raise DataError(f"the splits of {spec.text!r} differ in channels: {channels}; give all of them the same")
@@ -72,7 +75,9 @@ def assemble(
 
 
 def default_augmentation(inputs: Inputs) -> str:
-    """Small warps for what is grey or under 64 px (flips ruin digits and letters), crops and flips above."""
+    """Small warps for grey or under 64 px (flips ruin digits and letters), crops and flips above, none for text."""
+    if inputs.kind == "text" or (inputs.size is not None and 1 in inputs.size):
+        return "none"
     small = inputs.size is not None and min(inputs.size) < 64
     return "warp" if inputs.channels == 1 or small else "crop"
 

@@ -1,4 +1,4 @@
-"""Data that the caller holds already: arrays, or torch data sets."""
+"""Data that the caller holds already: arrays, texts, or torch data sets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,9 +11,10 @@ from ..errors import DataError
 from ..specs import Spec
 from ..types import SplitName, Splits
 from .arrays import pool_of_images, splits_from_arrays
-from .assemble import assemble
+from .assemble import RawSplit, assemble
 from .dataset import read_dataset
 from .pool import RawPool, make_pool
+from .texts import LONGEST, TextInputs
 
 Arrays = tuple[Any, ...]
 """(images, labels) or (images, labels, groups); labels and groups may be None."""
@@ -66,6 +67,57 @@ def from_arrays(
     return splits_from_arrays(_spec(name, options), arrays)
 
 
+def from_texts(
+    train: Arrays,
+    test: Arrays,
+    selection: Arrays | None = None,
+    classes: Sequence[str] | None = None,
+    name: str = "texts",
+    longest: int = LONGEST,
+    **options: Any,
+) -> Splits:
+    """Make data of texts.
+
+    Args:
+        train: (texts, labels), (texts, labels, groups), or (texts, None) without labels. A text is a string, kept as
+            UTF-8, or bytes; a label is a class id, and -100 says that a text has none.
+        test: The same; it reports.
+        selection: The same; it decides. None cuts it from train, or with `selection_from="test"` from test.
+        classes: Names of the classes; None numbers them.
+        name: What the data are called in messages.
+        longest: Bytes that are kept of a text; a note says how many were longer.
+        options: As behind `?` of a data spec: `selection_from`, `train_samples`, `train_labels`, `duplicates`.
+
+    Raises:
+        DataError: If the parts do not fit together, or are no texts.
+
+    Example:
+        >>> words = ["good", "bad", "fine", "poor"] * 10
+        >>> texts = [f"{word} {number}" for number, word in enumerate(words)]
+        >>> data = from_texts((texts[:20], [0, 1] * 10), (texts[20:], [0, 1] * 10), selection_from="test")
+        >>> len(data.train), len(data.selection), data.test.inputs.texts(np.array([0]))
+        (20, 10, [b'good 20'])
+    """
+    raw: dict[SplitName, RawSplit] = {}
+    notes = []
+    given: dict[SplitName, Arrays | None] = {"train": train, "selection": selection, "test": test}
+    for part, content in given.items():
+        if content is None:
+            continue
+        if not isinstance(content, tuple | list) or not 1 <= len(content) <= 3:
+            raise DataError(f"{part} of {name} must be (texts, labels) or (texts, labels, groups)")
+        texts, labels, groups = (*content, None, None)[:3]
+        inputs = TextInputs(texts, f"{part} of {name}", longest)
+        notes += [f"{inputs.cut} texts of {part} are cut to {longest} bytes"] if inputs.cut else []
+        numbers = None if labels is None else np.asarray(labels)
+        if numbers is not None and not np.issubdtype(numbers.dtype, np.integer):
+            raise DataError(f"labels of {part} of {name} must be class ids (integers), not {numbers.dtype}")
+        raw[part] = RawSplit(inputs, numbers, None if groups is None else np.asarray(groups))
+    known = [int(part.labels.max()) for part in raw.values() if part.labels is not None and len(part.labels)]
+    names = list(map(str, classes)) if classes is not None else [str(i) for i in range(max(known, default=0) + 1)]
+    return assemble(_spec(name, options), names, raw, notes)
+
+
 def from_dataset(
     train: Any,
     test: Any,
@@ -109,10 +161,11 @@ def from_dataset(
 
 
 def pool_from(images: Any, name: str = "pool", groups: Any = None) -> RawPool:
-    """Make a pool of images that the caller holds; labels are not read.
+    """Make a pool of images or texts that the caller holds; labels are not read.
 
     Args:
-        images: An array or tensor as `from_arrays` takes them, or a torch data set as `from_dataset` does.
+        images: An array or tensor as `from_arrays` takes them, a torch data set as `from_dataset` does, or a list of
+            texts as `from_texts` does.
         name: What the pool is called in messages.
         groups: What each image has in common with others, if that is known.
 
@@ -126,6 +179,8 @@ def pool_from(images: Any, name: str = "pool", groups: Any = None) -> RawPool:
     group = None if groups is None else np.asarray(groups)
     if isinstance(images, np.ndarray | Tensor):
         return make_pool(name, pool_of_images(Spec(name, "pool", ""), _array(images, images=True), "the images", group))
+    if isinstance(images, list | tuple) and images and isinstance(images[0], str | bytes):
+        return make_pool(name, RawSplit(TextInputs(images, name), None, group))
     return make_pool(name, replace(read_dataset(images, name), labels=None, group=group))
 
 

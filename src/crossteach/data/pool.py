@@ -16,6 +16,7 @@ from .duplicates import KeyedSplit, equal_images, keyed
 from .folder import PICTURE_OPTIONS, folder_pool
 from .near import Sketches, near_any, sketch
 from .suggest import suggest_data
+from .texts import TextInputs
 
 Reader = Callable[[Spec, int | None], tuple[RawSplit, list[str]]]
 """(spec, channels that its images should have) -> its images, and notes."""
@@ -142,6 +143,11 @@ def with_pools(data: Splits, pools: Sequence[RawPool], progress: Progress = no_p
 
 
 def _require_channels(pool: RawPool, data: Splits) -> None:
+    kinds = pool.split.inputs.kind, data.test.inputs.kind
+    if kinds[0] != kinds[1]:
+        raise DataError(
+            f"the pool {pool.spec!r} holds {kinds[0]} but {data.spec!r} {kinds[1]}; give a pool of {kinds[1]}"
+        )
     have, wanted = pool.split.inputs.channels, data.test.inputs.channels
     if have != wanted:
         hint = f"; add ?channels={wanted}" if pool.spec.startswith("folder:") else ""
@@ -164,7 +170,9 @@ def _without_shared(
     judging = [split for split in (data.test, data.selection) if len(split)]
     shared = [(reason, equal_images(pool.images, images)) for reason, images in seen]
     shared += [(f"of a group of {split.name}", _of_shared_groups(pool.split, split)) for split in judging]
-    if pool.duplicates == "near":
+    if pool.duplicates == "near" and isinstance(pool.split.inputs, TextInputs):
+        shared += [(f"nearly in {split.name}", _nearly_equal_texts(pool.split, split)) for split in judging]
+    elif pool.duplicates == "near":
         mine = sketch(pool.split, progress, "looking for near duplicates")
         for split in judging:
             if split.name not in sketched:
@@ -182,6 +190,16 @@ def _without_shared(
             "?duplicates=keep"
         )
     return replace(pool.take(np.flatnonzero(~gone)), dropped=dropped)
+
+
+def _nearly_equal_texts(pool: Split, split: Split) -> Bool[np.ndarray, " N"]:
+    """Mark the texts of a pool that differ from one of a split in case, spaces, digits and signs alone."""
+    mine, theirs = (
+        part.inputs.near_digests(part.input_rows(np.arange(len(part))))
+        for part in (pool, split)
+        if isinstance(part.inputs, TextInputs)
+    )
+    return np.isin(mine, theirs)
 
 
 def _of_shared_groups(pool: Split, split: Split) -> Bool[np.ndarray, " N"]:

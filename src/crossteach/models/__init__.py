@@ -13,6 +13,8 @@ from ..types import Classifier, Preprocess, Splits
 from .asking import own_eval_notes, set_mode
 from .black_box import Ask, Outputs, box_callable
 from .black_box import BlackBox as BlackBox
+from .clip import load_clip
+from .hf import load_hf
 from .module import wrap_module
 from .onnx import load_onnx
 from .programs import load_export, load_torchscript
@@ -31,8 +33,10 @@ Source = Callable[[Spec, Splits | None, bool], Opened]
 """(spec, data that the model is for, whether a file that could run code is trusted) -> the model."""
 
 SOURCES: dict[str, Source] = {
+    "clip": lambda spec, like, trust: load_clip(spec, like),
     "demo": lambda spec, like, trust: load_demo(spec, like),
     "export": load_export,
+    "hf": lambda spec, like, trust: load_hf(spec, like),
     "onnx": lambda spec, like, trust: load_onnx(spec, like),
     "py": lambda spec, like, trust: load_py(spec, like),
     "run": lambda spec, like, trust: load_run(spec, trust),
@@ -47,10 +51,10 @@ def load_model(spec: str, trust: bool = False, like: Splits | None = None) -> Op
 
     Args:
         spec: `timm:NAME`, `timm:NAME@FILE`, `torchvision:NAME`, `torchvision:NAME/WEIGHTS`, `torchvision:NAME@FILE`,
-            `py:FILE_OR_MODULE:FACTORY@FILE`, `run:FOLDER` or `demo:NAME`, or of a model that only answers
-            `onnx:FILE`, `torchscript:FILE`, `export:FILE` or a `py:FILE.py:FACTORY` that returns a function; with
-            options after `?`: `size`, `channels`, `mean`, `std`, `interpolation`, `crop`, `weights` (which of several
-            state dicts of FILE), and the source's own.
+            `hf:ORG/NAME`, `hf:FOLDER`, `clip:NAME/PRETRAINED`, `py:FILE_OR_MODULE:FACTORY@FILE`, `run:FOLDER` or
+            `demo:NAME`, or of a model that only answers `onnx:FILE`, `torchscript:FILE`, `export:FILE` or a
+            `py:FILE.py:FACTORY` that returns a function; with options after `?`: `size`, `channels`, `mean`, `std`,
+            `interpolation`, `crop`, `weights` (which of several state dicts of FILE), and the source's own.
         trust: Whether to run the code of a saved student that this user has not saved, and to open files that could
             run code; see docs/trust.md.
         like: Data that the model is for. A model that names no size is asked about theirs.
@@ -115,11 +119,12 @@ def from_callable(
     outputs: Outputs | None = None,
     like: Splits | None = None,
 ) -> BlackBox:
-    """Make a classifier of any function that scores images: it teaches and is scouted, and cannot learn.
+    """Make a classifier of any function that scores images or texts: it teaches and is scouted, and cannot learn.
 
     Args:
-        function: Gets float32 images [N, c, h, w] on the CPU, prepared as `preprocess` says, and returns scores [N, C]
-            as a tensor or an array. It is asked without gradient, and is taken to answer alike whenever it is asked.
+        function: Gets float32 images [N, c, h, w] on the CPU, prepared as `preprocess` says, or a list of bytes where
+            its kind is text, and returns scores [N, C] as a tensor or an array. It is asked without gradient, and is
+            taken to answer alike whenever it is asked.
         n_classes: How many classes it scores; None counts them.
         preprocess: What it wants done to pixels in [0, 1]; None gives it plain pixels at the data's own size.
         classes: Their names, in the order of the scores.

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..data.pixels import prepare
+from ..data.texts import from_batch
 from ..errors import ModelError
 from ..types import Preprocess, Size
 
@@ -188,6 +189,39 @@ def prepare_for(
     prepared = prepare(images.to(device), preprocess)
     shared = prepared.untyped_storage().data_ptr() == images.untyped_storage().data_ptr()
     return prepared.clone() if shared else prepared
+
+
+def ask(module: nn.Module, prepared: Tensor | Mapping[str, Tensor]) -> Any:
+    """Ask a module: a tensor is its one input, a mapping its named arguments."""
+    return module(**prepared) if isinstance(prepared, Mapping) else module(prepared)
+
+
+class Asked(nn.Module):
+    """A module that takes what is prepared for it as one input, whatever the module inside takes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, prepared: Tensor | Mapping[str, Tensor]) -> Any:
+        """Ask the module inside."""
+        return ask(self.module, prepared)
+
+
+def tokenized(
+    module: nn.Module, texts: Float[Tensor, "N 1 1 L"], device: torch.device
+) -> Tensor | Mapping[str, Tensor]:
+    """Give texts to the tokenizer that a module carries.
+
+    Raises:
+        ModelError: If the tokenizer returns neither a tensor nor a mapping of tensors.
+    """
+    tokens = module.tokenizer(from_batch(texts))  # type: ignore[operator]  # a callable that the module carries
+    if isinstance(tokens, Tensor):
+        return tokens.to(device)
+    if isinstance(tokens, Mapping) and all(isinstance(value, Tensor) for value in tokens.values()):
+        return {str(key): value.to(device) for key, value in tokens.items()}
+    raise ModelError(f"a tokenizer must return a tensor or a mapping of tensors; this one returns {kind(tokens)}")
 
 
 def read_logits(returned: Any, n_classes: int | None = None) -> Float[Tensor, "N C"]:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..code import source_of
+from ..data.texts import fixed_texts, from_batch, to_batch
 from ..errors import ModelError, SpecError
 from ..specs import Spec
 from ..types import Family, Preprocess, Splits
@@ -21,8 +22,9 @@ from .asking import describe_answers, fixed_inputs, prepare_for, read_logits, su
 from .inputs import HINT, find_inputs
 from .scoring import CHUNK
 
-Ask = Callable[[Float[Tensor, "n c H W"]], Any]
-"""Images as `Preprocess` prepares them, on the CPU -> scores [n, C], as a tensor, an array, or what holds `logits`."""
+Ask = Callable[[Any], Any]
+"""Images as `Preprocess` prepares them, on the CPU, or a list of bytes where it reads text -> scores [n, C], as a
+tensor, an array, or what holds `logits`."""
 Outputs = Literal["logits", "probabilities"]
 
 OPTIONS = {"batch", "outputs"}
@@ -66,12 +68,13 @@ class BlackBox:
         return torch.device("cpu")
 
     def logits(self, images: Float[Tensor, "N c h w"]) -> Float[Tensor, "N C"]:
-        """Score images given in [0, 1].
+        """Score images given in [0, 1], or texts.
 
         Raises:
-            ModelError: If its answer is not one row of scores for each image.
+            ModelError: If its answer is not one row of scores for each of them.
         """
-        scores = self.scores(prepare_for(images, self.preprocess, self.device))
+        is_text = self.preprocess.kind == "text"
+        scores = self.scores(images if is_text else prepare_for(images, self.preprocess, self.device))
         return scores.clamp(min=LEAST).log() if self.outputs == "probabilities" else scores
 
     def scores(self, prepared: Float[Tensor, "N c H W"]) -> Float[Tensor, "N C"]:
@@ -82,7 +85,7 @@ class BlackBox:
     @torch.no_grad()
     def _scores(self, part: Float[Tensor, "n c H W"], padding: int) -> Float[Tensor, "n C"]:
         asked = torch.cat([part, part[:1].expand(padding, -1, -1, -1)]) if padding else part
-        returned = self.ask(asked)
+        returned = self.ask(from_batch(asked) if self.preprocess.kind == "text" else asked)
         if isinstance(returned, np.ndarray):
             returned = torch.from_numpy(returned.astype(np.float32))
         try:
@@ -90,7 +93,7 @@ class BlackBox:
         except ModelError as error:
             raise ModelError(f"{self.spec!r}: {error}") from None
         if len(scores) != len(asked):
-            raise ModelError(f"{self.spec!r} answers {len(scores)} rows of scores to {len(asked)} images")
+            raise ModelError(f"{self.spec!r} answers {len(scores)} rows of scores to {len(asked)} samples")
         return scores[: len(part)].detach().to("cpu", torch.float32)
 
     def rows_at_once(self, images: Float[Tensor, "N c h w"]) -> int:
@@ -111,7 +114,9 @@ class BlackBox:
         return describe_answers(self.logits(self.fixed_inputs()))
 
     def fixed_inputs(self) -> Float[Tensor, "8 c h w"]:
-        """Return images of a size that it takes, the same on every machine and whenever it is opened."""
+        """Return images of a size that it takes, or texts: the same everywhere and whenever it is opened."""
+        if self.preprocess.kind == "text":
+            return fixed_texts()
         known = self.shape or (len(self.preprocess.mean), 32, 32)
         return fixed_inputs(self.preprocess.size or known[1:], self.preprocess.channels or known[0])
 
@@ -129,6 +134,8 @@ class _Asked(nn.Module):
     def __init__(self, box: BlackBox) -> None:
         super().__init__()
         self._box = box
+        self.tokenizer = to_batch
+        """Of texts: the box itself makes texts of a batch again."""
 
     def forward(self, prepared: Tensor) -> Tensor:
         return self._box.scores(prepared)

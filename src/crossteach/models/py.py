@@ -27,8 +27,11 @@ def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier | BlackBo
     """Build a user's model and load its weights.
 
     The factory is called with the options that are not about pixels. A module may carry a `pretrained_cfg` as
-    timm's do, and `classes`. So may a function, which needs no weights and only answers; where it has an attribute
-    `outputs`, that says whether it answers logits or probabilities.
+    timm's do, and `classes`. A module that carries a `tokenizer` reads text: the tokenizer is given a list of bytes,
+    and returns a tensor, or a mapping of tensors, as the forward pass takes it.
+
+    A function needs no weights, and only answers. Where it has `outputs`, that says whether it answers logits or
+    probabilities; where it has `reads`, and that is `text`, it is given a list of bytes itself.
 
     Raises:
         SpecError: If the file, the module or the factory is not there, or no weights are given.
@@ -70,8 +73,11 @@ def load_demo(spec: Spec, like: Splits | None = None) -> TorchClassifier | Black
 def _own_preprocess(spec: Spec, made: Any) -> Preprocess:
     """Read what a module or a function says of its input, under the options of the spec."""
     cfg = getattr(made, "pretrained_cfg", None)
+    reads_text = callable(getattr(made, "tokenizer", None)) or getattr(made, "reads", None) == "text"
+    if reads_text and (given := sorted(PREPROCESS_OPTIONS & set(spec.options))):
+        raise SpecError(f"{spec.text!r} reads text, so {given[0]} means nothing; drop it")
     try:
-        own = from_pretrained_cfg(cfg) if cfg else Preprocess()
+        own = from_pretrained_cfg(cfg) if cfg else Preprocess(kind="text" if reads_text else "image")
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"the pretrained_cfg of {spec.text!r} is not as timm's: {first_line(error)}") from error
     return read_preprocess(spec, own)
@@ -93,8 +99,15 @@ def _box(spec: Spec, function: Any, architecture: dict[str, Any], like: Splits |
     name, outputs = architecture["factory"], getattr(function, "outputs", None)
     known = replace(box_callable(function, None, preprocess, classes or None, name, outputs, like), spec=spec.text)
     identity = json.dumps([source_of(factory_of(architecture, spec.text)), architecture["arguments"]], sort_keys=True)
-    notes = () if hasattr(function, "pretrained_cfg") else unsaid(spec, preprocess, known.preprocess.channels)
+    notes = _unsaid(spec, function, preprocess, known.preprocess.channels)
     return replace(known, identity=identity, notes=(*known.notes, *notes))
+
+
+def _unsaid(spec: Spec, made: Any, preprocess: Preprocess, channels: int | None) -> tuple[str, ...]:
+    """Say what a module or a function without a description of its pixels gets."""
+    if preprocess.kind == "text" or getattr(made, "pretrained_cfg", None):
+        return ()
+    return unsaid(spec, preprocess, channels)
 
 
 def wrap(
@@ -114,7 +127,7 @@ def wrap(
         architecture=architecture,
         classes=tuple(classes) if classes else None,
         source=source_of(factory_of(architecture, spec.text)),
-        notes=notes if getattr(module, "pretrained_cfg", None) else notes + unsaid(spec, preprocess, taken.channels),
+        notes=notes + _unsaid(spec, module, preprocess, taken.channels),
         shape=taken.shape,
     )
 

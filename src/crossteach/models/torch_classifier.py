@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +13,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..data.texts import fixed_texts
 from ..errors import ModelError
 from ..types import Family, Preprocess
 from . import saving
-from .asking import describe_answers, digest_of_state, evaluation_mode, fixed_inputs, kind, prepare_for, read_logits
+from .asking import (
+    ask,
+    describe_answers,
+    digest_of_state,
+    evaluation_mode,
+    fixed_inputs,
+    kind,
+    prepare_for,
+    read_logits,
+    tokenized,
+)
 from .extra_state import extra_bytes
 from .layers import family_of
 
@@ -67,7 +79,7 @@ class TorchClassifier:
         Raises:
             ModelError: If the module returns no logits.
         """
-        returned = self.module(prepare_for(images, self.preprocess, self.device))
+        returned = ask(self.module, self.prepared(images))
         try:
             scores = read_logits(returned, self.n_classes)
         except ModelError as error:
@@ -77,6 +89,12 @@ class TorchClassifier:
             said = f"{self.name} answers {kind(returned)} in {mode} mode: its first that scores the classes is taken"
             self.notes = self.notes if said in self.notes else (*self.notes, said)
         return scores
+
+    def prepared(self, images: Float[Tensor, "N c h w"]) -> Tensor | Mapping[str, Tensor]:
+        """Bring images, or texts, to what the module takes; a mapping is given to it as named arguments."""
+        if self.preprocess.kind == "text":
+            return tokenized(self.module, images, self.device)
+        return prepare_for(images, self.preprocess, self.device)
 
     @property
     def fingerprint(self) -> str:
@@ -98,7 +116,9 @@ class TorchClassifier:
             return describe_answers(self.logits(self.fixed_inputs()))
 
     def fixed_inputs(self) -> Float[Tensor, "8 c h w"]:
-        """Return images of a size that the model takes, the same on every machine and whenever it is opened."""
+        """Return images of a size that the model takes, or texts: the same everywhere and whenever it is opened."""
+        if self.preprocess.kind == "text":
+            return fixed_texts()
         known = self.shape or (len(self.preprocess.mean), 32, 32)
         return fixed_inputs(self.preprocess.size or known[1:], self.preprocess.channels or known[0])
 

@@ -14,7 +14,7 @@ from ..config import GateConfig
 from ..data.cut import stratified_sample
 from ..data.views import ViewBatch
 from ..functional.averaging import State, interpolate, snapshot
-from ..models.asking import prepare_for, set_mode
+from ..models.asking import Asked, set_mode
 from ..types import Predictions, Split, TrainableClassifier
 from .evidence import Evidence, measure_evidence
 from .gate import MUCH_TO_ASK, GateResult, Held, choose_alpha, least_gain
@@ -200,8 +200,8 @@ def with_own_statistics(setup: TransferSetup, copy: TrainableClassifier, state: 
     a_step = sum(source.a_step for source in plan.sources)
     views = (view for source in plan.sources for view in _some_views(source, source.a_step / a_step))
     with torch.no_grad(), seeded(setup.config.seed, copy.device):
-        images = (prepare_for(view.images(copy.preprocess), copy.preprocess, copy.device) for view in views)
-        update_bn(images, copy.module, copy.device)
+        for_module = ([copy.prepared(view.images(copy.preprocess))] for view in views)
+        update_bn(for_module, Asked(copy.module))
     set_mode(copy.module, training=False)
     return snapshot(copy.module)
 

@@ -338,6 +338,8 @@ def find_side(
 
 def _require_sizes(data: Splits, models: Sequence[Classifier]) -> None:
     """Raise ConfigError if a model takes images as they are, and the sources hold images of several sizes."""
+    if data.test.inputs.kind == "text":
+        return
     sizes = {split.inputs.size for split in data.taught}
     for model in models:
         if len(sizes) > 1 and model.preprocess.size is None:
@@ -350,6 +352,12 @@ def _require_sizes(data: Splits, models: Sequence[Classifier]) -> None:
 def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
     """Draw two views before anything is written: a user's augmentation may be wrong."""
     split = data.taught[0]
+    if views.augmentation.kind not in (None, split.inputs.kind):
+        fit = {"text": "words, span", "image": "warp, crop"}[split.inputs.kind]
+        raise ConfigError(
+            f"views.augmentation={views.augmentation.name.partition('*')[0]} is made for {views.augmentation.kind}, "
+            f"and {data.spec!r} holds {split.inputs.kind}; use {fit} or none"
+        )
     index = np.arange(min(2, len(split)))
     try:
         view = replace(views.batch(split, index, np.zeros(len(index), np.int64)), keep=False)
