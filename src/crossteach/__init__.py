@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .functional.flips import Change as Change
     from .functional.flips import Flips as Flips
     from .functional.flips import flips as flips
+    from .models import from_callable as from_callable
     from .models import from_module as from_module
     from .models import load_model as load_model
     from .report import write_report as write_report
@@ -79,6 +80,7 @@ _HOME = {
     "Flips": "functional.flips",
     "flips": "functional.flips",
     "METHODS": "transferring.methods",
+    "from_callable": "models",
     "from_module": "models",
     "load_model": "models",
     "predict": "answers.prediction",

@@ -15,7 +15,7 @@ from .errors import ConfigError, CrossteachError
 from .specs import escape
 
 if TYPE_CHECKING:
-    from .models import TorchClassifier
+    from .models import Opened
     from .types import Progress, Splits
 
 app = typer.Typer(
@@ -47,7 +47,10 @@ Seed = Annotated[int, typer.Option(help="Of the order of samples.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run of another configuration.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Run the code of saved students (run:) that others made.")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run code of others: in saved students (run:), TorchScript and torch.export files."),
+]
 UnreadStore = Annotated[Path | None, typer.Option("--store", help="Taken, as everywhere; no answer is read.")]
 UnusedDevice = Annotated[str, typer.Option("--device", help="Taken, as everywhere; no model is loaded.")]
 NoProgress = Annotated[bool, typer.Option("--quiet", help="Taken; there is no progress to show.")]
@@ -320,7 +323,11 @@ def sweep(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove first what an earlier sweep wrote.")] = False,
     quiet: Quiet = False,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Run the code that the plan names outside py: models.")
+        bool,
+        typer.Option(
+            "--trust",
+            help="Run the code that the plan names outside py: models, and open its TorchScript and export files.",
+        ),
     ] = False,
 ) -> None:
     """Run many transfers from one plan: students, teachers, methods and seeds; what is whole is never done again."""
@@ -384,7 +391,7 @@ def _device(name: str) -> str:
     return name
 
 
-def _load_model(spec: str, device: str, data: "Splits", trust: bool) -> "TorchClassifier":
+def _load_model(spec: str, device: str, data: "Splits", trust: bool) -> "Opened":
     from .models import load_model
 
     return load_model(spec, trust, data).to(_device(device))

@@ -131,7 +131,8 @@ def show_scout(summary: dict[str, Any]) -> None:
         cells = [
             f"{flips:.2f}" if row != column else ABSENT for column, flips in enumerate(summary["positive_flips"][row])
         ]
-        _add_row(table, model["name"], model["family"], f"{model['params']:,}", f"{model['accuracy']:.2f}%", *cells)
+        size = ABSENT if model["params"] is None else f"{model['params']:,}"
+        _add_row(table, model["name"], model["family"], size, f"{model['accuracy']:.2f}%", *cells)
     say(table)
     top = {name: "not measured" if value is None else f"{value:.2f}%" for name, value in summary["ceilings"].items()}
     say(

@@ -17,12 +17,19 @@ from ..data.texts import fixed_texts
 from ..errors import ModelError
 from ..types import Family, Preprocess
 from . import saving
-from .asking import ask, digest_of_state, evaluation_mode, fixed_inputs, kind, prepare_for, read_logits, tokenized
+from .asking import (
+    ask,
+    describe_answers,
+    digest_of_state,
+    evaluation_mode,
+    fixed_inputs,
+    kind,
+    prepare_for,
+    read_logits,
+    tokenized,
+)
 from .extra_state import extra_bytes
 from .layers import family_of
-
-PROJECTIONS = 2
-"""Numbers of each fixed input's answer that a fingerprint keeps, beside its class and its spread."""
 
 
 @dataclass
@@ -104,21 +111,9 @@ class TorchClassifier:
     @cached_property
     @torch.no_grad()
     def _answers(self) -> str:
-        """What the model says on fixed inputs: asked whenever it is opened, so that changed code is another model.
-
-        Of each answer the class, the spread to two digits, and two projections of the standardised logits to one
-        decimal are kept. No rounding is both fine enough to see every change and coarse enough to be the same on every
-        machine: this one sees a change of a few percent of the spread, and two machines whose logits differ by one in
-        a million disagree about once in 3,000 models. They would ask again, no more.
-        """
+        """What the model says on fixed inputs: asked whenever it is opened, so that changed code is another model."""
         with evaluation_mode(self.module):
-            logits = self.logits(self.fixed_inputs()).double().cpu()
-        spread = logits.std(dim=1, correction=0, keepdim=True)
-        signs = torch.rand(logits.shape[1], PROJECTIONS, generator=torch.Generator().manual_seed(1)) < 0.5
-        standard = (logits - logits.mean(1, keepdim=True)) / spread.clamp(min=1e-12)
-        projected = standard @ (2.0 * signs.double() - 1) / logits.shape[1] ** 0.5
-        numbers = [[round(value, 1) + 0.0 for value in row] for row in projected.tolist()]  # no minus zero
-        return f"{logits.argmax(1).tolist()} {[f'{s:.2g}' for s in spread[:, 0].tolist()]} {numbers}"
+            return describe_answers(self.logits(self.fixed_inputs()))
 
     def fixed_inputs(self) -> Float[Tensor, "8 c h w"]:
         """Return images of a size that the model takes, or texts: the same everywhere and whenever it is opened."""

@@ -19,8 +19,8 @@ from ..data.label_space import fit_label_space
 from ..data.views import plain_images
 from ..errors import ModelError
 from ..functional.calibration import calibration_error, fit_temperature
-from ..models import TorchClassifier, random_copy
-from ..models.asking import changed_by_a_pass
+from ..models import Opened, TorchClassifier, random_copy
+from ..models.asking import changed_by_a_pass, sum_to_one
 from ..models.scoring import provenance, score
 from ..models.torchvision import published_accuracy
 from ..types import Classifier, Predictions, Progress, Split, Splits, no_progress
@@ -51,7 +51,7 @@ class Finding:
     """The spec to type in place of the model's own, where one mends it."""
 
 
-def check_model(model: TorchClassifier, data: Splits, progress: Progress = no_progress) -> dict[str, Any]:
+def check_model(model: Opened, data: Splits, progress: Progress = no_progress) -> dict[str, Any]:
     """Look whether a model is trained, is asked as it wants to be, and answers steadily.
 
     Args:
@@ -74,7 +74,8 @@ def check_model(model: TorchClassifier, data: Splits, progress: Progress = no_pr
     split = _samples(data)
     plain = _ask(model, split, Variant("its own", model.preprocess))
     finite = bool(plain.isfinite().all())
-    findings = [_steadiness(model, data), _leaves_itself(model), _finite(finite, split)]
+    alone = [_leaves_itself(model)] if isinstance(model, TorchClassifier) else []
+    findings = [_steadiness(model, data), *alone, _finite(finite, split)]
     measured: dict[str, float | None] = dict.fromkeys(("accuracy", "ece", "ece_calibrated", "temperature"))
     if finite:
         findings += [_logits(plain), _variety(plain), _telling(model, split, plain)]
@@ -103,7 +104,7 @@ def _samples(data: Splits) -> Split:
     return data.test.take(np.sort(rows))
 
 
-def _ask(model: TorchClassifier, split: Split, variant: Variant) -> Float[Tensor, "N C"]:
+def _ask(model: Opened, split: Split, variant: Variant) -> Float[Tensor, "N C"]:
     """Score samples as a preprocessing shows them, a few at a time."""
     asked = replace(model, preprocess=variant.preprocess)
     parts = []
@@ -114,7 +115,7 @@ def _ask(model: TorchClassifier, split: Split, variant: Variant) -> Float[Tensor
     return torch.cat(parts)
 
 
-def _steadiness(model: TorchClassifier, data: Splits) -> Finding:
+def _steadiness(model: Opened, data: Splits) -> Finding:
     what = "asked twice it answers alike"
     try:
         problem = steadiness_problem(model, data)
@@ -147,7 +148,7 @@ def _finite(finite: bool, split: Split) -> Finding:
 def _logits(plain: Float[Tensor, "N C"]) -> Finding:
     """Tell probabilities from logits: a softmax of probabilities is nearly flat, and all partitions read it."""
     what = "answers are logits"
-    if bool((plain >= 0).all()) and bool(((plain.sum(1) - 1).abs() < 1e-3).all()):
+    if sum_to_one(plain):
         evidence = "every answer is positive and sums to 1: probabilities"
         return Finding(what, "suspicious", evidence, "return logits, or the logarithm of the probabilities")
     low, high = plain.min().item(), plain.max().item()
@@ -164,7 +165,7 @@ def _variety(plain: Float[Tensor, "N C"]) -> Finding:
     return Finding("answers vary", "ok", evidence)
 
 
-def _telling(model: TorchClassifier, split: Split, plain: Float[Tensor, "N C"]) -> Finding:
+def _telling(model: Opened, split: Split, plain: Float[Tensor, "N C"]) -> Finding:
     """Tell whether a head looks trained: that of random weights gives all samples nearly the same probabilities."""
     what, told, copy = "the head looks trained", _information(plain), random_copy(model)
     evidence = f"its answers tell {100 * told:.1f}% of what they could"
@@ -202,7 +203,7 @@ def _measure(plain: Float[Tensor, "N C"], labels: Tensor) -> dict[str, float | N
 
 
 def _against_labels(
-    model: TorchClassifier, data: Splits, split: Split, plain: Float[Tensor, "N C"], progress: Progress
+    model: Opened, data: Splits, split: Split, plain: Float[Tensor, "N C"], progress: Progress
 ) -> list[Finding]:
     """Compare with labels: better than chance, classes in the data's order, no preprocessing that suits it better."""
     assert split.labels is not None
@@ -216,7 +217,7 @@ def _against_labels(
     ]
 
 
-def _better_than_chance(model: TorchClassifier, answered: Predictions, split: Split) -> Finding:
+def _better_than_chance(model: Opened, answered: Predictions, split: Split) -> Finding:
     what, problem = "better than chance", chance_problem(answered, model.spec)
     if problem is None:
         return Finding(
@@ -227,7 +228,7 @@ def _better_than_chance(model: TorchClassifier, answered: Predictions, split: Sp
     return Finding(what, "broken", problem.found, "give trained weights, or see below")
 
 
-def as_published(model: TorchClassifier, answered: Predictions) -> Finding | None:
+def as_published(model: Opened, answered: Predictions) -> Finding | None:
     """Compare with the accuracy that stands beside the weights, where one does: torchvision's."""
     known = published_accuracy(model.spec)
     if known is None:
@@ -241,7 +242,7 @@ def as_published(model: TorchClassifier, answered: Predictions) -> Finding | Non
     return Finding("as published", "suspicious", evidence, advice)
 
 
-def _order(model: TorchClassifier, data: Splits, answered: Predictions) -> Finding:
+def _order(model: Opened, data: Splits, answered: Predictions) -> Finding:
     """Look at the order of classes on every split with labels."""
     what, seen = "classes in the data's order", []
     for part in labelled_parts(data):
@@ -257,7 +258,7 @@ def _order(model: TorchClassifier, data: Splits, answered: Predictions) -> Findi
     return Finding(what, "ok", f"the labels agree: {', '.join(seen)}")
 
 
-def _better_variant(model: TorchClassifier, split: Split, correct: Tensor, progress: Progress) -> Finding:
+def _better_variant(model: Opened, split: Split, correct: Tensor, progress: Progress) -> Finding:
     """Try other preprocessings on the same samples, and name the best one that is far better than the model's own."""
     tried, found, failed = list(variants(model, split)), [], 0
     for done, variant in enumerate(tried, 1):
@@ -301,7 +302,7 @@ def normalisation_problem(model: Classifier, data: Splits, store: Store) -> Prob
         store: Where the answers are kept.
     """
     selection = data.selection
-    if selection.labels is None or not isinstance(model, TorchClassifier) or model.preprocess.kind != "image":
+    if selection.labels is None or not isinstance(model, Opened) or model.preprocess.kind != "image":
         return None
     few = selection.take(stratified_sample(selection, min(len(selection), FEW_SAMPLES)))
     assert few.labels is not None

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 
 from ..data.views import plain_images
-from ..models import TorchClassifier
+from ..models import Opened
 from ..models.preprocess import from_pretrained_cfg
 from ..specs import with_options
 from ..types import CropMode, Interpolation, Preprocess, Split
@@ -38,7 +38,7 @@ class Variant:
     """Whether the channels are in the other order; no option asks for that."""
 
 
-def variants(model: TorchClassifier, split: Split) -> Iterator[Variant]:
+def variants(model: Opened, split: Split) -> Iterator[Variant]:
     """List preprocessings that may suit a model better than its own; none of one that reads text.
 
     Args:
@@ -48,7 +48,7 @@ def variants(model: TorchClassifier, split: Split) -> Iterator[Variant]:
     own = model.preprocess
     if own.kind != "image":
         return
-    named = getattr(model.module, "pretrained_cfg", None)
+    named = getattr(getattr(model, "module", None), "pretrained_cfg", None)
     if named and (itself := from_pretrained_cfg(named)) != own:
         yield Variant("as the model itself names it", itself)
     yield from normalisations(own, split)
@@ -105,7 +105,7 @@ def _resizings(own: Preprocess, split: Split) -> Iterator[Variant]:
                 yield Variant(f"crop mode {mode}", replace(own, crop_mode=mode))
 
 
-def how_to_ask(model: TorchClassifier, variant: Variant) -> tuple[str, str | None]:
+def how_to_ask(model: Opened, variant: Variant) -> tuple[str, str | None]:
     """Say how a user asks a model for a variant.
 
     Returns:
@@ -113,7 +113,7 @@ def how_to_ask(model: TorchClassifier, variant: Variant) -> tuple[str, str | Non
     """
     if variant.flipped:
         return "turn the channels over in the model, as images.flip(1): no option does", None
-    if model.architecture.get("source") == "module":
+    if ":" not in model.spec:  # the caller's own module or function
         return f"give preprocess={variant.preprocess}", None
     spec = with_options(model.spec, _options(model.preprocess, variant.preprocess))
     return f"type {shlex.quote(spec)} in its place", spec

@@ -11,7 +11,7 @@ from ..answers.prediction import predict
 from ..answers.problem import Problem, refuse_or_say
 from ..answers.store import Store
 from ..data.cut import stratified_sample
-from ..models import TorchClassifier
+from ..models import Opened
 from ..models.scoring import provenance
 from ..scouting.checking import normalisation_problem
 from ..types import Split, Splits
@@ -32,7 +32,7 @@ class CheckedModels:
         self._forced: dict[str, bool] = {}
         self._notes: list[str] = []
 
-    def check(self, model: TorchClassifier, learns: bool, force: bool) -> None:
+    def check(self, model: Opened, learns: bool, force: bool) -> None:
         """Ask a model what a job would ask it first.
 
         Args:
@@ -49,7 +49,7 @@ class CheckedModels:
         self._normalised[model.spec] = normalisation_problem(model, self._data, self._store)
         self._said[model.spec], self._forced[model.spec] = said, force
 
-    def _ask(self, model: TorchClassifier, part: Split) -> PredictedClasses:
+    def _ask(self, model: Opened, part: Split) -> PredictedClasses:
         """Return the classes that a model gives; they are kept in the store, its logits are not."""
         key = {"kind": "predicted classes", **provenance(model, part.fingerprint)}
         if (known := self._store.recall(key)) is None:

@@ -11,7 +11,7 @@ from ..config import TransferConfig
 from ..data import load_data
 from ..data.label_space import fit_label_space
 from ..errors import FolderInUseError, RunFolderError
-from ..models import TorchClassifier, load_model
+from ..models import BlackBox, Opened, load_model
 from ..transferring.curriculum import transfer
 from ..types import Splits
 from .asked import AskedViews
@@ -80,11 +80,11 @@ def _data(spec: str | None, pools: tuple[str, ...]) -> Splits:
     return load_data(spec, pools)
 
 
-_LOADED: dict[tuple[str, str], TorchClassifier] = {}
+_LOADED: dict[tuple[str, str], Opened] = {}
 """The models that this process has opened, the one used last at the end."""
 
 
-def _models(specs: tuple[str, ...], place: Place) -> list[TorchClassifier]:
+def _models(specs: tuple[str, ...], place: Place) -> list[Opened]:
     """Open models, or take those that are open; close those unused for longest when they weigh too much."""
     for spec in specs:
         key = spec, place.device
@@ -95,10 +95,12 @@ def _models(specs: tuple[str, ...], place: Place) -> list[TorchClassifier]:
     return [_LOADED[spec, place.device] for spec in specs]
 
 
-def _load(spec: str, place: Place) -> TorchClassifier:
+def _load(spec: str, place: Place) -> Opened:
     return load_model(spec, place.trust, _data(place.data, place.pools)).to(place.device)
 
 
-def state_bytes(model: TorchClassifier) -> int:
-    """Return how many bytes a model's weights and buffers take."""
+def state_bytes(model: Opened) -> int:
+    """Return how many bytes a model's weights and buffers take, or a black box's file."""
+    if isinstance(model, BlackBox):
+        return model.n_bytes
     return sum(value.nbytes for value in model.module.state_dict().values())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..answers.arguments import require_distinct
+from ..answers.arguments import require_distinct, require_trainable
 from ..answers.check import require_channels, require_label_space, require_test_labels
 from ..answers.store import Store
 from ..answers.tutors import count_missing
@@ -17,11 +17,11 @@ from ..data.drawn import KEPT_BYTES
 from ..data.label_space import fit_label_space
 from ..data.views import views_of
 from ..errors import ConfigError
-from ..models import TorchClassifier, load_model
+from ..models import Opened, load_model
 from ..settings import changed
-from ..transferring.methods import choose_method
-from ..transferring.setup import find_side, open_setup, try_views
-from ..types import Progress, Splits, no_progress
+from ..transferring.methods import Method, choose_method
+from ..transferring.setup import find_side, open_setup, require_features, try_views, with_random_weights
+from ..types import Progress, Splits, TrainableClassifier, no_progress
 from .asked import AskedViews, tutor_views
 from .checked import CheckedModels
 from .jobs import state_bytes
@@ -85,10 +85,11 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     checked: CheckedModels | None = None
     for done, spec in enumerate(plan.models):
         lessons = {(replace(j.config, seed=0), len(j.teachers)): None for j in jobs if j.student == spec}
-        teaching = {
-            (j.config.contrast, j.config.views): None for j in jobs if spec in j.teachers and _reads_features(j, data)
-        }
+        methods = [(j.config, _method(j, data)) for j in jobs if spec in j.teachers]
+        teaching = {(config.contrast, config.views): None for config, method in methods if method.features is not None}
         model = load_model(spec, plan.trust, data).to(device)
+        if any(method.random_teachers for _, method in methods):
+            with_random_weights(model)
         if checked is None:
             data = fit_label_space(data, (model,))
             checked = CheckedModels(data, store)
@@ -103,13 +104,12 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     return Survey(data, models, checked.compared(), BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most)
 
 
-def _reads_features(job: Job, data: Splits) -> bool:
-    """Tell whether a job reads its teacher's features."""
-    return choose_method(job.config.method, data, job.config.pool.share)[1].features is not None
+def _method(job: Job, data: Splits) -> Method:
+    return choose_method(job.config.method, data, job.config.pool.share)[1]
 
 
 def _open(
-    model: TorchClassifier,
+    model: Opened,
     lessons: Sequence[tuple[TransferConfig, int]],
     teaching: Sequence[tuple[ContrastConfig, ViewsConfig]],
     asked: Sequence[AskedViews],
@@ -119,12 +119,15 @@ def _open(
     require_label_space(model, data)
     require_channels(model, data)
     for config, teachers in lessons:
-        others = [_another(model, number) for number in range(teachers)]  # the real ones meet the checks on their turn
+        learner = require_trainable(model, "the student")
+        others = [
+            _another(learner, number) for number in range(teachers)
+        ]  # the real ones meet the checks on their turn
         layer = config.contrast.student_layer  # the stand-ins are built like the student
         config = replace(config, force=True, contrast=replace(config.contrast, teacher_layer=layer))
         open_setup(model, others, data, config, store, no_progress, ask=False)
     for contrast, shown in teaching:
-        find_side("teacher", model, contrast, try_views(views_of(shown, data), data, model))
+        find_side("teacher", require_features(model), contrast, try_views(views_of(shown, data), data, model))
     first = lessons[0][0] if lessons else None
     timed = time_model(model, first, asked[0].config if asked else ViewsConfig(), data, store)
     return ModelFacts(
@@ -141,13 +144,13 @@ def _open(
     )
 
 
-def _missing(model: TorchClassifier, asked: AskedViews, data: Splits, store: Store) -> dict[int, int]:
+def _missing(model: Opened, asked: AskedViews, data: Splits, store: Store) -> dict[int, int]:
     """Return how many samples of each view that is asked for are not stored yet."""
     missing = count_missing(model, data.taught[asked.source], asked.views(data), store)
     return {number: missing[number] for number in asked.numbers}
 
 
-def _another(model: TorchClassifier, number: int) -> TorchClassifier:
+def _another(model: TrainableClassifier, number: int) -> TrainableClassifier:
     """Return a model like this one that is not this one, another for each number."""
     other = model.clone()
     with torch.no_grad():

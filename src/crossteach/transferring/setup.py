@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ..answers.arguments import require_classifier, require_distinct, require_splits
+from ..answers.arguments import require_classifier, require_distinct, require_splits, require_trainable
 from ..answers.check import (
     check_answers,
     require_channels,
@@ -78,7 +78,7 @@ class TransferSetup:
 
 
 def open_setup(
-    student: TrainableClassifier,
+    student: Classifier,
     teachers: Sequence[Classifier],
     data: Splits,
     config: TransferConfig,
@@ -89,7 +89,7 @@ def open_setup(
     """Check that models, data and method fit together, before anything is trained or written.
 
     Args:
-        student: The model that learns.
+        student: The model that learns: a `TrainableClassifier`.
         teachers: The models that it learns from.
         data: What it learns on.
         config: Settings.
@@ -104,7 +104,7 @@ def open_setup(
         ModelError: If the student answers like chance, or a model's answers are not what they should be.
     """
     started = time.perf_counter()
-    _require_arguments(student, teachers, data)
+    student = _require_arguments(student, teachers, data)
     data = fit_label_space(data, (student, *teachers))
     ask_in_batches((student, *teachers), config.scoring.batch)
     name, method = choose_method(config.method, data, config.pool.share)
@@ -115,7 +115,7 @@ def open_setup(
     _require_sizes(data, (student, *teachers))
     _require_others(student, teachers)
     _require_order(data, config, len(teachers))
-    teachers = [_with_random_weights(t) for t in teachers] if method.random_teachers else teachers
+    teachers = [with_random_weights(t) for t in teachers] if method.random_teachers else teachers
     notes = [*data.notes, *(note for pool in data.pools for note in pool_notes(pool))]
     if ask:
         asked = () if method.random_teachers else teachers
@@ -135,14 +135,15 @@ def open_setup(
     )
 
 
-def _require_arguments(student: TrainableClassifier, teachers: Sequence[Classifier], data: Splits) -> None:
-    """Raise if an argument is not of the type that it should be, with the line that says how to make one."""
+def _require_arguments(student: Classifier, teachers: Sequence[Classifier], data: Splits) -> TrainableClassifier:
+    """Return the student; raise if an argument is not what it should be, with the line that says how to make one."""
     require_splits(data)
-    require_classifier(student, "the student", trainable=True)
+    learner = require_trainable(student, "the student")
     if not isinstance(teachers, Sequence):
         raise ConfigError(f"teachers must be a list of classifiers, as in [teacher], not {type(teachers).__name__}")
     for number, teacher in enumerate(teachers, 1):
         require_classifier(teacher, f"teacher {number}")
+    return learner
 
 
 def _require_method(name: str, method: Method, data: Splits, config: TransferConfig, n_teachers: int) -> None:
@@ -271,7 +272,7 @@ def _require_labels_for_the_gate(data: Splits, config: TransferConfig) -> None:
         )
 
 
-def _with_random_weights(teacher: Classifier) -> Classifier:
+def with_random_weights(teacher: Classifier) -> Classifier:
     """Replace a teacher by its architecture with random weights; it keeps the spec it was asked for by."""
     copy = random_copy(teacher)
     if copy is None or copy.fingerprint == teacher.fingerprint:
@@ -311,13 +312,19 @@ def _find_features(
     student: TrainableClassifier, teacher: Classifier, view: ViewBatch, config: ContrastConfig
 ) -> FeaturePair:
     """Find the layers that a feature loss compares, and count what they give."""
+    shown = require_features(teacher)
+    ours, width = find_side("student", student, config, view)
+    theirs, teacher_width = find_side("teacher", shown, config, view)
+    return FeaturePair(ours, theirs, (width, teacher_width), shown)
+
+
+def require_features(teacher: Classifier) -> TrainableClassifier:
+    """Return a teacher whose features can be read; raise ModelError if it shows its answers only."""
     if not isinstance(teacher, TrainableClassifier):
         raise ModelError(
             f"teacher {teacher.spec!r} shows its answers only, no features; use a method on answers, as kl"
         )
-    ours, width = find_side("student", student, config, view)
-    theirs, teacher_width = find_side("teacher", teacher, config, view)
-    return FeaturePair(ours, theirs, (width, teacher_width), teacher)
+    return teacher
 
 
 def find_side(
