@@ -98,8 +98,8 @@ def digest_of(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
 
 
-def look_at(path: Path, rules: PictureRules, thorough: bool = False) -> Look:
-    """Read a file once: its digest, its header, and whether it is whole.
+def look_at(content: bytes, name: str, rules: PictureRules, thorough: bool = False) -> Look:
+    """Look at what a file holds: its digest, its header, and whether it is whole.
 
     Only a file whose end does not look whole is decoded, or, if `thorough`, every file: damage elsewhere shows when the
     picture is used.
@@ -107,14 +107,10 @@ def look_at(path: Path, rules: PictureRules, thorough: bool = False) -> Look:
     Raises:
         DataError: If it has more than 8 bits a pixel: that is no damage, and the user can convert it.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        return Look(0, problem=error.strerror or type(error).__name__)
     digest = digest_of(content)
     try:
         with Image.open(io.BytesIO(content), formats=formats()) as image:
-            refuse_deep(image, shown(path))
+            refuse_deep(image, name)
             orientation = _orientation(image) if rules.upright and _may_be_turned(image, content) else 1
             width, height = image.size[::-1] if orientation > 4 else image.size
             transparent = is_transparent(image)
@@ -125,15 +121,15 @@ def look_at(path: Path, rules: PictureRules, thorough: bool = False) -> Look:
         return Look(digest, problem=_reason(error, content))
 
 
-def decode(path: Path, rules: PictureRules) -> Image.Image:
-    """Decode a file to a picture of mode L or RGB: upright, and laid on a background where it is transparent.
+def decode(content: bytes, name: str, rules: PictureRules) -> Image.Image:
+    """Decode what a file holds to a picture of mode L or RGB: upright, and laid on a background where transparent.
 
     Raises:
         DataError: If it has more than 8 bits a pixel.
         OSError, SyntaxError, ValueError: If it cannot be decoded.
     """
-    with Image.open(path, formats=formats()) as image:
-        refuse_deep(image, shown(path))
+    with Image.open(io.BytesIO(content), formats=formats()) as image:
+        refuse_deep(image, name)
         image.load()
         return flatten(image, rules)
 

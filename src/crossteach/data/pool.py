@@ -13,7 +13,8 @@ from .arrays import glyphs_pool, idx_pool, npz_pool, sklearn_pool
 from .assemble import RawSplit, coded_groups, default_augmentation
 from .cut import stratified_cut
 from .duplicates import KeyedSplit, equal_images, keyed
-from .folder import PICTURE_OPTIONS, folder_pool
+from .encoded_splits import PICTURE_OPTIONS
+from .folder import folder_pool
 from .near import Sketches, near_any, sketch
 from .suggest import suggest_data
 
