@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .config import ViewsConfig as ViewsConfig
     from .data import from_arrays as from_arrays
     from .data import from_dataset as from_dataset
+    from .data import from_frame as from_frame
     from .data import load_data as load_data
     from .data import pool_from as pool_from
     from .errors import CrossteachError as CrossteachError
@@ -70,6 +71,7 @@ _HOME = {
     "with_settings": "settings",
     "from_arrays": "data",
     "from_dataset": "data",
+    "from_frame": "data",
     "load_data": "data",
     "pool_from": "data",
     "CrossteachError": "errors",

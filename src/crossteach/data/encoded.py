@@ -1,5 +1,6 @@
 """Encoded pictures, wherever they lie: in files, in tars, in tables. What is made of them is the same."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -62,7 +63,9 @@ class PictureFiles:
         return np.fromiter((size_of(path) for path in self._paths), np.int64, len(self))
 
     def read(self, row: int) -> bytes:
-        """Read one file."""
+        """Read one file; what is none, as a device, is not opened."""
+        if size_of(self._paths[row]) == ABSENT:
+            raise FileNotFoundError("no such file")
         return self._paths[row].read_bytes()
 
     def tail(self, row: int, count: int) -> bytes:
@@ -78,6 +81,11 @@ class PictureFiles:
     def take(self, rows: Int[np.ndarray, " n"]) -> "PictureFiles":
         """Return some of the files."""
         return PictureFiles([self._paths[row] for row in rows.tolist()])
+
+
+def name_of(path: Path, root: Path) -> bytes:
+    """Return the bytes of a file's name below the root, else its whole name: names need not be UTF-8."""
+    return os.fsencode((path.relative_to(root) if path.is_relative_to(root) else path).as_posix())
 
 
 def size_of(path: Path) -> int:

@@ -1,6 +1,5 @@
 """Image files in class folders: `folder:PATH` with train/, val/ (optional) and test/."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from ..errors import DataError
 from ..specs import Spec
 from ..types import NO_LABEL, SplitName, Splits
 from .assemble import OPTIONS, SPLIT_NAMES, RawSplit, assemble
-from .encoded import PictureFiles
+from .encoded import PictureFiles, name_of
 from .encoded_splits import (
     PICTURE_OPTIONS,
     PictureOptions,
@@ -144,11 +143,6 @@ def _raw_split(root: Path, part: _Part, folders: Sequence[str], options: Picture
     owners = [code.get(owner, NO_LABEL) for owner in part.listing.owners]  # NO_LABEL: all its pictures are broken
     ids = ids_of([name_of(path, root) for path in part.listing.paths])
     return part.look.raw(options, np.array(owners, np.int64) if labelled else None, ids)
-
-
-def name_of(path: Path, root: Path) -> bytes:
-    """Return the bytes of a file's name below the root, else its whole name: names need not be UTF-8."""
-    return os.fsencode((path.relative_to(root) if path.is_relative_to(root) else path).as_posix())
 
 
 def _file_notes(name: SplitName, part: _Part) -> list[str]:

@@ -70,7 +70,7 @@ def word_of(value: Any) -> str:
     """
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return ""
-    if isinstance(value, list | tuple | set | np.ndarray):
+    if isinstance(value, list | tuple | np.ndarray):
         return "|".join(word_of(item) for item in value)
     if isinstance(value, float | np.floating) and not math.isfinite(value):
         return ""
