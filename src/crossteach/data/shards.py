@@ -2,6 +2,7 @@
 
 import glob
 import itertools
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ POOL_OPTIONS = {*PICTURE_OPTIONS, "image", "group"}
 SHARD_OPTIONS = {*LISTED_OPTIONS, *MEMBER_OPTIONS, "val", "test"}
 LABEL = (WordPlace("cls"), WordPlace("json", "label"))
 """Where labels are looked for."""
-MOST = 1_000_000
+MOST = 100_000
 """Names that a pattern may stand for."""
 BRACES_AT_MOST = 20
 TAR = re.compile(r"\.(tar(\.(gz|bz2|xz|zst))?|tgz)$", re.IGNORECASE)
@@ -33,8 +34,8 @@ def load_wds(spec: Spec) -> Splits:
     """Open `wds:PATTERN.tar`: samples of webdataset, `KEY.jpg` beside `KEY.cls` or `KEY.json` (its field `label`).
 
     A pattern is a path with `{000..012}`, `{a,b}`, `*` or `[0-9]` in it, or a folder: all tars in it then. Tars whose
-    names (or whose folders) say train, val or test are these splits; otherwise all are train, and the other splits are
-    cut off, by a fixed seed. The tars must not be compressed; nothing is unpacked.
+    names (or whose folders, below the one that holds all) say train, val or test are these splits; otherwise all are
+    train, and the other splits are cut off, by a fixed seed. The tars must not be compressed; nothing is unpacked.
 
     Options, beside those of pictures and of all data:
         `val=PATTERN`, `test=PATTERN` name the tars of these splits; what stands before the options is train then.
@@ -92,10 +93,9 @@ def find_shards(spec: Spec) -> dict[SplitName, list[Path]]:
 def _by_names(spec: Spec, paths: Sequence[Path]) -> dict[SplitName, list[Path]]:
     """Part tars by the splits that their names say; all are train where they say none."""
     parts: dict[SplitName | None, list[Path]] = {}
-    root = spec.path if spec.path.is_dir() else None
+    common = Path(os.path.commonpath([path.parent for path in paths]))
     for path in paths:
-        names = path.parts[-2:] if root is None else path.relative_to(root).parts
-        parts.setdefault(_split_in(names), []).append(path)
+        parts.setdefault(_split_in(path.relative_to(common).parts), []).append(path)
     if set(parts) == {None}:
         return {"train": list(paths)}
     if None in parts:
@@ -108,7 +108,7 @@ def _by_names(spec: Spec, paths: Sequence[Path]) -> dict[SplitName, list[Path]]:
 
 
 def _split_in(names: Sequence[str]) -> SplitName | None:
-    """Return the split that the name of a tar says, the last of some, else the names of its folders."""
+    """Return the split that the last of some names says, else one of those before it."""
     for name in reversed(names):
         splits = {split for word in re.split(r"[^A-Za-z]+", name) if (split := split_of(word)) is not None}
         if len(splits) == 1:

@@ -156,6 +156,8 @@ class TarIndex:
             DataError: If it is none, or is compressed, damaged or cut short.
         """
         samples = self._samples(path)
+        if not samples:
+            self._skip("tars without a sample", path, "")
         keys = []
         for key, sample in samples.items():
             if sample.offset < 0:
@@ -204,7 +206,7 @@ class TarIndex:
 
     def _skip(self, reason: str, path: Path, what: str) -> None:
         self.skipped[reason] += 1
-        self.examples.setdefault(reason, f"{shown(path.name)}/{shown(what)}")
+        self.examples.setdefault(reason, f"{shown(path.name)}/{shown(what)}".rstrip("/"))
 
     def _samples(self, path: Path) -> dict[str, _Sample]:
         """Return what a tar holds, by key."""
