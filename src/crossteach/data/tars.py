@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,7 +67,7 @@ class Wanted:
     """Where its label is, the likeliest place first."""
     group: tuple[WordPlace, ...] = ()
 
-    @property
+    @cached_property
     def words(self) -> frozenset[str]:
         """The suffixes of members that hold words."""
         return frozenset(place.suffix for place in (*self.label, *self.group))
