@@ -10,6 +10,7 @@ import pytest
 from sources import pictures_of, write_csv, write_folder
 
 import crossteach
+from crossteach.data import files
 from crossteach.errors import DataError, SpecError
 
 
@@ -68,6 +69,12 @@ def test_missing_splits_are_cut_with_a_seed_and_said(root):
     again = crossteach.load_data(f"csv:{path}")
     assert again.fingerprint == data.fingerprint
     assert not set(data.train.ids) & set(data.test.ids) and not set(data.train.ids) & set(data.selection.ids)
+
+
+def test_what_is_cut_from_train_counts_as_seen_however_it_is_cut(root):
+    path = write_csv(root / "list.csv", root, header=("path", "label", "part"))
+    data = crossteach.load_data(f"csv:{path}?selection_from=test")
+    assert len(data.train) == 32 and len(data.selection) + len(data.test) == 7 and data.selection_seen
 
 
 def test_without_test_half_of_the_held_out_samples_become_it(root):
@@ -150,6 +157,16 @@ def test_an_edited_picture_makes_other_data(root):
     picture = root / "test" / "cat" / "00.png"
     picture.write_bytes((root / "train" / "cat" / "00.png").read_bytes()[:-20] + picture.read_bytes()[-20:])
     assert crossteach.load_data(f"csv:{path}?max_broken=0.5").test.fingerprint != before.test.fingerprint
+
+
+def test_missing_pictures_are_found_in_data_too_large_to_read_whole(root, monkeypatch):
+    monkeypatch.setattr(files, "WHOLE_FILES", 5)
+    monkeypatch.setattr(files, "SAMPLE", 4)
+    path = write_csv(root / "list.csv", root)
+    for label in ("cat", "dog", "eel"):
+        (root / "train" / label / "01.jpg").unlink()
+    with pytest.raises(DataError, match="3 of 15 files in train"):
+        crossteach.load_data(f"csv:{path}")
 
 
 P, L, S = "train/cat/00.png", "train/dog/00.png", "train/eel/00.png"

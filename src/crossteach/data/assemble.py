@@ -67,8 +67,8 @@ def assemble(
     channels = {name: part.inputs.channels for name, part in raw.items()}
     if len(set(channels.values())) > 1:
         raise DataError(f"the splits of {spec.text!r} differ in channels: {channels}; give all of them the same")
-    without = _cut_test(splits)
-    seen, cut = _cut_selection(spec, splits)
+    test_seen, without = _cut_test(splits)
+    seen, cut = _cut_selection(spec, splits, test_seen)
     unlabelled = _leave_out_unlabelled(splits)
     equal = settle_duplicates(spec, splits)
     splits["train"] = _limit(spec, splits["train"])
@@ -105,10 +105,14 @@ def default_ids(name: SplitName, count: int) -> Int[np.ndarray, " N"]:
     return (("train", "selection", "test").index(name) << ID_BITS) + np.arange(count, dtype=np.int64)
 
 
-def _cut_test(splits: dict[SplitName, Split]) -> list[str]:
-    """Cut the test split where there is none: half of the selection, which no model learns from, else of train."""
+def _cut_test(splits: dict[SplitName, Split]) -> tuple[bool, list[str]]:
+    """Cut the test split where there is none: half of the selection, which no model learns from, else of train.
+
+    Returns:
+        Whether it was cut from train, and what the user should know.
+    """
     if "test" in splits:
-        return []
+        return False, []
     origin: SplitName = "selection" if "selection" in splits else "train"
     share = 0.5 if origin == "selection" else TEST_SHARE
     cut, kept = stratified_cut(splits[origin], share)
@@ -116,14 +120,14 @@ def _cut_test(splits: dict[SplitName, Split]) -> list[str]:
     note = f"there is no test split: {len(cut)} of {len(cut) + len(kept)} samples of {origin} were cut off for it"
     if origin == "train":
         note += ", by a fixed seed; models that were trained on these samples look better than they are"
-    return [note]
+    return origin == "train", [note]
 
 
-def _cut_selection(spec: Spec, splits: dict[SplitName, Split]) -> tuple[bool, list[str]]:
+def _cut_selection(spec: Spec, splits: dict[SplitName, Split], test_seen: bool) -> tuple[bool, list[str]]:
     """Cut the selection split where there is none or another is wanted.
 
     Returns:
-        Whether it was cut from train, and what the user should know.
+        Whether its samples were of train, and what the user should know.
     """
     wanted = spec.options.get("selection_from")
     if wanted not in (None, "train", "test"):
@@ -139,11 +143,12 @@ def _cut_selection(spec: Spec, splits: dict[SplitName, Split]) -> tuple[bool, li
     cut, kept = stratified_cut(splits[origin], 0.1 if seen else 0.5)
     splits["selection"], splits[origin] = splits[origin].take(cut, "selection"), splits[origin].take(kept)
     if seen:
+        other = "" if test_seen else " or ?selection_from=test"
         notes.append(
             "selection was cut from train, which pretrained models may have memorised: rate, epoch and gate are "
-            "biased towards acceptance; better give a validation split or ?selection_from=test"
+            f"biased towards acceptance; better give a validation split{other}"
         )
-    return seen, notes
+    return seen or test_seen, notes
 
 
 def _absent(splits: dict[SplitName, Split], classes: Sequence[str]) -> list[str]:

@@ -74,7 +74,7 @@ def word_of(value: Any) -> str:
         return "|".join(word_of(item) for item in value)
     if isinstance(value, float | np.floating) and not math.isfinite(value):
         return ""
-    text = str(value).strip()
+    text = str(value).encode("utf-8", "backslashreplace").decode().strip()  # json can hold half a character
     return WHOLE.sub(r"\1", text) if WHOLE.fullmatch(text) else text
 
 
