@@ -12,6 +12,7 @@ import pytest
 from sources import add, pictures_of, write_folder, write_tars
 
 import crossteach
+from crossteach.data.files import BrokenPictureWarning
 from crossteach.data.tars import TarIndex, Wanted, WordPlace
 from crossteach.errors import DataError, SpecError
 
@@ -229,6 +230,15 @@ def test_bytes_changed_anywhere_give_data_or_one_line(shards):
         except DataError as error:
             refused.append(str(error))
     assert len(refused) > 100 and not any("\n" in line for line in refused)
+
+
+def test_a_tar_that_becomes_shorter_while_it_is_used_shows_grey_and_warns(shards):
+    data = crossteach.load_data(f"wds:{shards}?max_broken=0.3")
+    path = shards / "test-001.tar"
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.warns(BrokenPictureWarning, match="test-001.tar/00007 cannot be decoded .the tar has become shorter"):
+        pixels = data.test.inputs.read(np.array([0, 7]), (8, 8), None)
+    assert (pixels[1] == 128 / 255).all() and not (pixels[0] == 128 / 255).all()
 
 
 def test_a_tar_without_a_member_is_counted(shards):
