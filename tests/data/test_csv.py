@@ -125,6 +125,14 @@ def test_ids_are_ordered_as_numbers_also_where_gaps_made_them_floats(root, write
     assert crossteach.load_data(f"csv:{path}?class_order=text").classes == ("10", "2", "9")
 
 
+def test_signs_are_classes_too(root):
+    """The glyphs of the demo have classes called | and [."""
+    sign = {"cat": "|", "dog": "[", "eel": "#"}
+    path = write_csv(root / "list.csv", root, header=("path", "was", "split"), label=lambda s, name, p: sign[name])
+    data = crossteach.load_data(f"csv:{path}")
+    assert data.classes == ("#", "[", "|") and data.test.labels.tolist() == [2] * 4 + [1] * 4 + [0] * 4
+
+
 def test_rows_that_repeat_are_taken_once_and_two_labels_for_one_picture_are_refused(root):
     path = write_csv(root / "list.csv", root)
     line = path.read_text().splitlines()[1]
@@ -191,7 +199,7 @@ ONE = ("path", "label")
             r"must say train, val or test, but row 2 has 'dev'",
         ),
         ([(*ONE, "split"), (P, "a", "test")], "", "has no train split; it needs train and test"),
-        ([ONE, (P, "a|b"), (L, "b")], "", r"several labels for one sample, as 'a\|b'; .* single label"),
+        ([ONE, (P, "a|b"), (L, "b")], "", r"several labels for one sample, as 'a\|b'; .* one label"),
         ([ONE, (P, "['a', 'b']"), (L, "b")], "", "several labels for one sample"),
         ([ONE, (P, "0.5"), (L, "1.25"), (S, "3")], "", "are measurements, as 0.5, and no classes; .*not regression"),
         ([ONE, (P, "a"), (L, "b")], "", "samples of the train split are too few"),

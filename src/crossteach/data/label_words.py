@@ -18,8 +18,8 @@ ORDERS = ("auto", "text", "numbers")
 """What `?class_order=` may say."""
 WHOLE = re.compile(r"([+-]?\d+)\.0*")
 """A whole number as a column with gaps writes it: 3.0."""
-SEVERAL = re.compile(r"[^|]*\|.*|\[.*\]|\{.*\}", re.DOTALL)
-"""What joins several classes in one cell: a|b, or a list."""
+SEVERAL = re.compile(r"[^|]+(\|[^|]+)+|\[.+\]|\{.+\}", re.DOTALL)
+"""What joins several classes in one cell: a|b, or a list. A class may be called | itself."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def refuse_several(what: str, words: Iterable[str]) -> None:
     if several is not None:
         raise DataError(
             f"{what} has several labels for one sample, as {shown(several)!r}; crossteach teaches classifiers with one "
-            "class a sample: give each sample a single label (and write a | within a name otherwise)"
+            "class a sample: give each sample one label, and write a | or brackets within a name otherwise"
         )
 
 
