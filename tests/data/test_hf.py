@@ -227,3 +227,14 @@ def test_the_library_shows_its_bars_again(sets, saved):
     crossteach.load_data(spec)
     assert not datasets.utils.are_progress_bars_disabled()
     assert isinstance(sets["train"][0]["image"], Image.Image)
+
+
+def test_a_damaged_file_is_refused_in_one_line(sets, saved, tmp_path):
+    """Arrow reads cells outside its file, or ends the process, where nobody asks whether they fit."""
+    spec = saved(sets)
+    (path,) = (tmp_path / "saved" / "test").glob("*.arrow")
+    content = path.read_bytes()
+    at = content.index(sets["test"].with_format("arrow")[0].column("image")[0]["bytes"].as_buffer().to_pybytes())
+    path.write_bytes(content[: at - 60] + b"\xff" * 8 + content[at - 52 :])
+    with pytest.raises(DataError, match=r"column 'image' of .* is damaged \(.*\); fetch or write it again"):
+        crossteach.load_data(spec)

@@ -62,7 +62,7 @@ def load_hf(spec: Spec) -> Splits:
             _pictures(spec, dataset, image),
             read_labels(spec, dataset, label),
             default_ids(name, len(dataset)),
-            _groups(dataset, group),
+            _groups(spec, dataset, group),
         )
     test = parts.get("test")
     if test is not None and test.labels is not None and (test.labels.codes == NO_LABEL).all() and "selection" in parts:
@@ -86,7 +86,7 @@ def hf_pool(spec: Spec, channels: int | None) -> tuple[RawSplit, list[str]]:
     group = _group_column(spec, dataset)
     for column in filter(None, (image, group)):
         _require_column(spec, dataset, column)
-    part = Listed(f"{name} of {spec.text!r}", _pictures(spec, dataset, image), group=_groups(dataset, group))
+    part = Listed(f"{name} of {spec.text!r}", _pictures(spec, dataset, image), group=_groups(spec, dataset, group))
     return listed_pool(spec, part, channels)
 
 
@@ -188,7 +188,7 @@ def read_labels(spec: Spec, dataset: Any, column: str) -> LabelWords:
     import datasets
 
     feature = dataset.features[column]
-    values = _column(dataset, column)
+    values = _column(spec, dataset, column)
     if isinstance(feature, datasets.ClassLabel):
         codes = np.array(values.fill_null(-1).to_numpy(), np.int64)
         return LabelWords(tuple(feature.names or ()), np.where(codes < 0, NO_LABEL, codes))
@@ -231,7 +231,7 @@ def _class_names(spec: Spec, found: Mapping[SplitName, Any], column: str) -> lis
 
 
 def _pictures(spec: Spec, dataset: Any, column: str) -> ArrowPictures:
-    return ArrowPictures(_column(dataset, column), f"column {shown(column)!r} of {spec.text!r}")
+    return ArrowPictures(_column(spec, dataset, column), f"column {shown(column)!r} of {spec.text!r}")
 
 
 def _group_column(spec: Spec, dataset: Any) -> str | None:
@@ -239,16 +239,29 @@ def _group_column(spec: Spec, dataset: Any) -> str | None:
     return spec.options.get("group", "group" if "group" in dataset.features else "") or None
 
 
-def _groups(dataset: Any, column: str | None) -> np.ndarray | None:
+def _groups(spec: Spec, dataset: Any, column: str | None) -> np.ndarray | None:
     if column is None:
         return None
-    words = map(word_of, _column(dataset, column).to_pylist())
+    words = map(word_of, _column(spec, dataset, column).to_pylist())
     return np.array([word or f"row {row}" for row, word in enumerate(words)], str)
 
 
-def _column(dataset: Any, column: str) -> Any:
-    """Return a column as Arrow has it: not copied where it lies in a file, not decoded."""
-    return dataset.select_columns([column]).with_format("arrow")[:].column(column)
+def _column(spec: Spec, dataset: Any, column: str) -> Any:
+    """Return a column as Arrow has it: not copied where it lies in a file, not decoded.
+
+    Raises:
+        DataError: If its cells lie outside its file: Arrow itself would read there, or end the process.
+    """
+    import pyarrow
+
+    cells = dataset.select_columns([column]).with_format("arrow")[:].column(column)
+    try:
+        cells.validate(full=True)
+    except pyarrow.ArrowException as error:
+        raise DataError(
+            f"column {shown(column)!r} of {spec.text!r} is damaged ({first_line(error)}); fetch or write it again"
+        ) from error
+    return cells
 
 
 def _require_column(spec: Spec, dataset: Any, column: str) -> None:
