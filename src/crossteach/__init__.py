@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .config import ViewsConfig as ViewsConfig
     from .data import from_arrays as from_arrays
     from .data import from_dataset as from_dataset
+    from .data import from_frame as from_frame
     from .data import from_texts as from_texts
     from .data import load_data as load_data
     from .data import pool_from as pool_from
@@ -72,6 +73,7 @@ _HOME = {
     "with_settings": "settings",
     "from_arrays": "data",
     "from_dataset": "data",
+    "from_frame": "data",
     "from_texts": "data",
     "load_data": "data",
     "pool_from": "data",

@@ -28,7 +28,13 @@ app = typer.Typer(
 )
 
 ModelSpec = Annotated[str, typer.Option(help="Model spec, as in timm:resnet18 or py:zoo.py:small@small.safetensors.")]
-DataSpec = Annotated[str, typer.Option(help="Data spec: glyphs, npz:FILE, folder:PATH, idx:FOLDER, sklearn:digits.")]
+DataSpec = Annotated[
+    str,
+    typer.Option(
+        help="Data spec: folder:PATH, csv:FILE, wds:PATTERN.tar, hf:NAME_OR_FOLDER, npz:FILE, idx:FOLDER, glyphs, "
+        "sklearn:digits."
+    ),
+]
 MaybeData = Annotated[
     str | None,
     typer.Option(help="Data spec, as npz:FILE or folder:PATH; without it a pool teaches, and nothing is verified."),

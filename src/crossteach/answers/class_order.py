@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..data.cut import stratified_sample
-from ..data.folder import by_number
+from ..data.label_words import by_number
 from ..types import Split, Splits
 from .problem import Problem
 

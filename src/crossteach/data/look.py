@@ -103,8 +103,8 @@ def digest_of(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
 
 
-def look_at(path: Path, rules: PictureRules, thorough: bool = False) -> Look:
-    """Read a file once: its digest, its header, and whether it is whole.
+def look_at(content: bytes, name: str, rules: PictureRules, thorough: bool = False) -> Look:
+    """Look at what a file holds: its digest, its header, and whether it is whole.
 
     Only a file whose end does not look whole is decoded, or, if `thorough`, every file: damage elsewhere shows when the
     picture is used.
@@ -113,10 +113,6 @@ def look_at(path: Path, rules: PictureRules, thorough: bool = False) -> Look:
         DataError: If it has more than 8 bits a pixel and is not in their range: that is no damage, and the user can
             say what is meant.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        return Look(0, problem=error.strerror or type(error).__name__)
     digest = digest_of(content)
     try:
         with Image.open(io.BytesIO(content), formats=formats()) as image:
@@ -125,7 +121,7 @@ def look_at(path: Path, rules: PictureRules, thorough: bool = False) -> Look:
             transparent = is_transparent(image)
             brightest = None
             if is_deep(image):
-                to_eight_bits(image, shown(path), rules.white)
+                to_eight_bits(image, name, rules.white)
                 brightest = float(np.asarray(image).max())
             elif thorough or not _looks_whole(image, content):
                 image.load()
@@ -134,16 +130,16 @@ def look_at(path: Path, rules: PictureRules, thorough: bool = False) -> Look:
         return Look(digest, problem=_reason(error, content))
 
 
-def decode(path: Path, rules: PictureRules) -> Image.Image:
-    """Decode a file to a picture of mode L or RGB: upright, and laid on a background where it is transparent.
+def decode(content: bytes, name: str, rules: PictureRules) -> Image.Image:
+    """Decode what a file holds to a picture of mode L or RGB: upright, and laid on a background where transparent.
 
     Raises:
         DataError: If it has more than 8 bits a pixel and is not in their range.
         OSError, SyntaxError, ValueError: If it cannot be decoded.
     """
-    with Image.open(path, formats=formats()) as image:
+    with Image.open(io.BytesIO(content), formats=formats()) as image:
         image.load()
-        return flatten(image, rules, shown(path))
+        return flatten(image, rules, name)
 
 
 def flatten(image: Image.Image, rules: PictureRules, what: str) -> Image.Image:

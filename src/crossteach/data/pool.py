@@ -9,12 +9,17 @@ from jaxtyping import Bool, Int
 from ..errors import DataError, SpecError
 from ..specs import Spec, parse_spec
 from ..types import Pool, Progress, Split, Splits, no_progress
+from . import hf, shards
 from .arrays import glyphs_pool, idx_pool, npz_pool, sklearn_pool
 from .assemble import RawSplit, coded_groups, default_augmentation
 from .cut import stratified_cut
 from .duplicates import KeyedSplit, equal_images, keyed
-from .folder import PICTURE_OPTIONS, folder_pool
+from .encoded_splits import PICTURE_OPTIONS
+from .folder import folder_pool
+from .hf import hf_pool
+from .listed import csv_pool
 from .near import Sketches, near_any, sketch
+from .shards import wds_pool
 from .suggest import suggest_data
 from .texts import TextInputs
 
@@ -37,6 +42,9 @@ SOURCES: dict[str, tuple[Reader, set[str]]] = {
     "folder": (folder_pool, PICTURE_OPTIONS),
     "idx": (_of_arrays(idx_pool), set()),
     "sklearn": (_of_arrays(sklearn_pool), set()),
+    "csv": (csv_pool, {*PICTURE_OPTIONS, "path", "split", "group"}),
+    "wds": (wds_pool, shards.POOL_OPTIONS),
+    "hf": (hf_pool, hf.POOL_OPTIONS),
 }
 """How each scheme is read as a pool, and the options that it takes beside `samples` and `duplicates`."""
 
@@ -67,9 +75,10 @@ def read_pool(spec: str, channels: int | None = None) -> RawPool:
     """Open a pool; labels are not read, and an image that stands in it twice is taken once.
 
     Args:
-        spec: `folder:PATH` (any tree of pictures), `npz:FILE` (its `x` or `x_train`), `idx:FOLDER`, `glyphs` or
-            `sklearn:digits` (their train images). Options: `samples=N` (a seeded draw), `duplicates=near|exact|keep`
-            (which images of the pool are taken out for standing in the other splits), and those of the source.
+        spec: `folder:PATH` (any tree of pictures), `npz:FILE` (its `x` or `x_train`), `csv:FILE`, `wds:PATTERN.tar`,
+            `hf:NAME_OR_FOLDER`, `idx:FOLDER`, `glyphs` or `sklearn:digits` (their train images). Options: `samples=N`
+            (a seeded draw), `duplicates=near|exact|keep` (which images of the pool are taken out for standing in the
+            other splits), and those of the source.
         channels: Of the data that the pool goes with: picture files are read with as many.
 
     Raises:
@@ -150,7 +159,8 @@ def _require_channels(pool: RawPool, data: Splits) -> None:
         )
     have, wanted = pool.split.inputs.channels, data.test.inputs.channels
     if have != wanted:
-        hint = f"; add ?channels={wanted}" if pool.spec.startswith("folder:") else ""
+        encoded = pool.spec.partition(":")[0] in ("folder", "csv", "wds", "hf")
+        hint = f"; add ?channels={wanted}" if encoded else ""
         raise DataError(
             f"the pool {pool.spec!r} has {have} channels but {data.spec!r} has {wanted}; both must have the same{hint}"
         )
