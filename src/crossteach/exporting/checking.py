@@ -1,7 +1,6 @@
 """Asks an export and its student the same images, and compares what they answer."""
 
 from dataclasses import replace
-from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from ..types import Split
 from .target import Ask
 
 BATCHES = (1, 3)
-"""Sizes of the first batches; the rest is asked at once. So a batch that is fixed, or special, shows."""
+"""How many images are asked before all of them are, at once: a size of the batch that was traced, or special, shows."""
 TOLERANCE = 1e-4
 """Largest difference of two logits, in shares of the largest logit there is (at least 1), that rounding explains."""
 SAMPLES = 128
@@ -61,7 +60,7 @@ def largest_difference(student: TorchClassifier, ask: Ask, images: Float[Tensor,
     """
     worst = 0.0
     with evaluation_mode(student):
-        for batch in _batches(images):
+        for batch in (*(images[:count] for count in BATCHES), images):
             expected, answered = student.logits(batch), ask(batch.clone())
             if answered.shape != expected.shape:
                 raise ExportError(
@@ -77,11 +76,6 @@ def largest_difference(student: TorchClassifier, ask: Ask, images: Float[Tensor,
                 )
             worst = max(worst, difference)
     return worst
-
-
-def _batches(images: Float[Tensor, "n c h w"]) -> list[Tensor]:
-    ends = [0, *(end for end in accumulate(BATCHES) if end < len(images)), len(images)]
-    return [images[start:end] for start, end in pairwise(ends)]
 
 
 def fixed_images(shape: tuple[int, int, int]) -> Float[Tensor, "8 c h w"]:
