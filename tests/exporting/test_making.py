@@ -1,7 +1,9 @@
 """What is refused, what is read again, and that nothing is left of an export that failed."""
 
 import json
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from commands import call
 from exports import VIT, digest_of
 
 from crossteach import export_run
-from crossteach.errors import ExportError, RunFolderError, TrustError
+from crossteach.errors import ExportError, MissingExtraError, RunFolderError, TrustError
 
 FAULTY = """
 import torch
@@ -165,3 +167,27 @@ def test_no_folder_of_this_machine_stands_in_an_export(teach, task, tmp_path):
     for name, content in digest_of(tmp_path / "export").items():
         assert str(task.folder).encode() not in content, name
         assert b"/tests/" not in content or name == "model.pt2", name
+
+
+def test_a_model_that_onnx_has_no_words_for_is_one_line_and_no_graph_is_printed(teach, tmp_path, capfd):
+    run = teach("timm:test_vit4?pretrained=false&num_classes=10&img_size=32&size=32")  # root mean square norms
+    code, out, error = call(capfd, "export", run, "--to", "onnx", "--out", tmp_path / "export")
+    assert (code, out, error.count("\n")) == (1, "", 1)
+    assert "torch cannot write 'test_vit4' as ONNX" in error and "--to torch" in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("to", "package", "says"),
+    [
+        ("onnx", "onnxruntime", "--to onnx needs onnxruntime; pip install 'crossteach[onnx]'"),
+        ("hf", "transformers", "--to hf needs transformers; pip install 'crossteach[hf]'"),
+        ("torch", "huggingface_hub", "the model card needs huggingface-hub; pip install huggingface-hub"),
+    ],
+)
+def test_a_missing_package_is_one_line_that_says_what_to_install(teach, tmp_path, monkeypatch, to, package, says):
+    run = teach(VIT)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=f"^{re.escape(says)}$"):
+        export_run(run, to, tmp_path / "export")
+    assert not list(tmp_path.iterdir())

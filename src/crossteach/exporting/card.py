@@ -4,18 +4,25 @@ import html
 import re
 from collections.abc import Mapping
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtraError
 from ..specs import parse_spec
-from .licences import Licences, warnings_of
+from .licences import Licences, published_by_timm, warnings_of
 from .reading import Figures, Story, command, without_folders
 from .target import Exportable, Target, resizing
 
 SHOWN = 5
 """Class names that the card shows; the export holds all of them."""
 NOTE = "What follows is known of the models that this one came from; it is no legal advice."
+
+
+def require_card_maker() -> None:
+    """Raise MissingExtraError if the library that makes model cards is not installed."""
+    if find_spec("huggingface_hub") is None:
+        raise MissingExtraError("the model card needs huggingface-hub; pip install huggingface-hub")
 
 
 def write_card(
@@ -37,14 +44,9 @@ def write_card(
         checked: How the export was compared with the student, in words.
         licences: Of the student, and of its teachers.
         versions: Of the packages that took part.
-
-    Raises:
-        MissingExtraError: If huggingface_hub is not installed.
     """
-    try:
-        from huggingface_hub import ModelCard, ModelCardData
-    except ImportError:
-        raise MissingExtraError("the model card needs huggingface-hub; pip install huggingface-hub") from None
+    from huggingface_hub import ModelCard, ModelCardData
+
     every = licences[0] | licences[1]
     title = f"{story.student}, as it was" if story.kept else f"{story.student}, taught by crossteach"
     data = ModelCardData(
@@ -106,13 +108,9 @@ def base_models(story: Story) -> list[str]:
     if ":" not in story.spec:
         return []
     spec = parse_spec(story.spec)
-    if spec.weights is not None or not spec.flag("pretrained", True):
-        return []
     if spec.scheme == "timm":
-        import timm
-
-        described = timm.get_pretrained_cfg(spec.rest)
-        return [described.hf_hub_id] if described is not None and described.hf_hub_id else []
+        name = getattr(published_by_timm(spec), "hf_hub_id", None)
+        return [name] if name else []
     is_repository = spec.scheme == "hf" and re.fullmatch(r"[\w.-]+/[\w.-]+", spec.rest) and not spec.path.exists()
     return [spec.rest] if is_repository else []
 

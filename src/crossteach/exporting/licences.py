@@ -5,6 +5,7 @@ A licence is what the hub calls it, as `apache-2.0`; None where it is not known.
 
 import re
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,23 @@ def _of_run(spec: Spec, deeper: int) -> Licences:
     return found
 
 
-def _of_timm(spec: Spec) -> str | None:
-    """Return what timm says of the published weights, where the model has these."""
-    if spec.weights is not None or not spec.flag("pretrained", True):
+def published_by_timm(spec: Spec) -> Any:
+    """Return timm's description of published weights, or None: the model has others, or timm is not installed."""
+    if spec.weights is not None or not spec.flag("pretrained", True) or find_spec("timm") is None:
         return None
     import timm
 
-    described = timm.get_pretrained_cfg(spec.rest)
-    return None if described is None else described.license
+    return timm.get_pretrained_cfg(spec.rest)
+
+
+def _of_timm(spec: Spec) -> str | None:
+    return getattr(published_by_timm(spec), "license", None)
 
 
 def _of_hub(spec: Spec) -> str | None:
     """Return what the model card says that lies in the folder, or in the cache of the hub."""
+    if find_spec("huggingface_hub") is None:
+        return None
     from huggingface_hub import ModelCard, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

@@ -16,7 +16,7 @@ from ..models.torch_classifier import TorchClassifier
 from ..runs import first_difference, read_json
 from ..types import Progress, Split, no_progress
 from . import hf, onnx, timm, torch
-from .card import verdict_in_words, write_card
+from .card import require_card_maker, verdict_in_words, write_card
 from .checking import fixed_images, images_of, largest_difference, test_split
 from .hub import push, require_way
 from .licences import Licences, licence_of_all, licences_of, warnings_of
@@ -25,6 +25,8 @@ from .target import Exportable, Target
 
 TARGETS: dict[str, Target] = {"timm": timm.TARGET, "hf": hf.TARGET, "torch": torch.TARGET, "onnx": onnx.TARGET}
 RECORD, CARD = "export.json", "README.md"
+CACHE = "__pycache__"
+"""Python leaves it where the student's own architecture.py was imported."""
 FORMAT = 1
 """Of what an export holds; raise it where that changes, and an export of before is not taken for the same."""
 PACKAGES = ("crossteach", "torch", "timm", "transformers", "onnx", "onnxruntime")
@@ -69,6 +71,7 @@ def export_run(
         raise ExportError(f"--to must be one of {', '.join(TARGETS)}, not {to!r}")
     if push_to is not None:
         require_way(push_to)
+    require_card_maker()
     story = read_story(run)
     student = open_saved(run, f"run:{run}", trust)
     _require_fit(student, to)
@@ -129,8 +132,8 @@ def _require_place(place: Path, overwrite: bool) -> None:
     if not place.is_dir():
         return
     record = read_json(place / RECORD) if overwrite and (place / RECORD).is_file() else {}
-    ours = {RECORD, *(record.get("files", ()) if isinstance(record, dict) else ())}
-    foreign = sorted(path.name for path in place.iterdir() if path.name not in ours or path.is_dir())
+    ours = {RECORD, CACHE, *map(str, record.get("files") or ())}
+    foreign = sorted(p.name for p in place.iterdir() if p.name not in ours or (p.is_dir() and p.name != CACHE))
     if foreign:
         raise RunFolderError(f"{place} holds other files ({foreign[0]}); choose a new or empty folder for --out")
 

@@ -2,6 +2,10 @@
 
 import importlib.util
 import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ OPSET = 18
 def write(what: Exportable, folder: Path) -> None:
     """Write the file, with class names and preprocessing as JSON in its metadata.
 
-    It is traced: torch's newer exporter needs onnxscript, and says the same of models that have no control flow. What a
+    It is traced: torch's newer exporter needs onnxscript, and writes the same for a model without control flow. What a
     trace would miss shows when the file is asked in batches of other sizes.
 
     Raises:
@@ -31,7 +35,7 @@ def write(what: Exportable, folder: Path) -> None:
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
         raise MissingExtraError(f"--to onnx needs {' and '.join(missing)}; pip install 'crossteach[onnx]'")
     whole = Normalised(what.student)
-    with evaluation_mode(whole), torch.no_grad(), quietly():
+    with evaluation_mode(whole), torch.no_grad(), quietly(), _without_output():
         try:
             torch.onnx.export(
                 whole,
@@ -44,8 +48,24 @@ def write(what: Exportable, folder: Path) -> None:
                 dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
             )
         except Exception as error:  # tracing runs the model's own code, which may raise anything
-            raise ExportError(f"torch cannot write {what.student.name!r} as ONNX ({first_line(error)})") from error
+            raise ExportError(
+                f"torch cannot write {what.student.name!r} as ONNX ({first_line(error)}); try --to torch"
+            ) from error
     _add_metadata(folder / FILE, what)
+
+
+@contextmanager
+def _without_output() -> Iterator[None]:
+    """Keep torch from printing the whole graph of a model that it cannot write; its C++ does so past `sys.stdout`."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _add_metadata(path: Path, what: Exportable) -> None:
