@@ -14,6 +14,8 @@ from crossteach import export_run
 from crossteach.data.pixels import prepare
 from crossteach.data.pool import read_pool
 
+NORMALISED = "?channels=1&size=8&mean=0.3&std=0.4"
+
 
 def opened(run: Path) -> crossteach.TrainableClassifier:
     return crossteach.load_model(f"run:{run}", trust=True)
@@ -76,7 +78,7 @@ def test_the_description_for_timm_is_the_students_own(teach, tmp_path):
 
 
 def test_torch_opens_a_program_with_the_normalisation_inside_and_the_weights_alone(teach, task, tmp_path):
-    run, folder = teach(task.student), tmp_path / "export"
+    run, folder = teach(task.model("convolutional", NORMALISED)), tmp_path / "export"
     made = export_run(run, "torch", folder, data=task.data, trust=True)
     assert made["checked"]["samples"] == 128
     student = opened(run)
@@ -93,7 +95,7 @@ def test_torch_opens_a_program_with_the_normalisation_inside_and_the_weights_alo
 def test_onnxruntime_opens_a_file_with_the_normalisation_inside(teach, task, tmp_path):
     import onnx
 
-    run, folder = teach(task.student), tmp_path / "export"
+    run, folder = teach(task.model("convolutional", NORMALISED)), tmp_path / "export"
     made = export_run(run, "onnx", folder, data=task.data, trust=True)
     assert 0 < made["checked"]["largest_difference"] < 1e-4
     student = opened(run)
