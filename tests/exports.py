@@ -1,84 +1,50 @@
-"""Files of black boxes for the tests: modules as they are exported, and ONNX graphs made by hand."""
+"""Exports, and a process that cannot import crossteach, in which they are opened."""
 
-import warnings
-from collections.abc import Mapping, Sequence
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 
-Dims = Sequence[int | str | None]
+RESNET = "timm:test_resnet?pretrained=false&num_classes=10&in_chans=1&size=32&mean=0.3&std=0.25"
+VIT = "timm:test_vit?pretrained=false&num_classes=10&img_size=32&size=32&mean=0.4,0.5,0.6&std=0.3"
 
-
-def to_onnx(
-    module: nn.Module, path: Path, shape: tuple[int, int, int], batch: int | None = None, any_size: bool = False
-) -> str:
-    """Export a module; return its spec. The batch is fixed where it is given, the size unless any is taken."""
-    axes = {} if batch else {"pixels": {0: "n", **({2: "h", 3: "w"} if any_size else {})}, "scores": {0: "n"}}
-    names = {"input_names": ["pixels"], "output_names": ["scores"], "dynamic_axes": axes}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the old exporter; the new one needs onnxscript
-        torch.onnx.export(module.eval(), (torch.rand(batch or 2, *shape),), path, dynamo=False, **names)
-    return f"onnx:{path}"
+PREAMBLE = "import sys\nsys.modules['crossteach'] = None\nsys.path.insert(0, '')\n"
+"""An import of crossteach is an error then, however it is installed; the folder's own files can be imported."""
 
 
-def to_torchscript(module: nn.Module, path: Path, shape: tuple[int, int, int] | None = None, batch: int = 2) -> str:
-    """Save a module as TorchScript: traced for a shape, else scripted."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        script = torch.jit.script(module) if shape is None else torch.jit.trace(module, torch.rand(batch, *shape))
-        torch.jit.save(script, path)
-    return f"torchscript:{path}"
-
-
-def to_export(module: nn.Module, path: Path, shape: tuple[int, int, int], batch: int | None = None) -> str:
-    """Save a module as an exported program."""
-    dynamic = None if batch else ({0: torch.export.Dim("n")},)
-    program = torch.export.export(module, (torch.rand(batch or 2, *shape),), dynamic_shapes=dynamic)
-    torch.export.save(program, path)
-    return f"export:{path}"
-
-
-def linear_graph(
-    path: Path,
-    weight: np.ndarray,
-    given: Dims,
-    type: int = TensorProto.FLOAT,
-    ends: Sequence[str] = (),
-    outputs: Mapping[str, Dims] | None = None,
-    metadata: Mapping[str, str] | None = None,
-) -> str:
-    """Write a graph that flattens its input and multiplies it; return its spec.
-
-    Args:
-        path: The file.
-        weight: [D, C].
-        given: The declared shape of the input.
-        type: Of the input; other types than float are cast.
-        ends: Operators behind the product.
-        outputs: Names of values, and their declared shapes: `scores` is the last; `product`, `flat` stand before it.
-        metadata: Keys and texts.
-    """
-    nodes = [helper.make_node("Flatten", ["pixels"], ["raw"])]
-    nodes += [helper.make_node("Cast", ["raw"], ["flat"], to=TensorProto.FLOAT)]
-    nodes += [helper.make_node("MatMul", ["flat", "weight"], ["product"])]
-    last = "product"
-    for number, operator in enumerate((*ends, "Identity")):
-        name = "scores" if number == len(ends) else f"after{number}"
-        nodes.append(helper.make_node(operator, [last], [name]))
-        last = name
-    shown = outputs or {"scores": ["n", weight.shape[1]]}
-    graph = helper.make_graph(
-        nodes,
-        "linear",
-        [helper.make_tensor_value_info("pixels", type, given)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shown.items()],
-        [numpy_helper.from_array(weight.astype(np.float32), "weight")],
+def run_alone(code: str, folder: Path) -> str:
+    """Run Python in a folder, without crossteach, and without a network; return what it prints."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PREAMBLE + code],
+        cwd=folder,
+        env={**environment, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, dict(metadata or {}))
-    onnx.save(model, path)
-    return f"onnx:{path}"
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def lines_of(folder: Path) -> str:
+    """Return the Python of an export's README, with its folder filled in."""
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    return code.replace("FOLDER", str(folder))
+
+
+def ask_alone(folder: Path, images: torch.Tensor, ask: str) -> tuple[torch.Tensor, str]:
+    """Run the README's lines, then ask images; return logits and what the lines print."""
+    torch.save(images, folder.parent / "images.pt")
+    code = lines_of(folder) + f"\n\nimages = torch.load({str(folder.parent / 'images.pt')!r})\n"
+    code += f"with torch.no_grad():\n    torch.save({ask}, {str(folder.parent / 'logits.pt')!r})\n"
+    printed = run_alone("import torch\n" + code, folder)
+    return torch.load(folder.parent / "logits.pt"), printed
+
+
+def digest_of(folder: Path) -> dict[str, bytes]:
+    """Return every file of a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

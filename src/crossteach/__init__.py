@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .data import load_data as load_data
     from .data import pool_from as pool_from
     from .errors import CrossteachError as CrossteachError
+    from .exporting import export_run as export_run
     from .functional.flips import Change as Change
     from .functional.flips import Flips as Flips
     from .functional.flips import flips as flips
@@ -78,6 +79,7 @@ _HOME = {
     "load_data": "data",
     "pool_from": "data",
     "CrossteachError": "errors",
+    "export_run": "exporting",
     "Change": "functional.flips",
     "Flips": "functional.flips",
     "flips": "functional.flips",

@@ -314,6 +314,45 @@ def verify(
     terminal.show_verification(found, run)
 
 
+@app.command(epilog="Example:  crossteach export my-run --to timm --out my-student")
+@_one_line_errors
+def export(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The --out folder of a finished transfer; it is only read.")
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="timm|hf|torch|onnx", help="What is to open the student.")],
+    out: Annotated[Path, typer.Option(help="A new folder, which is there once it is checked.")],
+    data: Annotated[
+        str | None, typer.Option(help="Data spec: compare export and student on its test samples too.")
+    ] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Send the folder to the Hugging Face hub, as private.")
+    ] = None,
+    as_json: Json = False,
+    store: UnreadStore = None,
+    seed: Annotated[int, typer.Option(help="Taken, as everywhere; nothing is drawn at random.")] = 0,
+    device: Annotated[
+        str, typer.Option("--device", help="Taken, as everywhere; a student is exported on the CPU.")
+    ] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another export.")] = False,
+    quiet: Quiet = False,
+    trust: Trust = False,
+) -> None:
+    """Write the student of a run as a folder that timm, transformers, torch or ONNX opens without crossteach.
+
+    The folder holds a model card. It is opened again and compared with the student before it is put in its place.
+    """
+    from .exporting import export_run
+
+    with terminal.progress(quiet) as report:
+        made = export_run(run, to, out, data, push_to_hub, overwrite, trust, report)
+    if as_json:
+        terminal.print_json(made)
+        return
+    terminal.show_export(made)
+    terminal.show_notes(made["notes"])
+
+
 @app.command(epilog="Example:  crossteach sweep plan.yaml --out my-sweep --dry-run")
 @_one_line_errors
 def sweep(

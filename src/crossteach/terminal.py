@@ -285,6 +285,20 @@ LISTED_JOBS = 60
 """More are counted by method; --json lists them all."""
 
 
+def show_export(made: dict[str, Any]) -> None:
+    """Print where an export is, and how it was checked."""
+    checked = made["checked"]
+    asked = f"{checked['fixed_inputs']} fixed images"
+    asked += f" and {checked['samples']:,} test samples" if checked["samples"] else ""
+    worst = checked["largest_difference"]
+    agrees = f"to {worst:.2g}" if worst else "bit for bit"
+    say(f"{made['out']}: {', '.join(made['files'])}", highlight=False)
+    say(f"Opened again, it gives the student's logits {agrees} on {asked}.", highlight=False)
+    say(f"{made['out']}/README.md is its model card, and says how it is used.", highlight=False)
+    if made["url"]:
+        say(f"Sent to {made['url']}", highlight=False)
+
+
 def show_plan(found: dict[str, Any]) -> None:
     """Print the jobs of a sweep, or where they are many how many each method has, and what is left of them costs."""
     from .sweeping.words import cost_in_words
