@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from ..models.scoring import score
 from ..types import Classifier, Predictions, Progress, Splits, TrainableClassifier
 from .class_order import MOST_CLASSES, class_order_problem
 from .compact import PredictedClasses
+from .mapping import mapping_notes
 from .prediction import predict
 from .store import Store
 
@@ -46,8 +47,8 @@ def require_label_space(classifier: Classifier, data: Splits) -> None:
     if classifier.n_classes != expected:
         raise LabelSpaceError(
             f"{classifier.spec!r} scores {classifier.n_classes} classes but {data.spec!r} has {expected}"
-            f"{_odd_classes(classifier, data)}; all models of a transfer and the data must share their classes: pick a "
-            "model with these classes, or remove what is no class from the data"
+            f"{_odd_classes(classifier, data)}; all models of a transfer and the data must share their classes: give "
+            "a teacher a --label-map, pick a model with these classes, or remove what is no class from the data"
         )
     if classifier.classes is not None and classifier.classes != data.classes:
         pairs = enumerate(zip(classifier.classes, data.classes, strict=True))
@@ -164,7 +165,8 @@ def check_answers(
     found += order_problems(specs, answered, data.classes, "what the student says").values()
     found += filter(None, [chance_problem(answered[0], student.spec)])
     roles = ["student", *(f"teacher {teacher.name}" for teacher in teachers)]
-    return [*refuse_or_say(found, force), *order_notes(data.classes), *name_weak(roles, answered)]
+    notes = [*mapping_notes(teachers, data.selection, store), *refuse_or_say(found, force)]
+    return [*notes, *order_notes(data.classes), *name_weak(roles, answered)]
 
 
 def refuse_or_say(problems: Sequence[str], force: bool) -> list[str]:
@@ -191,9 +193,24 @@ def order_problems(
     found = {}
     for k, (spec, said) in enumerate(zip(specs, answered, strict=True)):
         others = [other.accuracy / 100 for other in (*answered[:k], *answered[k + 1 :]) if labels is not None]
-        best = max(others, default=0.0)
-        found[spec] = class_order_problem(said.preds, reference.numpy(), what, spec, classes, best)
+        best, rows = max(others, default=0.0), known_rows(said, reference)
+        found[spec] = class_order_problem(said.preds[rows], reference[rows].numpy(), what, spec, classes, best)
     return {spec: problem for spec, problem in found.items() if problem}
+
+
+def known_rows(said: Answered, classes: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
+    """Mark the samples whose class a model knows: of the others it has nothing right, and that says nothing of it."""
+    return torch.ones_like(classes, dtype=torch.bool) if said.knows is None else said.knows[classes]
+
+
+def _of_known(said: Answered) -> Answered:
+    """Return what a model said of the labelled samples whose class it knows."""
+    if said.knows is None or said.labels is None:
+        return said
+    rows = known_rows(said, said.labels)
+    return PredictedClasses(
+        model=said.model, n_classes=said.n_classes, preds=said.preds[rows], labels=said.labels[rows]
+    )
 
 
 def order_notes(classes: Sequence[str]) -> list[str]:
@@ -206,11 +223,16 @@ def order_notes(classes: Sequence[str]) -> list[str]:
 def name_weak(roles: Sequence[str], answered: Sequence[Answered]) -> list[str]:
     """Name every model that is near chance, knows few of the classes, or is far below the best of them.
 
+    A model that knows a part of the classes is measured on the samples of these.
+
     Args:
         roles: What each model is called.
         answered: Its answers on one split; without labels none is named.
     """
     if any(said.labels is None for said in answered):
+        return []
+    answered = [_of_known(said) for said in answered]
+    if any(not len(said.preds) for said in answered):
         return []
     best = max(range(len(answered)), key=lambda k: answered[k].accuracy)
     notes = []

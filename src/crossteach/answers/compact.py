@@ -20,7 +20,7 @@ ROWS = 4096
 TOP = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PredictedClasses:
     """The class that one model gives each sample of a split."""
 
@@ -28,6 +28,12 @@ class PredictedClasses:
     n_classes: int
     preds: Int[Tensor, " N"]
     labels: Int[Tensor, " N"] | None
+    knows: Bool[Tensor, " C"] | None = None
+    """Which classes the model knows; None is all."""
+
+    def known_of(self, classes: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
+        """Mark the samples of these classes that the model knows."""
+        return torch.ones_like(classes, dtype=torch.bool) if self.knows is None else self.knows[classes]
 
     @cached_property
     def correct(self) -> Bool[Tensor, " N"]:
@@ -42,7 +48,7 @@ class PredictedClasses:
         return 100.0 * self.correct.double().mean().item()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompactPredictions(PredictedClasses):
     """One model's answers on one split, a few numbers a sample."""
 
@@ -92,6 +98,7 @@ def compact(predictions: Predictions, temperature: float = 1.0) -> CompactPredic
         labels=labels,
         right=right if labels is not None else None,
         within_top=within_top if labels is not None else None,
+        knows=predictions.knows,
     )
 
 

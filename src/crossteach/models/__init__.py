@@ -11,6 +11,7 @@ from ..errors import SpecError
 from ..specs import Spec, parse_spec
 from ..types import Classifier, Preprocess, Splits
 from .asking import own_eval_notes, set_mode
+from .mapped import MappedClassifier as MappedClassifier
 from .module import wrap_module
 from .py import load_demo, load_py
 from .run import BUILDERS, load_run
@@ -91,12 +92,15 @@ def from_module(
         return wrap_module(module, preprocess or Preprocess(), classes, name or type(module).__name__, like)
 
 
-def random_copy(classifier: Classifier) -> TorchClassifier | None:
+def random_copy(classifier: Classifier) -> Classifier | None:
     """Build a model's architecture again with random weights, the same every time: the control that knows nothing.
 
     Returns:
         None for a black box or a caller's own module, whose architecture is not known.
     """
+    if isinstance(classifier, MappedClassifier):
+        copied = random_copy(classifier.inner)
+        return None if copied is None else classifier.of(copied)
     if not isinstance(classifier, TorchClassifier) or classifier.architecture.get("source") not in BUILDERS:
         return None
     built = dict(classifier.architecture)

@@ -6,12 +6,13 @@ import torch
 
 from ..answers.check import chance_problem, name_weak, order_notes, order_problems, refuse_or_say, steadiness_problem
 from ..answers.compact import PredictedClasses
+from ..answers.mapping import mapping_notes
 from ..answers.prediction import predict
 from ..answers.store import Store
 from ..data.cut import stratified_sample
-from ..models import TorchClassifier
+from ..models.mapped import partial_knowledge
 from ..models.scoring import provenance
-from ..types import Splits
+from ..types import Classifier, Splits
 
 ASKED = 5000
 """Samples of the selection split that every model of a plan is asked about."""
@@ -27,7 +28,7 @@ class CheckedModels:
         self._forced: dict[str, bool] = {}
         self._notes: list[str] = []
 
-    def check(self, model: TorchClassifier, learns: bool, force: bool) -> None:
+    def check(self, model: Classifier, learns: bool, force: bool) -> None:
         """Ask a model what a job would ask it first.
 
         Args:
@@ -39,18 +40,25 @@ class CheckedModels:
             ModelError: If it is not what it should be.
         """
         said = self._ask(model)
+        self._notes += mapping_notes([model], self._some, self._store)
         found = [steadiness_problem(model, self._data), chance_problem(said, model.spec) if learns else ""]
         self._notes += refuse_or_say([problem for problem in found if problem], force)
         self._said[model.spec], self._forced[model.spec] = said, force
 
-    def _ask(self, model: TorchClassifier) -> PredictedClasses:
+    def _ask(self, model: Classifier) -> PredictedClasses:
         """Return the classes that a model gives; they are kept in the store, its logits are not."""
         key = {"kind": "predicted classes", **provenance(model, self._some.fingerprint)}
         if (known := self._store.recall(key)) is None:
             known = {"preds": predict(model, self._some).preds.tolist()}
             self._store.remember(key, known)
         labels = None if self._some.labels is None else torch.from_numpy(self._some.labels)
-        return PredictedClasses(model.name, model.n_classes, torch.tensor(known["preds"]), labels)
+        return PredictedClasses(
+            model=model.name,
+            n_classes=model.n_classes,
+            preds=torch.tensor(known["preds"]),
+            labels=labels,
+            knows=partial_knowledge(model),
+        )
 
     def compared(self) -> tuple[str, ...]:
         """Return what is to be said of the models, once all of them are checked.

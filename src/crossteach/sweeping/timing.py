@@ -22,7 +22,7 @@ from ..transferring.methods import METHODS
 from ..transferring.plan import TrainingPlan
 from ..transferring.sources import Source
 from ..transferring.training import train
-from ..types import Splits
+from ..types import Classifier, Splits
 
 STEPS = 3
 """Steps of a student that are timed."""
@@ -41,7 +41,7 @@ class Timing:
 
 
 def time_model(
-    model: TorchClassifier, config: TransferConfig | None, shown: ViewsConfig, data: Splits, store: Store
+    model: Classifier, config: TransferConfig | None, shown: ViewsConfig, data: Splits, store: Store
 ) -> Timing:
     """Time a chunk of answers and, of a student, a few steps, on one thread as in a worker; kept in the store.
 
@@ -66,7 +66,7 @@ def time_model(
     torch.set_num_threads(1)
     try:
         answer = _seconds_an_answer(model, views_of(shown, data), data)
-        step = _seconds_a_step(model, config, data) if config else 0.0
+        step = _seconds_a_step(model, config, data) if config and isinstance(model, TorchClassifier) else 0.0
     except CrossteachError:
         raise
     except Exception as error:  # the module is its user's and may raise anything
@@ -78,7 +78,7 @@ def time_model(
     return timed
 
 
-def _seconds_an_answer(model: TorchClassifier, views: Views, data: Splits) -> float:
+def _seconds_an_answer(model: Classifier, views: Views, data: Splits) -> float:
     split = data.taught[0]
     rows = np.arange(min(CHUNK, len(split)))
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from ..answers.arguments import require_classifier, require_distinct, require_splits
 from ..answers.check import (
@@ -24,11 +26,13 @@ from ..errors import ConfigError, CrossteachError, MissingLabelsError, ModelErro
 from ..functional.judging import FEWEST
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
+from ..models.mapped import MappedClassifier, known_by
 from ..models.scoring import ask_in_batches
+from ..scouting.matching import Given, share_classes
 from ..scouting.scout import unique_names
 from ..types import Classifier, Pool, Progress, Splits, TrainableClassifier
 from .adapting import adaptable_layers, describe_part, learning_weights
-from .methods import Method, choose_method, tuned_labels
+from .methods import Method, beside_frozen_student, choose_method, tuned_labels
 from .sources import Source, sources_of
 
 
@@ -51,6 +55,11 @@ class TransferSetup:
     """What the user should know of models and data."""
     started: float = 0.0
     """When it was opened: `time.perf_counter()`."""
+
+    @property
+    def known(self) -> Bool[Tensor, "K C"] | None:
+        """Which classes each tutor knows; None where each knows all."""
+        return known_by(self.tutors)
 
     @cached_property
     def sources(self) -> tuple[Source, ...]:
@@ -83,6 +92,7 @@ def open_setup(
     store: Store,
     progress: Progress,
     ask: bool = True,
+    label_map: Given = None,
 ) -> TransferSetup:
     """Check that models, data and method fit together, before anything is trained or written.
 
@@ -94,19 +104,24 @@ def open_setup(
         store: Where answers are kept.
         progress: Told what is being done.
         ask: Whether the models' answers are checked too; not so for stand-ins.
+        label_map: Where the classes of teachers with other classes belong; see `share_classes`.
 
     Raises:
-        LabelSpaceError: If models and data do not share their classes.
+        LabelSpaceError: If models and data do not share their classes, and no map or name tells how they do.
         MissingLabelsError: If the method reads labels that the data do not have.
         ConfigError: If the method is unknown, needs a teacher and has none, or is given the student as a teacher.
         ModelError: If the student answers like chance, or a model's answers are not what they should be.
     """
     started = time.perf_counter()
     _require_arguments(student, teachers, data)
-    data = fit_label_space(data, (student, *teachers))
+    alike = [teacher for teacher in teachers if teacher.n_classes == student.n_classes]
+    data = fit_label_space(data, (student, *alike))
+    teachers = share_classes(teachers, data.classes, label_map)
     ask_in_batches((student, *teachers), config.scoring.batch)
     name, method = choose_method(config.method, data, config.pool.share)
     _require_method(name, method, data, config, len(teachers))
+    if known_by(teachers) is not None:
+        method = _for_other_classes(name, method)
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
         require_channels(classifier, data)
@@ -129,6 +144,16 @@ def open_setup(
     return TransferSetup(
         student, tuple(teachers), data, views, config, name, method, store, progress, features, tuple(notes), started
     )
+
+
+def _for_other_classes(name: str, method: Method) -> Method:
+    """Let the frozen student teach what a teacher does not know; raise ConfigError if the method cannot tell it."""
+    if method.features is not None:
+        raise ConfigError(
+            f"method {name!r} compares features, which are not told apart by class, and a teacher knows only a part of "
+            "the classes; use a method on answers, as kl+dp"
+        )
+    return beside_frozen_student(method)
 
 
 def _require_arguments(student: TrainableClassifier, teachers: Sequence[Classifier], data: Splits) -> None:
@@ -273,7 +298,8 @@ def _with_random_weights(teacher: Classifier) -> Classifier:
     if copy is None or copy.fingerprint == teacher.fingerprint:
         reason = "its architecture is not known" if copy is None else "built anew, it has the same weights"
         raise ModelError(f"there is no randomly initialised copy of {teacher.spec!r}: {reason}; name another teacher")
-    return replace(copy, spec=teacher.spec)
+    copy.spec = teacher.spec
+    return copy
 
 
 def _require_settings_that_fit(
@@ -307,6 +333,8 @@ def _find_features(
     student: TrainableClassifier, teacher: Classifier, view: ViewBatch, config: ContrastConfig
 ) -> FeaturePair:
     """Find the layers that a feature loss compares, and count what they give."""
+    if isinstance(teacher, MappedClassifier):
+        teacher = teacher.inner  # features have no classes
     if not isinstance(teacher, TrainableClassifier):
         raise ModelError(
             f"teacher {teacher.spec!r} shows its answers only, no features; use a method on answers, as kl"
