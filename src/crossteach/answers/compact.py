@@ -5,7 +5,7 @@ pair is compared from these alone; only the mean-probability ensemble needs the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -20,7 +20,7 @@ ROWS = 4096
 TOP = 5
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PredictedClasses:
     """The class that one model gives each sample of a split."""
 
@@ -28,7 +28,7 @@ class PredictedClasses:
     n_classes: int
     preds: Int[Tensor, " N"]
     labels: Int[Tensor, " N"] | None
-    knows: Bool[Tensor, " C"] | None = None
+    knows: Bool[Tensor, " C"] | None = field(default=None, kw_only=True)
     """Which classes the model knows; None is all."""
 
     def known_of(self, classes: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
@@ -48,7 +48,7 @@ class PredictedClasses:
         return 100.0 * self.correct.double().mean().item()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CompactPredictions(PredictedClasses):
     """One model's answers on one split, a few numbers a sample."""
 

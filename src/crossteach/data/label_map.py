@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -134,7 +135,7 @@ class _Names:
         return f"its {self._count} classes are {', '.join(map(repr, self._names[:SHOWN]))}, …; ids serve too"
 
 
-def read_label_map(given: "str | Path | Mapping[str, object] | LabelMap") -> LabelMap:
+def read_label_map(given: "str | Path | Mapping[Any, object] | LabelMap") -> LabelMap:
     """Read a label map: a csv or YAML file, or a mapping of the same content.
 
     Args:
@@ -209,7 +210,7 @@ def _word(node: yaml.Node, path: Path) -> str:
     return "" if node.tag == "tag:yaml.org,2002:null" else str(node.value)
 
 
-def _rows_of_mapping(given: Mapping[str, object]) -> list[Row]:
+def _rows_of_mapping(given: Mapping[Any, object]) -> list[Row]:
     rows = []
     for key, value in given.items():
         inner = value.items() if isinstance(value, Mapping) else [(key, value)]

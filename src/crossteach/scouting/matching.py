@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,7 +17,7 @@ from ..types import Classifier
 from .embeddings import WORDNET_ID, class_text, minilm
 from .wordnet import WordNet
 
-Given = str | Path | Mapping[str, object] | LabelMap | None
+Given = str | Path | Mapping[Any, object] | LabelMap | None
 """A label map: a file, `propose:FILE`, a mapping, or what `read_label_map` has read."""
 
 PROPOSE = "propose:"
@@ -67,7 +68,7 @@ def map_model(
         return model
     other = _has_other_classes(model, classes)
     if read is not None and (read.names(model) or (read.is_general and (other or always))):
-        return MappedClassifier(model, read.belongs(model, classes), classes, f"by {read.source}")
+        return MappedClassifier(model, read.belongs(model, classes), classes, f"by the label map {read.source}")
     if not other:
         return model
     belongs, how = match_classes(model.classes, classes)
