@@ -132,7 +132,7 @@ def test_many_of_its_classes_may_be_one_of_the_students(task, tmp_path):
         torch.from_numpy(data.train.labels),
     )
     optimiser = torch.optim.Adam(module.parameters(), 0.01)
-    for _ in range(100):
+    for _ in range(15):
         optimiser.zero_grad()
         nn.functional.cross_entropy(module(x), y).backward()
         optimiser.step()
@@ -140,7 +140,7 @@ def test_many_of_its_classes_may_be_one_of_the_students(task, tmp_path):
     with pytest.raises(LabelSpaceError, match="give a teacher a --label-map"):
         transfer(student, [teacher], data, tmp_path / "refused")
     given = {i: ("even", "odd")[i % 2] if i < 8 else None for i in range(10)}
-    config = with_settings(TransferConfig(), [*QUICK, "method=kl+dp-unsupervised", "optim.lr=0.1"])
+    config = with_settings(TransferConfig(), [*QUICK, "method=kl+dp-unsupervised", "optim.lr=0.03"])
     found = transfer(student, [teacher], data, tmp_path / "run", config, label_map=given).summary
     assert found["label_maps"][0]["used"] == 8 and found["label_maps"][0]["known"] == 2
     assert 10 < found["label_maps"][0]["outside"] < 30, "two of ten digits"
@@ -212,7 +212,7 @@ def test_a_sweep_takes_a_map_in_its_plan(task, half, tmp_path):
     assert sorted(each["label_maps"] is None for each in summaries) == [False, True]
     for text, said in (
         ("teacher_class,student_class\n0,11\n", "the student has no class '11'"),
-        ("teacher_class,student_class,teacher\n0,0,emu\n", "no teacher is called 'emu'"),
+        ("teacher_class,student_class,teacher\n0,0,\n0,0,emu\n", "no teacher is called 'emu'"),
         (f'teacher_class,student_class,teacher\n0,0,\n0,0,"{task.student}"\n', "which is a student of the plan"),
         ("nothing\n", "label_map: .*has no column teacher_class"),
     ):
