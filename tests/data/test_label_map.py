@@ -1,8 +1,12 @@
 """Label maps as people write them, and the one line that each wrong one gets."""
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crossteach.data.label_map import Row, read_label_map, write_label_map
 from crossteach.errors import LabelSpaceError
@@ -115,3 +119,29 @@ def test_what_is_written_is_read_back(tmp_path):
     rows = [Row(name, OURS[index], "pets") for name, index in (("tabby", 0), ("007", 5), ("no", 4))]
     write_label_map(tmp_path / "m.csv", rows, ["same name", "", "similarity 0.80"])
     assert read_label_map(tmp_path / "m.csv").belongs(PETS, OURS).tolist() == [0, -1, 4, 5]
+
+
+GOOD = {
+    "csv": b'teacher_class,student_class,teacher\ntabby,cat,pets\nbeagle,dog,\n"a,""b",0,\n',
+    "yaml": b"pets:\n  tabby: cat\n  'no': ~\nbeagle: &d dog\nx: *d\n",
+}
+
+
+@given(data=st.data())
+@settings(max_examples=300)
+def test_whatever_stands_in_a_file_it_is_a_map_or_one_line(data):
+    """Good files with bytes replaced, put in or taken out, and files of anything."""
+    suffix = data.draw(st.sampled_from(sorted(GOOD)))
+    content = bytearray(GOOD[suffix]) if data.draw(st.booleans()) else bytearray(data.draw(st.binary(max_size=80)))
+    for _ in range(data.draw(st.integers(0, 6))):
+        place = data.draw(st.integers(0, len(content)))
+        content[place : place + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"map.{suffix}"
+        path.write_bytes(content)
+        said, found = "", None
+        try:
+            found = read_label_map(path).belongs(PETS, OURS)
+        except LabelSpaceError as error:
+            said = str(error)
+        assert len(said.splitlines()) == 1 if found is None else found.max() >= 0

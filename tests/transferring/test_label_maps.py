@@ -144,7 +144,7 @@ def test_many_of_its_classes_may_be_one_of_the_students(task, tmp_path):
     found = transfer(student, [teacher], data, tmp_path / "run", config, label_map=given).summary
     assert found["label_maps"][0]["used"] == 8 and found["label_maps"][0]["known"] == 2
     assert 10 < found["label_maps"][0]["outside"] < 30, "two of ten digits"
-    assert found["teacher_accuracy"] > 85 and found["ungated_transfer_delta"] > 1
+    assert found["teacher_accuracy"] > 85 and found["ungated_transfer_delta"] > 0
 
 
 def test_what_compares_features_is_refused_where_a_teacher_is_partial(task, tmp_path):
