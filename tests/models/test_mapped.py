@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from crossteach import from_module, load_data, load_model, predict
+from crossteach.answers.check import steadiness_problem
 from crossteach.answers.mapping import describe_mapping, mapping_notes
 from crossteach.answers.store import Store
 from crossteach.models import MappedClassifier, random_copy
@@ -74,6 +75,21 @@ def test_what_lies_outside_is_told_once_and_kept(model, glyphs):
     mapped.outside = None  # would fail if it were asked again
     assert describe_mapping(mapped, glyphs, store) == found
     assert mapping_notes([mapped], glyphs, store)[0].startswith(f"{found['outside']:.1f}% of what convnet says")
+
+
+def test_a_part_of_a_model_that_wavers_is_found_to_waver(model):
+    """Classes without probability stand far below the others; they must not hide what differs among these."""
+
+    class Wavers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model.module
+
+        def forward(self, images):
+            return self.inner(images)[:, :20] + 0.5 * torch.rand(len(images), 20)
+
+    mapped = MappedClassifier(from_module(Wavers(), model.preprocess), torch.arange(20).numpy(), glyphs_classes())
+    assert "differ from pass to pass" in steadiness_problem(mapped, load_data("glyphs"))
 
 
 def test_it_is_the_same_model_in_all_but_its_classes(model):

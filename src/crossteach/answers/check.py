@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import CrossteachError, DataError, LabelSpaceError, MissingLabelsError, ModelError, first_line
 from ..models.asking import digest_of_state, fixed_inputs
+from ..models.mapped import MappedClassifier
 from ..models.scoring import score
 from ..types import Classifier, Predictions, Progress, Splits, TrainableClassifier
 from .class_order import MOST_CLASSES, class_order_problem
@@ -262,6 +263,7 @@ def steadiness_problem(classifier: Classifier, data: Splits) -> str:
     Raises:
         ModelError: If the model's weights or buffers are not as before afterwards.
     """
+    classifier = classifier.inner if isinstance(classifier, MappedClassifier) else classifier  # its own spread
     wanted, inputs = classifier.preprocess, data.test.inputs
     images = fixed_inputs(wanted.size or inputs.size or (32, 32), wanted.channels or inputs.channels)
     module = getattr(classifier, "module", None)

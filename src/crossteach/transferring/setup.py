@@ -208,8 +208,8 @@ def _require_others(student: Classifier, teachers: Sequence[Classifier]) -> None
     known = [(teacher.spec, teacher.fingerprint) for teacher in teachers]
     require_distinct(known)
     own = student.fingerprint
-    for teacher, (_, fingerprint) in zip(teachers, known, strict=True):
-        if fingerprint == own:
+    for teacher in teachers:
+        if (teacher.inner if isinstance(teacher, MappedClassifier) else teacher).fingerprint == own:
             raise ConfigError(
                 f"the teacher {teacher.spec!r} is the student itself (same weights, same answers), and knows nothing "
                 "that it does not; name another model, or use --method self"
