@@ -73,6 +73,12 @@ def test_step_time(task):
     assert re.search(r"live / \(plain \+ tutors\): \d\.\d+", shown)
 
 
+def test_label_maps(tmp_path):
+    short = [*SHORT, "--set", "optim.steps=5", "--epochs", 1, "--methods", "kl+dp-unsupervised"]
+    shown = run("recipes/label_maps.py", *short, "--out", tmp_path / "runs")
+    assert re.search(r"\| `kl\+dp-unsupervised` \| 82\.02 [+-]\d\.\d\d \|.*\| 85\.12 ", shown)
+
+
 def test_claims(task):
     shown = run("recipes/claims.py", task.student, task.teacher, "--data", task.data)
     assert "| convolutional | dense |" in shown

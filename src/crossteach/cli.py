@@ -47,6 +47,14 @@ Pools = Annotated[
         help="Unlabelled images that teach: folder:PATH, npz:FILE, …; may be given several times.",
     ),
 ]
+LabelMapFile = Annotated[
+    str | None,
+    typer.Option(
+        "--label-map",
+        metavar="FILE",
+        help="Where classes of a model with others belong: csv or YAML; propose:FILE.csv writes one to look at.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder for stored answers of models.")]
 Seed = Annotated[int, typer.Option(help="Of the order of samples.")]
@@ -163,6 +171,7 @@ def scout(
         Path | None,
         typer.Option(metavar="FILE.csv", help="Answers to questions.csv of such a scout: rank by them too."),
     ] = None,
+    label_map: LabelMapFile = None,
     as_json: Json = False,
     store: StoreFolder = None,
     seed: Annotated[int, typer.Option(help="Taken, as everywhere; a scout draws nothing at random.")] = 0,
@@ -194,7 +203,7 @@ def scout(
         splits = _load_data(data, pool, report)
         opened = [_load_model(spec, device, splits, trust) for spec in models]
         asked = (opened, splits, out, _store(store), overwrite, report, embeddings, ensembles, controls, force, labels)
-        found = open_scout(*asked)
+        found = open_scout(*asked, label_map=label_map)
     if as_json:
         terminal.print_json(found)
         return
@@ -215,6 +224,7 @@ def transfer(
     teacher: Annotated[list[str] | None, typer.Option(help="Model spec; give it several times for several.")] = None,
     data: MaybeData = None,
     pool: Pools = None,
+    label_map: LabelMapFile = None,
     method: Annotated[
         str | None, typer.Option(help="A name from above; the default suits the data, or is the recipe's of --compat.")
     ] = None,
@@ -275,6 +285,7 @@ def transfer(
             _store(store),
             overwrite,
             report,
+            label_map=label_map,
         )
     if as_json:
         terminal.print_json(result.summary)

@@ -281,6 +281,8 @@ class Predictions:
     model_fingerprint: str
     data_fingerprint: str
     group: Int[np.ndarray, " N"] | None = None
+    knows: Bool[Tensor, " C"] | None = None
+    """Which classes the model knows, where a label map gives it fewer than all."""
 
     @property
     def n_classes(self) -> int:

@@ -3,8 +3,8 @@
 import json
 import re
 
+import box_files
 import digits
-import exports
 import numpy as np
 import pytest
 import torch
@@ -59,7 +59,7 @@ def data(task):
 @pytest.fixture(scope="module")
 def spec(task):
     """The teacher as an ONNX file that takes three images at once."""
-    return exports.to_onnx(load_model(task.teacher).module, task.folder / "teacher.onnx", (1, 8, 8), batch=3)
+    return box_files.to_onnx(load_model(task.teacher).module, task.folder / "teacher.onnx", (1, 8, 8), batch=3)
 
 
 def linear(images):

@@ -2,7 +2,7 @@
 
 import builtins
 
-import exports
+import box_files
 import numpy as np
 import onnx
 import pytest
@@ -24,14 +24,14 @@ def by_hand(images: torch.Tensor) -> torch.Tensor:
 
 
 def graph(tmp_path, given=("n", 3, 4, 4), **more):
-    return exports.linear_graph(tmp_path / "linear.onnx", WEIGHT, given, **more)
+    return box_files.linear_graph(tmp_path / "linear.onnx", WEIGHT, given, **more)
 
 
 @pytest.mark.parametrize("batch", [None, 1, 3])
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
 def test_an_exported_timm_model_answers_as_torch_does(tmp_path, name, batch):
     module = timm.create_model(name, pretrained=False, num_classes=7).eval()
-    spec = exports.to_onnx(module, tmp_path / "net.onnx", (3, 160, 160), batch)
+    spec = box_files.to_onnx(module, tmp_path / "net.onnx", (3, 160, 160), batch)
     model, images = load_model(f"{spec}?mean=0.5&std=0.25"), torch.rand(5, 3, 160, 160)
     assert (model.n_classes, model.preprocess.size, model.preprocess.channels) == (7, (160, 160), 3)
     assert (model.batch, model.outputs, model.name) == (batch, "logits", "net")
@@ -46,7 +46,7 @@ def test_an_exported_timm_model_answers_as_torch_does(tmp_path, name, batch):
 def test_an_exported_demo_model_scores_what_it_scores_in_torch(tmp_path):
     data, own = load_data("glyphs"), load_model("demo:convnet")
     mean, std = (",".join(map(str, values)) for values in (own.preprocess.mean, own.preprocess.std))
-    spec = exports.to_onnx(own.module, tmp_path / "convnet.onnx", (1, *own.preprocess.size))
+    spec = box_files.to_onnx(own.module, tmp_path / "convnet.onnx", (1, *own.preprocess.size))
     model = load_model(f"{spec}?mean={mean}&std={std}", like=data)
     images = data.test.inputs.read(np.arange(64), None, None)
     torch.testing.assert_close(score(model, images), score(own, images), atol=1e-4, rtol=1e-4)
@@ -76,7 +76,7 @@ def test_other_floats_are_given_as_the_graph_wants_them(tmp_path, type):
 
 def test_a_size_that_is_not_declared_is_the_datas_own(tmp_path):
     module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    model = load_model(exports.to_onnx(module, tmp_path / "net.onnx", (1, 9, 9), any_size=True))
+    model = load_model(box_files.to_onnx(module, tmp_path / "net.onnx", (1, 9, 9), any_size=True))
     assert model.preprocess.size is None and model.preprocess.channels == 1 and model.n_classes == 4
     images = torch.rand(3, 1, 13, 8)
     torch.testing.assert_close(model.logits(images), module(images).detach(), atol=1e-5, rtol=1e-4)
@@ -105,7 +105,7 @@ def test_a_layout_that_no_shape_shows_is_found_by_asking_or_asked_for(tmp_path):
 
 def test_probabilities_without_a_softmax_at_the_end_are_told_by_asking(tmp_path):
     soft = np.abs(WEIGHT) / np.abs(WEIGHT).sum(1, keepdims=True) / 48
-    spec = exports.linear_graph(tmp_path / "l.onnx", soft, ("n", 3, 4, 4), ends=["Softmax", "Relu"])
+    spec = box_files.linear_graph(tmp_path / "l.onnx", soft, ("n", 3, 4, 4), ends=["Softmax", "Relu"])
     model, images = load_model(spec), torch.rand(3, 3, 4, 4)
     assert model.outputs == "probabilities" and any("sum to 1" in note for note in model.notes)
     expected = (images.flatten(1) @ torch.from_numpy(soft).float()).log_softmax(1)
@@ -223,8 +223,8 @@ def test_it_computes_with_as_many_threads_as_torch_has(tmp_path):
 
 def test_what_is_wrong_is_said_in_one_line(tmp_path):
     (tmp_path / "no.onnx").write_bytes(b"hello")
-    flat = exports.linear_graph(tmp_path / "flat.onnx", WEIGHT, ("n", 48))
-    four = exports.linear_graph(tmp_path / "four.onnx", np.ones((64, 5)), ("n", 4, 4, 4))
+    flat = box_files.linear_graph(tmp_path / "flat.onnx", WEIGHT, ("n", 48))
+    four = box_files.linear_graph(tmp_path / "four.onnx", np.ones((64, 5)), ("n", 4, 4, 4))
     wrong = {
         "onnx:missing.onnx": (WeightsError, "no file missing.onnx"),
         f"onnx:{tmp_path / 'no.onnx'}": (WeightsError, "is not a whole ONNX file"),

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import zipfile
 
+import box_files
 import digits
-import exports
 import pytest
 import timm
 import torch
@@ -31,16 +31,16 @@ def test_a_program_answers_as_torch_does(tmp_path, kind):
     net, shape, options, batch = module(), (3, 160, 160), "?mean=0.5&std=0.25", None
     if kind == "scripted in train mode":
         net = module("test_resnet").train()
-        spec, options = exports.to_torchscript(net, tmp_path / "net.pt"), SIZED
+        spec, options = box_files.to_torchscript(net, tmp_path / "net.pt"), SIZED
         net.eval()
     elif kind == "traced":
-        spec, options = exports.to_torchscript(net, tmp_path / "net.pt", shape), SIZED
+        spec, options = box_files.to_torchscript(net, tmp_path / "net.pt", shape), SIZED
     elif kind == "traced of one":
         net = nn.Sequential(net, nn.Unflatten(0, (1, 1)), nn.Flatten(0, 1)).eval()  # takes one image, and cannot say so
-        spec, options, batch = exports.to_torchscript(net, tmp_path / "net.pt", shape, batch=1), SIZED, 1
+        spec, options, batch = box_files.to_torchscript(net, tmp_path / "net.pt", shape, batch=1), SIZED, 1
     else:
         batch = 1 if kind == "export of one" else None
-        spec = exports.to_export(net, tmp_path / "net.pt2", shape, batch)
+        spec = box_files.to_export(net, tmp_path / "net.pt2", shape, batch)
     model, images = load_model(spec + options, trust=True), torch.rand(3, 3, 160, 160)
     assert (model.n_classes, model.preprocess.size, model.batch, model.outputs) == (7, (160, 160), batch, "logits")
     assert model.n_parameters == sum(p.numel() for p in net.parameters())
@@ -53,7 +53,7 @@ def test_a_program_answers_as_torch_does(tmp_path, kind):
 
 def test_what_was_not_exported_in_evaluation_mode_is_refused(tmp_path):
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.BatchNorm1d(5))
-    spec = exports.to_export(net.train(), tmp_path / "net.pt2", (3, 4, 4), batch=4)
+    spec = box_files.to_export(net.train(), tmp_path / "net.pt2", (3, 4, 4), batch=4)
     with pytest.raises(ModelError, match="changes its own state when it is asked; export it in evaluation mode"):
         load_model(spec, trust=True)
 
@@ -61,7 +61,7 @@ def test_what_was_not_exported_in_evaluation_mode_is_refused(tmp_path):
 @pytest.mark.parametrize("scheme", ["torchscript", "export"])
 def test_a_program_is_opened_with_trust_only(tmp_path, scheme):
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
-    make = {"torchscript": exports.to_torchscript, "export": exports.to_export}[scheme]
+    make = {"torchscript": box_files.to_torchscript, "export": box_files.to_export}[scheme]
     spec = make(net, tmp_path / "net.pt2", (3, 4, 4))
     with pytest.raises(TrustError, match=r"could run code hidden in the file; .*--trust .*trust: true.*trust=True"):
         load_model(spec)
@@ -71,7 +71,7 @@ def test_a_program_is_opened_with_trust_only(tmp_path, scheme):
 def test_the_command_line_hands_trust_on(tmp_path, capsys):
     task = digits.make(tmp_path)
     spec = (
-        exports.to_torchscript(load_model(task.teacher).module, tmp_path / "net.pt", (1, 8, 8)) + "?size=8&channels=1"
+        box_files.to_torchscript(load_model(task.teacher).module, tmp_path / "net.pt", (1, 8, 8)) + "?size=8&channels=1"
     )
     command = ["check", spec, "--data", task.data, "--json"]
     code, out, err = call(capsys, *command)
@@ -83,7 +83,7 @@ def test_the_command_line_hands_trust_on(tmp_path, capsys):
 
 def test_torch_export_does_run_code_of_a_file(tmp_path):
     """Why trust is asked for: if torch stops doing so, the question may go."""
-    exports.to_export(nn.Sequential(nn.Flatten(), nn.Linear(48, 5)), tmp_path / "net.pt2", (3, 4, 4))
+    box_files.to_export(nn.Sequential(nn.Flatten(), nn.Linear(48, 5)), tmp_path / "net.pt2", (3, 4, 4))
     evil, ran = tmp_path / "evil.pt2", tmp_path / "ran"
 
     class Evil:
@@ -104,8 +104,8 @@ def test_torch_export_does_run_code_of_a_file(tmp_path):
 
 
 def test_opening_makes_no_noise(tmp_path):
-    spec = exports.to_torchscript(module(), tmp_path / "net.pt", (3, 160, 160))
-    other = exports.to_export(module(), tmp_path / "net.pt2", (3, 160, 160))
+    spec = box_files.to_torchscript(module(), tmp_path / "net.pt", (3, 160, 160))
+    other = box_files.to_export(module(), tmp_path / "net.pt2", (3, 160, 160))
     code = "import json, sys; from crossteach import load_model\n"
     code += "print(json.dumps([load_model(s, trust=True).n_classes for s in sys.argv[1:]]))"
     done = subprocess.run([sys.executable, "-c", code, spec + SIZED, other], capture_output=True, text=True, check=True)
@@ -114,9 +114,9 @@ def test_opening_makes_no_noise(tmp_path):
 
 def test_what_is_wrong_is_said_in_one_line(tmp_path):
     (tmp_path / "no.pt2").write_bytes(b"hello")
-    script = exports.to_torchscript(module(), tmp_path / "net.pt", (3, 160, 160))
-    program = exports.to_export(module(), tmp_path / "net.pt2", (3, 160, 160))
-    flat = exports.to_export(nn.Linear(48, 5), tmp_path / "flat.pt2", (4, 12, 48))
+    script = box_files.to_torchscript(module(), tmp_path / "net.pt", (3, 160, 160))
+    program = box_files.to_export(module(), tmp_path / "net.pt2", (3, 160, 160))
+    flat = box_files.to_export(nn.Linear(48, 5), tmp_path / "flat.pt2", (4, 12, 48))
     wrong = {
         "export:missing.pt2": (WeightsError, "no file missing.pt2"),
         f"export:{tmp_path / 'no.pt2'}": (WeightsError, "is no exported program"),
@@ -134,6 +134,6 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
 
 
 def test_a_bare_archive_is_told_from_weights(tmp_path):
-    exports.to_torchscript(module(), tmp_path / "net.pt", (3, 160, 160))
+    box_files.to_torchscript(module(), tmp_path / "net.pt", (3, 160, 160))
     with pytest.raises(Exception, match=r"but for a TorchScript archive: torchscript:.*net\.pt$"):
         load_model(str(tmp_path / "net.pt"))

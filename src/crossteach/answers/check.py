@@ -5,17 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 from torch import Tensor, nn
 
 from ..data.texts import fixed_texts
 from ..errors import CrossteachError, DataError, LabelSpaceError, MissingLabelsError, ModelError, first_line
 from ..models.asking import digest_of_state, fixed_inputs
+from ..models.mapped import MappedClassifier
 from ..models.scoring import score
 from ..types import Classifier, Predictions, Progress, Splits, TrainableClassifier
 from .class_order import MOST_CLASSES, class_order_problem, labelled_parts
 from .compact import PredictedClasses
+from .mapping import mapping_notes
 from .prediction import predict
 from .problem import Problem, refuse_or_say
 from .store import Store
@@ -48,8 +50,8 @@ def require_label_space(classifier: Classifier, data: Splits) -> None:
     if classifier.n_classes != expected:
         raise LabelSpaceError(
             f"{classifier.spec!r} scores {classifier.n_classes} classes but {data.spec!r} has {expected}"
-            f"{_odd_classes(classifier, data)}; all models of a transfer and the data must share their classes: pick a "
-            "model with these classes, or remove what is no class from the data"
+            f"{_odd_classes(classifier, data)}; all models of a transfer and the data must share their classes: give "
+            "a teacher a --label-map, pick a model with these classes, or remove what is no class from the data"
         )
     if classifier.classes is not None and classifier.classes != data.classes:
         pairs = enumerate(zip(classifier.classes, data.classes, strict=True))
@@ -180,7 +182,8 @@ def check_answers(
     found += orders.values()
     found += filter(None, [chance_problem(answered[0], student.spec)])
     roles = ["student", *(f"teacher {teacher.name}" for teacher in teachers)]
-    return [*refuse_or_say(found, force), *order_notes(data.classes), *name_weak(roles, answered)]
+    notes = [*mapping_notes(teachers, data.selection, store), *refuse_or_say(found, force)]
+    return [*notes, *order_notes(data.classes), *name_weak(roles, answered)]
 
 
 def order_problems(
@@ -201,11 +204,27 @@ def order_problems(
     found = {}
     for k, (spec, said) in enumerate(zip(specs, answered, strict=True)):
         others = [other.accuracy / 100 for other in (*answered[:k], *answered[k + 1 :]) if labels is not None]
-        best = max(others, default=0.0)
-        problem = class_order_problem(said.preds, reference.numpy(), what, spec, classes, best, split)
+        best, rows = max(others, default=0.0), known_rows(said, reference)
+        asked = said.preds[rows], reference[rows].numpy()
+        problem = class_order_problem(*asked, what, spec, classes, best, split)
         if problem is not None:
             found[spec] = problem
     return found
+
+
+def known_rows(said: Answered, classes: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
+    """Mark the samples whose class a model knows: of the others it has nothing right, and that says nothing of it."""
+    return torch.ones_like(classes, dtype=torch.bool) if said.knows is None else said.knows[classes]
+
+
+def _of_known(said: Answered) -> Answered:
+    """Return what a model said of the labelled samples whose class it knows."""
+    if said.knows is None or said.labels is None:
+        return said
+    rows = known_rows(said, said.labels)
+    return PredictedClasses(
+        model=said.model, n_classes=said.n_classes, preds=said.preds[rows], labels=said.labels[rows]
+    )
 
 
 def order_notes(classes: Sequence[str]) -> list[str]:
@@ -218,11 +237,16 @@ def order_notes(classes: Sequence[str]) -> list[str]:
 def name_weak(roles: Sequence[str], answered: Sequence[Answered]) -> list[str]:
     """Name every model that is near chance, knows few of the classes, or is far below the best of them.
 
+    A model that knows a part of the classes is measured on the samples of these.
+
     Args:
         roles: What each model is called.
         answered: Its answers on one split; without labels none is named.
     """
     if any(said.labels is None for said in answered):
+        return []
+    answered = [_of_known(said) for said in answered]
+    if any(not len(said.preds) for said in answered):
         return []
     best = max(range(len(answered)), key=lambda k: answered[k].accuracy)
     notes = []
@@ -252,6 +276,7 @@ def steadiness_problem(classifier: Classifier, data: Splits) -> Problem | None:
     Raises:
         ModelError: If the model's weights or buffers are not as before afterwards.
     """
+    classifier = classifier.inner if isinstance(classifier, MappedClassifier) else classifier  # its own spread
     wanted, inputs = classifier.preprocess, data.test.inputs
     images = (
         fixed_texts()

@@ -5,7 +5,7 @@ pair is compared from these alone; only the mean-probability ensemble needs the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -28,6 +28,12 @@ class PredictedClasses:
     n_classes: int
     preds: Int[Tensor, " N"]
     labels: Int[Tensor, " N"] | None
+    knows: Bool[Tensor, " C"] | None = field(default=None, kw_only=True)
+    """Which classes the model knows; None is all."""
+
+    def known_of(self, classes: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
+        """Mark the samples of these classes that the model knows."""
+        return torch.ones_like(classes, dtype=torch.bool) if self.knows is None else self.knows[classes]
 
     @cached_property
     def correct(self) -> Bool[Tensor, " N"]:
@@ -92,6 +98,7 @@ def compact(predictions: Predictions, temperature: float = 1.0) -> CompactPredic
         labels=labels,
         right=right if labels is not None else None,
         within_top=within_top if labels is not None else None,
+        knows=predictions.knows,
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..data.views import plain_images
 from ..models.asking import evaluation_mode
+from ..models.mapped import partial_knowledge
 from ..models.scoring import CHUNK, provenance, score, set_batch
 from ..types import Classifier, Predictions, Progress, Split, no_progress
 from .arguments import require_classifier, require_split
@@ -76,6 +77,7 @@ def predict(
         model_fingerprint=key["model"],
         data_fingerprint=key["data"],
         group=split.group,
+        knows=partial_knowledge(classifier),
     )
 
 

@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     from .flips import transfer_rate_by_area as transfer_rate_by_area
     from .judging import Judge as Judge
     from .judging import fit_judge as fit_judge
+    from .label_spaces import ensemble_probs as ensemble_probs
+    from .label_spaces import keep_unknown as keep_unknown
+    from .label_spaces import known_classes as known_classes
+    from .label_spaces import known_together as known_together
+    from .label_spaces import map_logits as map_logits
+    from .label_spaces import probability_outside as probability_outside
     from .losses import cross_entropy as cross_entropy
     from .losses import kl_divergence as kl_divergence
     from .losses import mixed as mixed
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
     from .partition import teacher_only as teacher_only
     from .partition import uniform as uniform
     from .partition import unsupervised as unsupervised
+    from .partition import who_knows as who_knows
     from .promise import Promise as Promise
     from .promise import best_promise as best_promise
     from .promise import promises as promises
@@ -109,8 +116,13 @@ PUBLIC = {
         *("shuffled", "teacher_only", "frozen_student_only"),
         # rules that give each tutor a share of a sample
         *("soft", "uniform", "flips_or_mean", "learned"),
+        "who_knows",  # the classes that each tutor knows
         # from the choice to target logits
         *("targets", "mixed_targets", "label_targets"),
+    ),
+    "label_spaces": (
+        # models with other classes
+        *("map_logits", "known_classes", "probability_outside", "known_together", "keep_unknown", "ensemble_probs"),
     ),
     "judging": ("fit_judge", "Judge"),  # who is right, told from answers alone
     "promise": ("promises", "best_promise", "Promise"),

@@ -31,6 +31,9 @@ class RuleInputs:
     """A uniform number in [0, 1) for each sample."""
     judge: Judge | None = None
     """What was learnt of who is right; see `fit_judge`."""
+    known: Bool[Tensor, "K C"] | None = None
+    """Which classes each tutor knows; None is all. Tutor 0 knows all. No other tutor is given a sample whose class it
+    does not know: the label, or without labels what the frozen student answers."""
 
 
 NO_INPUTS = RuleInputs()
@@ -56,6 +59,32 @@ class Mixture(Protocol):
     ) -> Float[Tensor, "K N"]:
         """Return the weight of each tutor on each sample; the weights of a sample sum to 1."""
         ...
+
+
+def who_knows(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs
+) -> Bool[Tensor, "K N"] | None:
+    """Mark the tutors that know the class of each sample; None where all know all.
+
+    Args:
+        tutors: Logits; tutor 0 is the frozen student, whose answer is the class of samples without labels.
+        labels: Class ids.
+        inputs: Which classes each tutor knows.
+
+    Example:
+        >>> tutors = torch.tensor([[[2.0, 0.0], [0.0, 2.0]], [[0.0, 3.0], [0.0, 3.0]]])
+        >>> who_knows(tutors, None, RuleInputs(known=torch.tensor([[True, True], [False, True]])))
+        tensor([[ True,  True],
+                [False,  True]])
+    """
+    if inputs.known is None:
+        return None
+    return inputs.known.to(tutors.device)[:, tutors[0].argmax(1) if labels is None else labels]
+
+
+def _of_knowing(scores: Float[Tensor, "K N"], knows: Bool[Tensor, "K N"] | None) -> Float[Tensor, "K N"]:
+    """Let no tutor win a sample whose class it does not know."""
+    return scores if knows is None else scores.masked_fill(~knows, -math.inf)
 
 
 def _first_best(scores: Float[Tensor, "K N"]) -> Int[Tensor, " N"]:
@@ -96,7 +125,8 @@ def supervised(
         tensor([1])
     """
     labels = require_labels(labels, "the supervised partition")
-    return _best(_of_right_class(tutors, labels), inputs.margin)
+    scores = _of_knowing(_of_right_class(tutors, labels), who_knows(tutors, labels, inputs))
+    return _best(scores, inputs.margin)
 
 
 def unsupervised(
@@ -106,14 +136,15 @@ def unsupervised(
 
     Args:
         tutors: Logits; tutor 0 is the frozen student, and wins ties.
-        labels: Not read.
+        labels: Read only where a tutor does not know all classes.
         inputs: Its margin: the best teacher must be ahead of the frozen student by more than it.
 
     Example:
         >>> unsupervised(torch.tensor([[[2.0, 0.0]], [[0.0, 3.0]]]))
         tensor([1])
     """
-    return _best(tutors.log_softmax(-1).max(-1).values, inputs.margin)
+    scores = _of_knowing(tutors.log_softmax(-1).max(-1).values, who_knows(tutors, labels, inputs))
+    return _best(scores, inputs.margin)
 
 
 def calibrated(
@@ -125,7 +156,7 @@ def calibrated(
 
     Args:
         tutors: Logits; tutor 0 is the frozen student, and wins ties.
-        labels: Not read.
+        labels: Read only where a tutor does not know all classes.
         inputs: Its temperatures, one for each tutor, and its margin, of calibrated confidences.
 
     Raises:
@@ -141,7 +172,7 @@ def calibrated(
             f"{inputs.temperatures}; find each with fit_temperature, and pass RuleInputs(temperatures=(...))"
         )
     heat = torch.tensor(inputs.temperatures, dtype=tutors.dtype, device=tutors.device)
-    return unsupervised(tutors / heat[:, None, None], None, inputs)
+    return unsupervised(tutors / heat[:, None, None], labels, inputs)
 
 
 def on_positive_flips(
@@ -154,7 +185,7 @@ def on_positive_flips(
     Args:
         tutors: Logits; tutor 0 is the frozen student.
         labels: True class ids.
-        inputs: Not read.
+        inputs: Which classes each tutor knows; nothing else is read.
 
     Raises:
         MissingLabelsError: Without labels.
@@ -164,7 +195,7 @@ def on_positive_flips(
         tensor([1])
     """
     labels = require_labels(labels, "the partition by flips")
-    right = _right(tutors, labels)
+    right = _right(tutors, labels, inputs)
     return _first_best(_of_right_class(tutors, labels).masked_fill(~right | right[0], -math.inf))
 
 
@@ -179,7 +210,7 @@ def off_negative_flips(
     Args:
         tutors: Logits; tutor 0 is the frozen student.
         labels: True class ids.
-        inputs: Not read.
+        inputs: Which classes each tutor knows; nothing else is read.
 
     Raises:
         MissingLabelsError: Without labels.
@@ -189,10 +220,11 @@ def off_negative_flips(
         tensor([0])
     """
     labels = require_labels(labels, "the partition by flips")
-    right = _right(tutors, labels)
+    right = _right(tutors, labels, inputs)
     fit = torch.where(right[1:].any(0), right, ~right[0])
     fit[0] = False
-    return _first_best(_of_right_class(tutors, labels).masked_fill(~fit, -math.inf))
+    scores = _of_right_class(tutors, labels).masked_fill(~fit, -math.inf)
+    return _first_best(_of_knowing(scores, who_knows(tutors, labels, inputs)))
 
 
 def flips_or_mean(
@@ -206,7 +238,7 @@ def flips_or_mean(
     Args:
         tutors: Logits; tutor 0 is the frozen student.
         labels: True class ids.
-        inputs: Not read.
+        inputs: Which classes each tutor knows; nothing else is read.
 
     Raises:
         MissingLabelsError: Without labels.
@@ -217,15 +249,17 @@ def flips_or_mean(
                 [1.]])
     """
     labels = require_labels(labels, "the partition by flips")
-    right = _right(tutors, labels)
-    teacher = on_positive_flips(tutors, labels)
-    alike = (right | ~right[0]).to(tutors.dtype)
+    right, knows = _right(tutors, labels, inputs), who_knows(tutors, labels, inputs)
+    teacher = on_positive_flips(tutors, labels, inputs)
+    alike = (right | ~right[0] if knows is None else (right | ~right[0]) & knows).to(tutors.dtype)
     alone = F.one_hot(teacher, len(tutors)).T.to(tutors.dtype)
     return torch.where(teacher > 0, alone, alike / alike.sum(0))
 
 
-def _right(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"]) -> Bool[Tensor, "K N"]:
-    return tutors.argmax(2) == labels
+def _right(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"], inputs: RuleInputs) -> Bool[Tensor, "K N"]:
+    """Mark what each tutor has right; of a class that it does not know it has nothing right."""
+    right, knows = tutors.argmax(2) == labels, who_knows(tutors, labels, inputs)
+    return right if knows is None else right & knows
 
 
 def soft(
@@ -239,8 +273,8 @@ def soft(
 
     Args:
         tutors: Logits; tutor 0 is the frozen student.
-        labels: Not read.
-        inputs: Not read.
+        labels: Read only where a tutor does not know all classes.
+        inputs: Which classes each tutor knows; nothing else is read.
 
     Example:
         >>> soft(torch.tensor([[[0.5, 0.5]], [[0.25, 0.75]]]).log())
@@ -250,7 +284,8 @@ def soft(
     log_probs = tutors.log_softmax(-1)
     best = log_probs.max(-1, keepdim=True)
     others = log_probs.scatter(2, best.indices, -math.inf).logsumexp(-1)
-    return (best.values.squeeze(-1) - others).clamp(max=1e4).softmax(0)
+    odds = (best.values.squeeze(-1) - others).clamp(max=1e4)
+    return _of_knowing(odds, who_knows(tutors, labels, inputs)).softmax(0)
 
 
 def learned(
@@ -263,7 +298,7 @@ def learned(
 
     Args:
         tutors: Logits; tutor 0 is the frozen student.
-        labels: Not read: the judge has read those of other samples.
+        labels: Read only where a tutor does not know all classes: the judge has read those of other samples.
         inputs: Its judge, who has learnt on the answers of the same tutors in the same order.
 
     Raises:
@@ -277,20 +312,21 @@ def learned(
             f"the learned partition needs a judge of these {len(tutors)} tutors and {known} is given; learn one with "
             "fit_judge, and pass RuleInputs(judge=...)"
         )
-    return (0.5 * inputs.judge(tutors)).softmax(0)
+    return _of_knowing(0.5 * inputs.judge(tutors), who_knows(tutors, labels, inputs)).softmax(0)
 
 
 def uniform(
     tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Float[Tensor, "K N"]:
-    """Weigh all tutors alike: the mean-probability ensemble.
+    """Weigh all tutors alike that know the class: the mean-probability ensemble.
 
     Example:
         >>> uniform(torch.zeros(2, 1, 3))
         tensor([[0.5000],
                 [0.5000]])
     """
-    return torch.full_like(tutors[..., 0], 1 / len(tutors))
+    knows = who_knows(tutors, labels, inputs)
+    return torch.full_like(tutors[..., 0], 1 / len(tutors)) if knows is None else knows / knows.sum(0)
 
 
 def shuffled(
@@ -303,7 +339,8 @@ def shuffled(
     Counts are kept in every batch, so they are also kept over a whole training. Which samples a tutor gets depends on
     `inputs.chance`, a number that belongs to a sample and its view. Samples are sorted by it and dealt out: first those
     of tutor 0, then those of tutor 1, and so on. Where batches have about the same counts, a view has the same tutor in
-    nearly every batch, as under a real partition.
+    nearly every batch, as under a real partition. Where a tutor is dealt a class that it does not know, the frozen
+    student has the sample.
 
     Args:
         tutors: Logits; tutor 0 is the frozen student.
@@ -325,19 +362,28 @@ def shuffled(
         )
     rule = unsupervised if labels is None else supervised
     dealt = rule(tutors, labels, inputs).sort().values
-    return torch.empty_like(dealt).scatter_(0, inputs.chance.to(dealt.device).argsort(stable=True), dealt)
+    drawn = torch.empty_like(dealt).scatter_(0, inputs.chance.to(dealt.device).argsort(stable=True), dealt)
+    return _or_frozen(drawn, who_knows(tutors, labels, inputs))
+
+
+def _or_frozen(tutor: Int[Tensor, " N"], knows: Bool[Tensor, "K N"] | None) -> Int[Tensor, " N"]:
+    """Give a sample to the frozen student where its tutor does not know the class."""
+    return tutor if knows is None else torch.where(knows.gather(0, tutor[None]).squeeze(0), tutor, 0)
 
 
 def teacher_only(
     tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None = None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
-    """Give every sample to the last tutor: plain distillation.
+    """Give every sample whose class it knows to the last tutor: plain distillation.
+
+    Where that does not know all classes, tutor 0 is the frozen student and has the others.
 
     Example:
         >>> teacher_only(torch.zeros(2, 3, 4))
         tensor([1, 1, 1])
     """
-    return torch.full((tutors.shape[1],), len(tutors) - 1, dtype=torch.long, device=tutors.device)
+    last = torch.full((tutors.shape[1],), len(tutors) - 1, dtype=torch.long, device=tutors.device)
+    return _or_frozen(last, who_knows(tutors, labels, inputs))
 
 
 def frozen_student_only(

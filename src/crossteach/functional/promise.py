@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from . import partition
 from .calibration import fit_temperature
 from .judging import FEWEST, fit_judge
+from .label_spaces import keep_unknown
 from .partition import RuleInputs
 
 FOLDS = 5
@@ -18,13 +19,28 @@ FOLDS = 5
 Rule = Callable[[Float[Tensor, "K N C"], RuleInputs], Float[Tensor, "N C"]]
 """Tutor logits, and what was learnt on other samples, to target logits."""
 
+
+def _by_choice(rule: partition.Partition) -> Rule:
+    def choose(tutors: Float[Tensor, "K N C"], inputs: RuleInputs) -> Float[Tensor, "N C"]:
+        return partition.targets(keep_unknown(tutors, inputs.known), rule(tutors, None, inputs))
+
+    return choose
+
+
+def _by_mixture(rule: partition.Mixture) -> Rule:
+    def mix(tutors: Float[Tensor, "K N C"], inputs: RuleInputs) -> Float[Tensor, "N C"]:
+        return partition.mixed_targets(keep_unknown(tutors, inputs.known), rule(tutors, None, inputs))
+
+    return mix
+
+
 RULES: dict[str, Rule] = {
     "student": lambda tutors, inputs: tutors[0],
-    "most confident": lambda tutors, inputs: partition.targets(tutors, partition.unsupervised(tutors)),
-    "calibrated": lambda tutors, inputs: partition.targets(tutors, partition.calibrated(tutors, None, inputs)),
-    "soft": lambda tutors, inputs: partition.mixed_targets(tutors, partition.soft(tutors)),
-    "ensemble": lambda tutors, inputs: partition.mixed_targets(tutors, partition.uniform(tutors)),
-    "learned": lambda tutors, inputs: partition.mixed_targets(tutors, partition.learned(tutors, None, inputs)),
+    "most confident": _by_choice(partition.unsupervised),
+    "calibrated": _by_choice(partition.calibrated),
+    "soft": _by_mixture(partition.soft),
+    "ensemble": _by_mixture(partition.uniform),
+    "learned": _by_mixture(partition.learned),
 }
 """Rules that read no label of the samples they are asked about; each teacher alone is one more."""
 
@@ -44,6 +60,7 @@ def promises(
     labels: Int[Tensor, " N"],
     names: tuple[str, ...],
     group: Int[np.ndarray, " N"] | None = None,
+    known: Bool[Tensor, "K C"] | None = None,
 ) -> dict[str, Promise]:
     """Say how good the targets of each rule are, by cross-validation: whole groups are left out where there are any.
 
@@ -54,6 +71,8 @@ def promises(
         labels: Class ids.
         names: Of the teachers.
         group: What samples have in common.
+        known: Which classes each tutor knows; None is all. What none but the student knows stays with the student, as
+            in training.
 
     Returns:
         A promise by the name of the rule, `learned` only where there are samples enough to learn from.
@@ -73,16 +92,33 @@ def promises(
     for fold in np.unique(folds):
         held, rest = torch.from_numpy(folds == fold), torch.from_numpy(folds != fold)
         learnt = RuleInputs(
-            temperatures=tuple(fit_temperature(tutor[rest], labels[rest]) for tutor in tutors),
+            temperatures=_temperatures(tutors[:, rest], labels[rest], known),
             judge=fit_judge(tutors[:, rest], labels[rest]) if "learned" in rules else None,
+            known=known,
         )
         for name, rule in rules.items():
             log_probs[name][held] = rule(tutors[:, held], learnt).log_softmax(1)
     return {name: _promise(values, labels) for name, values in log_probs.items()}
 
 
+def _temperatures(
+    tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"], known: Bool[Tensor, "K C"] | None
+) -> tuple[float, ...]:
+    """Fit the temperature of each tutor on the samples whose class it knows; it stays 1 where there is none."""
+    knows = torch.ones(len(tutors), len(labels), dtype=torch.bool) if known is None else known[:, labels]
+    return tuple(
+        fit_temperature(tutor[rows], labels[rows]) if bool(rows.any()) else 1.0
+        for tutor, rows in zip(tutors, knows, strict=True)
+    )
+
+
 def _alone(number: int) -> Rule:
-    return lambda tutors, inputs: tutors[number]
+    def one(tutors: Float[Tensor, "K N C"], inputs: RuleInputs) -> Float[Tensor, "N C"]:
+        both = [0, number]
+        known = None if inputs.known is None else inputs.known[both]
+        return _by_choice(partition.teacher_only)(tutors[both], RuleInputs(known=known))
+
+    return one
 
 
 def _promise(log_probs: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Promise:

@@ -15,6 +15,7 @@ from .black_box import Ask, Outputs, box_callable
 from .black_box import BlackBox as BlackBox
 from .clip import load_clip
 from .hf import load_hf
+from .mapped import MappedClassifier as MappedClassifier
 from .module import wrap_module
 from .onnx import load_onnx
 from .programs import load_export, load_torchscript
@@ -145,12 +146,15 @@ def from_callable(
         return box_callable(function, n_classes, preprocess or Preprocess(), classes, own, outputs, like)
 
 
-def random_copy(classifier: Classifier) -> TorchClassifier | None:
+def random_copy(classifier: Classifier) -> Classifier | None:
     """Build a model's architecture again with random weights, the same every time: the control that knows nothing.
 
     Returns:
         None for a black box or a caller's own module, whose architecture is not known.
     """
+    if isinstance(classifier, MappedClassifier):
+        copied = random_copy(classifier.inner)
+        return None if copied is None else classifier.of(copied)
     if not isinstance(classifier, TorchClassifier) or classifier.architecture.get("source") not in BUILDERS:
         return None
     built = dict(classifier.architecture)

@@ -14,6 +14,8 @@ from ..functional.semantics import Closeness
 
 READ_BY = {"supervised": "right", "unsupervised": "confidence", "calibrated": "calibrated"}
 """What each partition reads of compact predictions: the tutor in whom it is higher teaches."""
+READS_LABELS = ("supervised",)
+"""Partitions that know the class of a sample by its label; the others take what the student answers for it."""
 DISAGREEMENTS = 10
 """How many pairs of differing answers are listed."""
 
@@ -31,7 +33,7 @@ class Partitioned:
 
 
 def partitioned(student: CompactPredictions, teacher: CompactPredictions, rule: str) -> Partitioned:
-    """Try a partition on plain samples.
+    """Try a partition on plain samples. A teacher teaches none whose class it does not know.
 
     Args:
         student: Of the student, which is the frozen student and so wins ties.
@@ -39,6 +41,8 @@ def partitioned(student: CompactPredictions, teacher: CompactPredictions, rule: 
         rule: `supervised` (reads the right class), `unsupervised` or `calibrated` (read confidence).
     """
     taught = getattr(teacher, READ_BY[rule]) > getattr(student, READ_BY[rule])
+    classes = student.labels if rule in READS_LABELS else student.preds
+    taught = taught if classes is None else taught & teacher.known_of(classes)
     share = percent(taught)
     if student.labels is None:
         return Partitioned(share, None, None)

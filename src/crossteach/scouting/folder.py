@@ -21,6 +21,7 @@ from ..runs import RunFolder, open_run
 from ..types import Classifier, Progress, Splits, no_progress
 from .comparison import flips_between
 from .embeddings import Embed, source_fingerprint
+from .matching import Given
 from .scout import require_comparable, scout_comparable
 from .unlabelled import write_questions
 
@@ -40,6 +41,7 @@ def open_scout(
     controls: bool = False,
     force: bool = False,
     labels: Path | None = None,
+    label_map: Given = None,
 ) -> dict[str, Any]:
     """Scout into a folder; one that the same command has filled is read instead.
 
@@ -55,6 +57,7 @@ def open_scout(
         controls: See `scout`.
         force: See `scout`.
         labels: See `scout`.
+        label_map: See `scout`.
 
     Returns:
         The content of `scout.json`.
@@ -64,7 +67,7 @@ def open_scout(
         RunFolderError: If the folder holds another scout, or a transfer, or labels that would be lost.
         FolderInUseError: If another process fills the folder.
     """
-    data, notes = require_comparable(models, data, force)
+    models, data, notes = require_comparable(models, data, force, label_map)
     if labels is not None and labels.resolve().is_relative_to(out.resolve()):
         raise ConfigError(f"{labels} lies in {out}, which is about to be written; give another folder as --out")
     config = {

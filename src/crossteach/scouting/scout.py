@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..answers.arguments import require_classifier, require_distinct, require_splits
 from ..answers.check import (
+    known_rows,
     name_weak,
     order_notes,
     order_problems,
@@ -26,6 +27,7 @@ from ..answers.check import (
     steadiness_problem,
 )
 from ..answers.compact import CompactPredictions, compact, require_same_samples
+from ..answers.mapping import mapping_notes
 from ..answers.prediction import images_per_second, predict, stored_blocks
 from ..answers.problem import Problem, refuse_or_say
 from ..answers.store import Store
@@ -37,10 +39,11 @@ from ..functional.ensembles import EnsembleAccuracies, ensemble_accuracies
 from ..functional.flips import flip_matrix, percent
 from ..functional.semantics import Closeness
 from ..functional.statistics import balanced_accuracy
-from ..models import random_copy
-from ..types import Classifier, Progress, Split, Splits, no_progress
+from ..models import MappedClassifier, random_copy
+from ..types import Classifier, Predictions, Progress, Split, Splits, no_progress
 from .comparison import describe_flips, describe_partitions
 from .embeddings import ClassSimilarity, Embed, class_similarity, source_fingerprint, wordnet_similarity
+from .matching import Given, share_classes
 from .ranking import predicted_gain, rank_teachers
 from .unlabelled import Unlabelled, ask_unlabelled, describe_unlabelled
 
@@ -88,6 +91,7 @@ def scout(
     controls: bool = False,
     force: bool = False,
     labels: Path | None = None,
+    label_map: Given = None,
 ) -> Scouting:
     """Compare models before any training: one pass each, then every ordered pair from the answers.
 
@@ -105,6 +109,7 @@ def scout(
         controls: Whether a randomly initialised copy of each architecture stands beside the models.
         force: Whether to go on with a model whose answers differ from pass to pass, and say so.
         labels: A csv of a person's answers to `questions.csv` of a scout of the same models and pools.
+        label_map: Where the classes of models with other classes than the data's belong; see `transfer`.
 
     Raises:
         ConfigError: If there are fewer than two models, or one twice, or controls are asked for without test labels.
@@ -112,7 +117,7 @@ def scout(
         LabelSpaceError: If models and data do not share their classes.
         ModelError: If a model changes when it is asked, or its answers differ from pass to pass without `force`.
     """
-    data, notes = require_comparable(models, data, force)
+    models, data, notes = require_comparable(models, data, force, label_map)
     return scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls, notes, labels)
 
 
@@ -155,26 +160,38 @@ def scout_comparable(
         "controls": _controls(models, answers.test, data, store, progress) if controls else [],
         **compare(answers, data.classes, closeness, measured, progress),
         "pool": None if unlabelled is None else describe_unlabelled(unlabelled, names, data.classes, labels),
-        "notes": [*notes, *_notes(data), *_notes_on_models(models, names, answers, data.classes)],
+        "notes": [
+            *notes,
+            *mapping_notes(models, data.selection, store),
+            *_notes(data),
+            *_notes_on_models(models, names, answers, data.classes),
+        ],
         "seconds": 0.0,
     }
     return Scouting(answers, {**summary, "seconds": round(time.perf_counter() - started, 2)}, unlabelled)
 
 
-def require_comparable(models: Sequence[Classifier], data: Splits, force: bool = False) -> tuple[Splits, list[str]]:
-    """Raise what `scout` says it raises; return data over the models' classes, and notes on what was let pass."""
+def require_comparable(
+    models: Sequence[Classifier], data: Splits, force: bool = False, label_map: Given = None
+) -> tuple[list[Classifier], Splits, list[str]]:
+    """Raise what `scout` says it raises; return models and data over the same classes, and notes on what was let pass.
+
+    Data take the models' classes where all models have as many, or the data none; else models take those of the data.
+    """
     if len(models) < 2:
         raise ConfigError(f"scout compares models and needs at least two, not {len(models)}")
     require_splits(data)
     for number, model in enumerate(models, 1):
         require_classifier(model, f"model {number}")
-    data = fit_label_space(data, models)
+    data = fit_label_space(data, models if data.classes else models[:1])
+    models = share_classes(models, data.classes, label_map)
     for model in models:
         require_label_space(model, data)
         require_channels(model, data)
     unsteady = [problem for model in models if (problem := steadiness_problem(model, data))]
     require_distinct((model.spec, model.fingerprint) for model in models)
-    return data, refuse_or_say(unsteady, force)
+    mapped = [note for model in models if isinstance(model, MappedClassifier) for note in model.notes]
+    return models, data, [*mapped, *refuse_or_say(unsteady, force)]
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -195,7 +212,7 @@ def _ask(models: Sequence[Classifier], names: Sequence[str], data: Splits, store
     temperatures: list[float | None] = []
     for model, name in zip(models, names, strict=True):
         tuning = replace(predict(model, tune, store, progress), model=name)
-        temperature = None if tuning.labels is None else fit_temperature(tuning.logits[few], tuning.labels[few])
+        temperature = _temperature(tuning, few)
         temperatures.append(temperature)
         on_selection.append(compact(tuning))
         del tuning  # hundreds of megabytes where there are 1000 classes
@@ -203,6 +220,14 @@ def _ask(models: Sequence[Classifier], names: Sequence[str], data: Splits, store
             answered = replace(predict(model, split, store, progress), model=name)
             kept.append(compact(answered, temperature or 1.0))
     return Answers(tuple(test), tuple(on_selection), tuple(on_transfer), tuple(temperatures))
+
+
+def _temperature(tuning: Predictions, few: Int[Tensor, " n"]) -> float | None:
+    """Fit a temperature on some samples, those whose class the model knows; None where there is none."""
+    if tuning.labels is None:
+        return None
+    few = few[known_rows(tuning, tuning.labels)[few]]
+    return fit_temperature(tuning.logits[few], tuning.labels[few]) if len(few) else None
 
 
 def _similarity(classes: Sequence[str], source: str | Embed | np.ndarray, store: Store) -> ClassSimilarity:
@@ -249,12 +274,23 @@ def _describe_model(model: Classifier, name: str, index: int, answers: Answers, 
         "name": name,
         "spec": model.spec,
         **measured,
+        **_of_known_classes(test, len(data.classes)),
         "temperature": temperature,
         "params": model.n_parameters or None,
         "family": model.family,
         "images_per_second": round(images_per_second(model, data.test), 1),
         "fingerprint": model.fingerprint,
     }
+
+
+def _of_known_classes(test: CompactPredictions, n_classes: int) -> dict[str, float | None]:
+    """Count the classes that a model knows, and what it has right of their samples, in %."""
+    if test.knows is None:
+        return {"known_classes": n_classes, "accuracy_known": None if test.labels is None else test.accuracy}
+    known = int(test.knows.sum())
+    rows = None if test.labels is None else test.known_of(test.labels)
+    right = percent(test.correct[rows]) if rows is not None and bool(rows.any()) else None
+    return {"known_classes": known, "accuracy_known": right}
 
 
 def _controls(

@@ -7,14 +7,15 @@ import torch
 from ..answers.check import chance_problem, name_weak, order_notes, order_problems, steadiness_problem
 from ..answers.class_order import labelled_parts
 from ..answers.compact import PredictedClasses
+from ..answers.mapping import mapping_notes
 from ..answers.prediction import predict
 from ..answers.problem import Problem, refuse_or_say
 from ..answers.store import Store
 from ..data.cut import stratified_sample
-from ..models import Opened
+from ..models.mapped import partial_knowledge
 from ..models.scoring import provenance
 from ..scouting.checking import normalisation_problem
-from ..types import Split, Splits
+from ..types import Classifier, Split, Splits
 
 ASKED = 5000
 """Samples of a split that every model of a plan is asked about."""
@@ -32,7 +33,7 @@ class CheckedModels:
         self._forced: dict[str, bool] = {}
         self._notes: list[str] = []
 
-    def check(self, model: Opened, learns: bool, force: bool) -> None:
+    def check(self, model: Classifier, learns: bool, force: bool) -> None:
         """Ask a model what a job would ask it first.
 
         Args:
@@ -44,19 +45,26 @@ class CheckedModels:
             ModelError: If it is not what it should be.
         """
         said = [self._ask(model, part) for part in self._parts]
+        self._notes += mapping_notes([model], self._parts[0], self._store)
         found = [steadiness_problem(model, self._data), chance_problem(said[0], model.spec) if learns else None]
         self._notes += refuse_or_say([problem for problem in found if problem], force)
         self._normalised[model.spec] = normalisation_problem(model, self._data, self._store)
         self._said[model.spec], self._forced[model.spec] = said, force
 
-    def _ask(self, model: Opened, part: Split) -> PredictedClasses:
+    def _ask(self, model: Classifier, part: Split) -> PredictedClasses:
         """Return the classes that a model gives; they are kept in the store, its logits are not."""
         key = {"kind": "predicted classes", **provenance(model, part.fingerprint)}
         if (known := self._store.recall(key)) is None:
             known = {"preds": predict(model, part).preds.tolist()}
             self._store.remember(key, known)
         labels = None if part.labels is None else torch.from_numpy(part.labels)
-        return PredictedClasses(model.name, model.n_classes, torch.tensor(known["preds"]), labels)
+        return PredictedClasses(
+            model=model.name,
+            n_classes=model.n_classes,
+            preds=torch.tensor(known["preds"]),
+            labels=labels,
+            knows=partial_knowledge(model),
+        )
 
     def compared(self) -> tuple[str, ...]:
         """Return what is to be said of the models, once all of them are checked.

@@ -9,11 +9,13 @@ from ..answers.store import Store
 from ..answers.tutors import fill_store
 from ..config import TransferConfig
 from ..data import load_data
+from ..data.label_map import LabelMap
 from ..data.label_space import fit_label_space
 from ..errors import FolderInUseError, RunFolderError
-from ..models import BlackBox, Opened, load_model
+from ..models import MappedClassifier, Opened, TorchClassifier, load_model
+from ..scouting.matching import map_model
 from ..transferring.curriculum import transfer
-from ..types import Splits
+from ..types import Classifier, Splits
 from .asked import AskedViews
 
 KEPT_BYTES = 512 << 20
@@ -30,6 +32,7 @@ class Place:
     trust: bool = False
     """Whether code of saved students runs that this user has not saved."""
     pools: tuple[str, ...] = ()
+    label_map: LabelMap | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class TutorPass:
     place: Place
     model: str
     views: tuple[AskedViews, ...]
+    classes: tuple[str, ...]
+    """Of the students."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,9 @@ class TransferJob:
 
 def fill_answers(asked: TutorPass) -> None:
     """Store a model's answers on the views that jobs will show, and on the plain samples of the other splits."""
-    (model,) = _models((asked.model,), asked.place)
-    data = fit_label_space(_data(asked.place.data, asked.place.pools), (model,))
-    store = Store(asked.place.store)
+    (opened,) = _models((asked.model,), asked.place)
+    model = map_model(opened, asked.classes, asked.place.label_map)
+    data, store = _data(asked.place.data, asked.place.pools), Store(asked.place.store)
     for split in (data.selection, data.test):
         predict(model, split, store)
     for views in asked.views:
@@ -65,8 +70,10 @@ def fill_answers(asked: TutorPass) -> None:
 
 def run_transfer(job: TransferJob) -> None:
     """Fill a run folder; a whole one is left as it is, a half-done one goes on."""
-    student, *teachers = _models((job.student, *job.teachers), job.place)
+    student, *opened = _models((job.student, *job.teachers), job.place)
     data, store = _data(job.place.data, job.place.pools), Store(job.place.store)
+    classes = fit_label_space(data, (student,)).classes
+    teachers = [map_model(teacher, classes, job.place.label_map) for teacher in opened]
     try:
         transfer(student, teachers, data, job.out, job.config, store)
     except FolderInUseError:
@@ -99,8 +106,10 @@ def _load(spec: str, place: Place) -> Opened:
     return load_model(spec, place.trust, _data(place.data, place.pools)).to(place.device)
 
 
-def state_bytes(model: Opened) -> int:
+def state_bytes(model: Classifier) -> int:
     """Return how many bytes a model's weights and buffers take, or a black box's file."""
-    if isinstance(model, BlackBox):
-        return model.n_bytes
-    return sum(value.nbytes for value in model.module.state_dict().values())
+    if isinstance(model, MappedClassifier):
+        return state_bytes(model.inner)
+    if isinstance(model, TorchClassifier):
+        return sum(value.nbytes for value in model.module.state_dict().values())
+    return int(getattr(model, "n_bytes", 0))

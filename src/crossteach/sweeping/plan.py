@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import TransferConfig
+from ..data.label_map import LabelMap, read_label_map
 from ..errors import ConfigError, SpecError, TrustError, first_line
 from ..settings import with_settings
 from ..specs import escape, split_weights, unescape
@@ -71,6 +72,8 @@ class Plan:
     """Whether code runs that the plan names outside its `py:` models."""
     pools: tuple[str, ...] = ()
     """Specs of unlabelled images that teach too."""
+    label_map: LabelMap | None = None
+    """Where the classes of teachers with other classes than the data's belong."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -113,7 +116,12 @@ def read_plan(path: Path, seed: int = 0, trust: bool = False) -> Plan:
     trust = file.flag("trust") or trust
     pools = file.texts("pools")
     data = file.text("data") if "data" in file.content or not pools else None
-    plan = Plan(data, students, pairs, methods, _read_seeds(file, seed), settings, text, trust, pools)
+    label_map = (
+        file.checked("label_map", lambda: read_label_map(file.text("label_map")))
+        if "label_map" in file.content
+        else None
+    )
+    plan = Plan(data, students, pairs, methods, _read_seeds(file, seed), settings, text, trust, pools, label_map)
     for method in methods:
         file.checked("methods", lambda m=method: _require_trust([*settings, *m.settings], trust))
     return plan

@@ -9,7 +9,10 @@ import yaml
 
 from ..errors import ConfigError, CrossteachError, first_line
 
-KEYS = ("data", "pools", "models", "students", "teachers", "pairs", "methods", "seeds", "settings", "trust")
+KEYS = (
+    *("data", "pools", "models", "students", "teachers", "pairs", "methods", "seeds", "settings", "trust"),
+    "label_map",
+)
 
 
 class KeysWithLines(dict[str, Any]):

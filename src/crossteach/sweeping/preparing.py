@@ -75,7 +75,7 @@ def prepare(
     surveyed = survey(read, store, device, progress)
     jobs = name_jobs(read.jobs(), surveyed)
     listed = _list(jobs, surveyed)
-    place = Place(read.data, store.folder, device, read.trust, read.pools)
+    place = Place(read.data, store.folder, device, read.trust, read.pools, read.label_map)
     return PreparedSweep(read, surveyed, jobs, listed, folder, place, _affordable(surveyed, len(jobs), device))
 
 

@@ -156,9 +156,11 @@ class _Running:
     def _ask_tutors(self, jobs: Sequence[Job]) -> dict[str, str]:
         """Let every tutor answer on its views; return the reasons of those that could not."""
         place, silent = self.prepared.place, {}
-        asked = tutor_views(jobs, self.prepared.surveyed.data)
+        data = self.prepared.surveyed.data
+        asked = tutor_views(jobs, data)
         tasks = [
-            Task(spec, fill_answers, TutorPass(place, spec, tuple(views)), group=spec) for spec, views in asked.items()
+            Task(spec, fill_answers, TutorPass(place, spec, tuple(views), data.classes), group=spec)
+            for spec, views in asked.items()
         ]
         for ended in self._run("tutors", tasks):
             if ended.reason:

@@ -16,12 +16,13 @@ from ..data import load_data
 from ..data.drawn import KEPT_BYTES
 from ..data.label_space import fit_label_space
 from ..data.views import views_of
-from ..errors import ConfigError
-from ..models import Opened, load_model
+from ..errors import ConfigError, LabelSpaceError
+from ..models import MappedClassifier, Opened, load_model
+from ..scouting.matching import map_model
 from ..settings import changed
 from ..transferring.methods import Method, choose_method
 from ..transferring.setup import find_side, open_setup, require_features, try_views, with_random_weights
-from ..types import Progress, Splits, TrainableClassifier, no_progress
+from ..types import Classifier, Progress, Splits, TrainableClassifier, no_progress
 from .asked import AskedViews, tutor_views
 from .checked import CheckedModels
 from .jobs import state_bytes
@@ -83,25 +84,50 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     asked = tutor_views(jobs, data)
     models: dict[str, ModelFacts] = {}
     checked: CheckedModels | None = None
+    mapped: list[str] = []
     for done, spec in enumerate(plan.models):
         lessons = {(replace(j.config, seed=0), len(j.teachers)): None for j in jobs if j.student == spec}
         methods = [(j.config, _method(j, data)) for j in jobs if spec in j.teachers]
         teaching = {(config.contrast, config.views): None for config, method in methods if method.features is not None}
-        model = load_model(spec, plan.trust, data).to(device)
+        opened = load_model(spec, plan.trust, data).to(device)
         if any(method.random_teachers for _, method in methods):
-            with_random_weights(model)
+            with_random_weights(opened)
         if checked is None:
-            data = fit_label_space(data, (model,))
+            data = fit_label_space(data, (opened,))
             checked = CheckedModels(data, store)
+        model = opened if lessons else map_model(opened, data.classes, plan.label_map)
+        _require_not_named(opened, plan, bool(lessons))
         found = _open(model, list(lessons), list(teaching), asked.get(spec, []), data, store)
         forced = all(j.config.force for j in jobs if spec in (j.student, *j.teachers))
         checked.check(model, bool(lessons), forced)
         require_distinct((m.spec, m.fingerprint) for m in (*models.values(), found))
         models[spec] = found
+        mapped += model.notes if isinstance(model, MappedClassifier) else ()
         progress("models opened", done + 1, len(plan.models))
+    _require_used(plan, models, mapped)
     most = max(m.memory for m in models.values())
     assert checked is not None, "a plan has models"
-    return Survey(data, models, checked.compared(), BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most)
+    return Survey(data, models, (*mapped, *checked.compared()), BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most)
+
+
+def _require_not_named(model: Opened, plan: Plan, learns: bool) -> None:
+    if learns and plan.label_map is not None and plan.label_map.names(model):
+        raise LabelSpaceError(
+            f"the label map {plan.label_map.source} names {model.spec!r}, which is a student of the plan: students "
+            "have the classes of the data; give it under teachers alone"
+        )
+
+
+def _require_used(plan: Plan, models: dict[str, ModelFacts], mapped: Sequence[str]) -> None:
+    """Raise LabelSpaceError if the plan's label map is about no model of it, or names one that is not there."""
+    if plan.label_map is None:
+        return
+    plan.label_map.require_teachers([(m.name, m.spec) for m in models.values()])
+    if not mapped:
+        raise LabelSpaceError(
+            f"the label map {plan.label_map.source} is for a teacher with other classes than the data's, and the plan "
+            "has none; drop it, or name the teacher in a column teacher"
+        )
 
 
 def _method(job: Job, data: Splits) -> Method:
@@ -109,7 +135,7 @@ def _method(job: Job, data: Splits) -> Method:
 
 
 def _open(
-    model: Opened,
+    model: Classifier,
     lessons: Sequence[tuple[TransferConfig, int]],
     teaching: Sequence[tuple[ContrastConfig, ViewsConfig]],
     asked: Sequence[AskedViews],
@@ -126,8 +152,9 @@ def _open(
         layer = config.contrast.student_layer  # the stand-ins are built like the student
         config = replace(config, force=True, contrast=replace(config.contrast, teacher_layer=layer))
         open_setup(model, others, data, config, store, no_progress, ask=False)
+    inner = model.inner if isinstance(model, MappedClassifier) else model  # features have no classes
     for contrast, shown in teaching:
-        find_side("teacher", require_features(model), contrast, try_views(views_of(shown, data), data, model))
+        find_side("teacher", require_features(inner), contrast, try_views(views_of(shown, data), data, model))
     first = lessons[0][0] if lessons else None
     timed = time_model(model, first, asked[0].config if asked else ViewsConfig(), data, store)
     return ModelFacts(
@@ -144,7 +171,7 @@ def _open(
     )
 
 
-def _missing(model: Opened, asked: AskedViews, data: Splits, store: Store) -> dict[int, int]:
+def _missing(model: Classifier, asked: AskedViews, data: Splits, store: Store) -> dict[int, int]:
     """Return how many samples of each view that is asked for are not stored yet."""
     missing = count_missing(model, data.taught[asked.source], asked.views(data), store)
     return {number: missing[number] for number in asked.numbers}

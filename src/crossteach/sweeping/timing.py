@@ -17,13 +17,12 @@ from ..answers.store import Store
 from ..config import PartitionConfig, TransferConfig, ViewsConfig
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import CrossteachError, ModelError, first_line
-from ..models import Opened
 from ..models.scoring import CHUNK, provenance, score
 from ..transferring.methods import METHODS
 from ..transferring.plan import TrainingPlan
 from ..transferring.sources import Source
 from ..transferring.training import train
-from ..types import Splits, TrainableClassifier
+from ..types import Classifier, Splits, TrainableClassifier
 
 STEPS = 3
 """Steps of a student that are timed."""
@@ -41,7 +40,9 @@ class Timing:
     """Bytes that answering and learning took."""
 
 
-def time_model(model: Opened, config: TransferConfig | None, shown: ViewsConfig, data: Splits, store: Store) -> Timing:
+def time_model(
+    model: Classifier, config: TransferConfig | None, shown: ViewsConfig, data: Splits, store: Store
+) -> Timing:
     """Time a chunk of answers and, of a student, a few steps, on one thread as in a worker; kept in the store.
 
     Args:
@@ -77,7 +78,7 @@ def time_model(model: Opened, config: TransferConfig | None, shown: ViewsConfig,
     return timed
 
 
-def _seconds_an_answer(model: Opened, views: Views, data: Splits) -> float:
+def _seconds_an_answer(model: Classifier, views: Views, data: Splits) -> float:
     split = data.taught[0]
     rows = np.arange(min(CHUNK, len(split)))
 

@@ -23,10 +23,11 @@ from ..data.cut import tune_and_gate
 from ..errors import MissingLabelsError
 from ..functional.averaging import State, average, snapshot
 from ..runs import RunFolder, open_run
+from ..scouting.matching import Given
 from ..scouting.ranking import predicted_gain
 from ..types import Classifier, Progress, Split, Splits, TrainableClassifier, no_progress
 from .gate import GateResult, Verdict
-from .lesson import TransferResult, read_result, teach
+from .lesson import TransferResult, describe_mappings, read_result, teach
 from .path import Choice, choose_weights, gather_evidence, predict_after, with_own_statistics
 from .plan import TrainingPlan
 from .setup import TransferSetup, describe, open_setup
@@ -48,13 +49,14 @@ def transfer(
     overwrite: bool = False,
     progress: Progress = no_progress,
     pools: Sequence[str | RawPool] = (),
+    label_map: Given = None,
 ) -> TransferResult:
     """Teach a student what its teachers know and it does not; return it better, or as it was.
 
     Args:
         student: The pretrained model that learns, a `TrainableClassifier`. It is not changed: a copy is trained.
-        teachers: One or more models over the same classes, which may be black boxes; none for the controls that need
-            none.
+        teachers: One or more models, which may be black boxes; none for the controls that need none. Their classes are
+            the student's, or a label map says where they belong, or equal names do.
         data: Train teaches, selection decides, test reports. None where there are only pools: then nothing is verified.
         out: The run folder. A half-done run of the same configuration resumes, a whole one is read.
         config: Settings; the defaults suit small and large models alike. `curriculum` says how several teachers teach.
@@ -62,6 +64,9 @@ def transfer(
         overwrite: Whether to empty a folder that another configuration has used.
         progress: Told what is being done.
         pools: Unlabelled images that teach too, beside those that the data have: specs, or what `pool_from` makes.
+        label_map: Which class of the student each class of a teacher belongs to: a csv or YAML file, a mapping
+            `{teacher class: student class}` (`{teacher: {…}}` for several), or `propose:FILE.csv`, which writes a map
+            to look at.
 
     Returns:
         The student, the summary, and the folder in which both stand.
@@ -75,7 +80,9 @@ def transfer(
         FolderInUseError: If another process fills the folder.
     """
     data = load_pools(data, pools, progress)
-    setup = open_setup(student, teachers, data, config or TransferConfig(), store or Store(), progress)
+    setup = open_setup(
+        student, teachers, data, config or TransferConfig(), store or Store(), progress, label_map=label_map
+    )
     order = setup.config.curriculum.order
     with open_run(Path(out), describe(setup), overwrite).working() as run:
         if run.is_whole:
@@ -279,6 +286,7 @@ def _finish(setup: TransferSetup, run: RunFolder, outcome: CurriculumOutcome) ->
         seconds=time.perf_counter() - setup.started,
     )
     summary["lessons"] = [_row(lesson) for lesson in lessons]
+    summary["label_maps"] = describe_mappings(setup)
     if data.test.labels is None and outcome.verdict.verdict != "diverged":
         keep_both(run, setup.student, copy.clone(), outcome.ended)
     write_transfer(run, data, copy, found, summary)

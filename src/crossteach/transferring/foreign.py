@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..answers.prediction import predict_all
 from ..answers.tutors import Tutors
+from ..functional.label_spaces import ensemble_probs
 from ..types import Split
 from .setup import TransferSetup
 from .sources import Source
@@ -52,9 +53,10 @@ def leave_out_foreign(setup: TransferSetup, source: Source, tune: Split) -> tupl
     """
     share = setup.config.pool.drop_below
     assert source.tutors is not None, "strangers are told by the tutors' answers"
-    least = _ensemble(predict_all(setup.tutors, tune, setup.store))[0].quantile(share)
+    known = setup.known
+    least = _ensemble(predict_all(setup.tutors, tune, setup.store), known)[0].quantile(share)
     view = source.views.shown(1)[0] if source.views.count else 0
-    confidence, preds = _on_view(source, source.tutors, view)
+    confidence, preds = _on_view(source, source.tutors, view, known)
     kept = confidence >= least
     below = 1 - kept.double().mean().item()
     by_chance = CHANCE * math.sqrt(share * (1 - share) / len(tune))  # the quantile is that of so many samples
@@ -66,15 +68,21 @@ def leave_out_foreign(setup: TransferSetup, source: Source, tune: Split) -> tupl
     return replace(source, rows=torch.nonzero(kept)[:, 0].numpy()), left
 
 
-def _on_view(source: Source, tutors: Tutors, number: int) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"]]:
+def _on_view(
+    source: Source, tutors: Tutors, number: int, known: Bool[Tensor, "K C"] | None
+) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"]]:
     """Return confidence and class of the ensemble on one view of every sample."""
     parts = []
     for start in range(0, len(source.split), AT_ONCE):
         rows = np.arange(start, min(start + AT_ONCE, len(source.split)))
-        parts.append(_ensemble(tutors.logits(source.views.batch(source.split, rows, np.full(len(rows), number)))))
+        batch = source.views.batch(source.split, rows, np.full(len(rows), number))
+        parts.append(_ensemble(tutors.logits(batch), known))
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
-def _ensemble(tutors: Float[Tensor, "K N C"]) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"]]:
-    highest = tutors.softmax(2).mean(0).max(1)
+def _ensemble(
+    tutors: Float[Tensor, "K N C"], known: Bool[Tensor, "K C"] | None
+) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"]]:
+    """Return how sure the ensemble is, and of which class."""
+    highest = ensemble_probs(tutors, known).max(1)
     return highest.values, highest.indices

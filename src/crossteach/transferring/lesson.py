@@ -8,20 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
+from ..answers.check import known_rows
+from ..answers.mapping import describe_mapping
 from ..answers.prediction import predict, predict_all, score_split
 from ..answers.tutors import LiveTutors, fill_store
 from ..config import PROCEDURE
 from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
+from ..functional.flips import percent
 from ..functional.judging import FEWEST, Judge, fit_judge
 from ..functional.partition import RuleInputs
 from ..functional.promise import best_promise, promises
-from ..models import load_student
+from ..models import MappedClassifier, load_student
+from ..models.mapped import known_by
 from ..models.scoring import provenance
 from ..runs import RunFolder
 from ..scouting.scout import unique_names
-from ..types import Classifier, Split, TrainableClassifier
+from ..types import Classifier, Predictions, Split, TrainableClassifier
 from .estimate import estimate_delta
 from .foreign import LeftOut, leave_out_foreign
 from .path import choose_weights, monitor_of, predict_after
@@ -107,12 +113,26 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
         notes=notes,
         seconds=time.perf_counter() - setup.started,
     )
+    summary["label_maps"] = describe_mappings(setup)
     run.write_metrics(trained.records)
     if data.test.labels is None and not trained.diverged:
         keep_both(run, student, copy.clone(), choice.ended)
     write_transfer(run, data, copy, found, summary, left_out)
     returned = copy.clone()  # a copy that has answered before its training would remember those answers
     return TransferResult(returned, summary, run.path, notes)
+
+
+def describe_mappings(setup: TransferSetup) -> list[dict[str, Any]] | None:
+    """Describe as JSON how classes of teachers were mapped, and what they have right of those they know; else None."""
+    mapped = [teacher for teacher in setup.teachers if isinstance(teacher, MappedClassifier)]
+    found = []
+    for teacher in mapped:
+        said, known = predict(teacher, setup.data.test, setup.store), None
+        if said.labels is not None and bool((rows := known_rows(said, said.labels)).any()):
+            known = percent(said.correct[rows])
+        described = describe_mapping(teacher, setup.data.selection, setup.store)
+        found.append({**described, "accuracy_known": known})
+    return found or None
 
 
 def read_result(student: TrainableClassifier, run: RunFolder) -> TransferResult:
@@ -133,6 +153,7 @@ def _plan_training(
         config.optim.lr or FALLBACK_RATE,
         config.optim.epochs,
         features=setup.features,
+        known=setup.known,
     )
     familiar = [_familiar(setup, source, tune) for source in plan.sources]
     plan = replace(plan, sources=tuple(source for source, _ in familiar))
@@ -179,7 +200,13 @@ def _temperatures(setup: TransferSetup, tune: Split) -> tuple[float, ...] | None
     assert tune.labels is not None, "a setup that calibrates has been refused without labels"
     labels = torch.from_numpy(tune.labels)
     answered = (predict(t, tune, setup.store, setup.progress) for t in setup.tutors)
-    return tuple(fit_temperature(a.logits, labels) for a in answered)
+    return tuple(_temperature(a, labels) for a in answered)
+
+
+def _temperature(said: Predictions, labels: Int[Tensor, " N"]) -> float:
+    """Fit a temperature on the samples whose class a tutor knows; it stays 1 where there is none."""
+    rows = known_rows(said, labels)
+    return fit_temperature(said.logits[rows], labels[rows]) if bool(rows.any()) else 1.0
 
 
 def _judge(setup: TransferSetup, tune: Split) -> Judge | None:
@@ -206,7 +233,8 @@ def _promises(setup: TransferSetup, tune: Split) -> dict[str, Any] | None:
     known = setup.store.recall(key)
     if known is None:
         asked = predict_all(models, tune, setup.store)
-        found = promises(asked, torch.from_numpy(tune.labels), tuple(names), tune.group)
+        known_classes = known_by(models)
+        found = promises(asked, torch.from_numpy(tune.labels), tuple(names), tune.group, known_classes)
         known = {"rules": {name: asdict(promise) for name, promise in found.items()}, "best": best_promise(found)}
         setup.store.remember(key, known)
     return known
@@ -273,7 +301,7 @@ def _objective(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> Objecti
     if setup.method.labels or targets is None:
         return None
     tutors = predict_all(setup.tutors, tune, setup.store, setup.progress)
-    inputs = RuleInputs(setup.config.partition.margin, plan.temperatures, judge=plan.judge)
+    inputs = RuleInputs(setup.config.partition.margin, plan.temperatures, judge=plan.judge, known=plan.known)
     target = targets(tutors, None, inputs)[0].log_softmax(1)
     return lambda logits: (target.exp() * (target - logits.log_softmax(1))).sum(1).mean().item()
 

@@ -17,7 +17,7 @@ from ..functional.judging import Judge
 from ..functional.losses import mixed
 from ..functional.partition import RuleInputs
 from ..types import NO_LABEL
-from .methods import Method, TargetsAndShares, find_method
+from .methods import Method, TargetsAndShares, beside_frozen_student, find_method
 
 
 class BatchLoss(NamedTuple):
@@ -44,6 +44,9 @@ class TransferLoss:
         partition: Temperature, margin, weight of KL, and how many classes KL keeps apart.
         temperatures: Of the frozen student and of each teacher, for `kl+dp-calibrated`: `fit_temperature` finds them.
         judge: Of the frozen student and each teacher, for `kl+dp-learned` and `xe+dp-learned`: `fit_judge` learns it.
+        known: Which classes the frozen student (all) and each teacher know, where one does not know all. Its logits are
+            over the student's classes all the same (`crossteach.functional.map_logits`). Samples whose class a teacher
+            does not know are never its own; also `kl` then asks the frozen student.
 
     Raises:
         ConfigError: If there is no such method, it compares features, or it needs temperatures or a judge and has none.
@@ -63,8 +66,11 @@ class TransferLoss:
         partition: PartitionConfig | None = None,
         temperatures: tuple[float, ...] | None = None,
         judge: Judge | None = None,
+        known: Bool[Tensor, "K C"] | None = None,
     ) -> None:
-        self.method = _find(method, temperatures, judge) if isinstance(method, str) else method
+        found = _find(method, temperatures, judge) if isinstance(method, str) else method
+        self.method = found if known is None else beside_frozen_student(found)
+        self.known = known
         self.partition = partition or PartitionConfig()
         self.temperatures, self.judge = temperatures, judge
         own = self.method.kl_weight if self.partition.kl_weight is None else self.partition.kl_weight
@@ -141,7 +147,8 @@ class TransferLoss:
         if self.method.targets is None or tutors is None:
             taught = torch.ones(count) if labels is None else (labels != NO_LABEL).float()
             return None, taught[None]
-        inputs = RuleInputs(self.partition.margin, self.temperatures, chance, self.judge)
+        inputs = RuleInputs(self.partition.margin, self.temperatures, chance, self.judge, self.known)
+        labels = labels if self.method.labels else None  # a method that reads none is told the class by no label either
         known = _known(labels, count)
         if labels is None or bool(known.all()):
             return self.method.targets(tutors, labels, inputs)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..functional.flips import change, percent, positive_flips, transfer_rate, transfer_rate_by_area
+from ..functional.label_spaces import ensemble_probs, known_together
 from ..functional.statistics import Interval, balanced_accuracy, paired_delta, sign_flip_test
 from ..types import Predictions
 
@@ -87,10 +88,11 @@ def balanced(answers: Predictions) -> float | None:
 def ensemble_accuracy(models: Sequence[Predictions]) -> float | None:
     """Return what the mean of the models' probabilities reaches, in %, at the cost of running all of them.
 
+    Where one does not know all classes, it has no part in samples that the first model takes for one of the others.
     None without labels, or where there is one model.
     """
     labels = models[0].labels
     if labels is None or len(models) < 2:
         return None
-    mean = torch.stack([m.logits.softmax(1) for m in models]).mean(0)
+    mean = ensemble_probs(torch.stack([m.logits for m in models]), known_together([m.knows for m in models]))
     return 100.0 * (mean.argmax(1) == labels).double().mean().item()

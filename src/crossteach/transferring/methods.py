@@ -13,6 +13,7 @@ from ..errors import ConfigError, MissingLabelsError
 from ..functional import partition
 from ..functional.contrastive import RepresentationDistillation, SimilarityMatching
 from ..functional.judging import FEWEST
+from ..functional.label_spaces import keep_unknown
 from ..functional.partition import RuleInputs
 from ..types import Splits
 
@@ -40,7 +41,7 @@ def from_partition(rule: partition.Partition) -> Targets:
         tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs
     ) -> TargetsAndShares:
         tutor = rule(tutors, labels, inputs)
-        return partition.targets(tutors, tutor), _whole(tutor, len(tutors))
+        return partition.targets(keep_unknown(tutors, inputs.known), tutor), _whole(tutor, len(tutors))
 
     return choose
 
@@ -50,7 +51,7 @@ def from_mixture(rule: partition.Mixture) -> Targets:
 
     def mix(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs) -> TargetsAndShares:
         weights = rule(tutors, labels, inputs)
-        return partition.mixed_targets(tutors, weights), F.pad(weights, (0, 0, 0, 1))
+        return partition.mixed_targets(keep_unknown(tutors, inputs.known), weights), F.pad(weights, (0, 0, 0, 1))
 
     return mix
 
@@ -101,6 +102,11 @@ class Method:
     """Whether each teacher is replaced by a copy of its architecture with random weights."""
     alpha: float = 1.0
     """How far from the old weights (0) to the trained ones (1) the end of training stands."""
+
+
+def beside_frozen_student(method: Method) -> Method:
+    """Let a method ask the frozen student too: it teaches the samples whose class a teacher does not know."""
+    return replace(method, frozen_student=True) if method.teachers and method.targets is not None else method
 
 
 def _similarities(student: int, teacher: int, config: ContrastConfig) -> nn.Module:

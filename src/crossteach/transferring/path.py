@@ -14,7 +14,9 @@ from ..config import GateConfig
 from ..data.cut import stratified_sample
 from ..data.views import ViewBatch
 from ..functional.averaging import State, interpolate, snapshot
+from ..functional.label_spaces import ensemble_probs
 from ..models.asking import Asked, set_mode
+from ..models.mapped import known_by
 from ..types import Predictions, Split, TrainableClassifier
 from .evidence import Evidence, measure_evidence
 from .gate import MUCH_TO_ASK, GateResult, Held, choose_alpha, least_gain
@@ -217,7 +219,8 @@ def gather_evidence(
     setup: TransferSetup, copy: TrainableClassifier, old: State, new: State, gate: Split
 ) -> tuple[Evidence, Evidence]:
     """Measure the old and the new weights on the gate part, reading no label; the copy's module is changed."""
-    ensemble = _stored(setup, gate).softmax(2).mean(0).argmax(1)
+    known = known_by((setup.student, *setup.teachers))
+    ensemble = ensemble_probs(_stored(setup, gate), known).argmax(1)
     found = []
     for state in (old, new):
         copy.module.load_state_dict(state)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..config import TransferConfig
@@ -38,13 +38,15 @@ class TrainingPlan:
     """Of each tutor, where the method calibrates them."""
     judge: Judge | None = None
     """Of the tutors, where the method asks one."""
+    known: Bool[Tensor, "K C"] | None = None
+    """Which classes each tutor knows; None is all."""
     features: FeaturePair | None = None
     """Where the features are that the method compares, if it does."""
 
     @cached_property
     def loss(self) -> TransferLoss:
         """The loss of a batch."""
-        return TransferLoss(self.method, self.config.partition, self.temperatures, self.judge)
+        return TransferLoss(self.method, self.config.partition, self.temperatures, self.judge, self.known)
 
     @cached_property
     def steps_per_epoch(self) -> int:

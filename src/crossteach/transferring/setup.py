@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from ..answers.arguments import require_classifier, require_distinct, require_splits, require_trainable
 from ..answers.check import (
@@ -25,12 +27,14 @@ from ..errors import ConfigError, CrossteachError, MissingLabelsError, ModelErro
 from ..functional.judging import FEWEST
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
+from ..models.mapped import MappedClassifier, known_by
 from ..models.scoring import ask_in_batches
 from ..scouting.checking import normalisation_problem
+from ..scouting.matching import Given, share_classes
 from ..scouting.scout import unique_names
 from ..types import Classifier, Pool, Progress, Splits, TrainableClassifier
 from .adapting import adaptable_layers, describe_part, learning_weights
-from .methods import Method, choose_method, tuned_labels
+from .methods import Method, beside_frozen_student, choose_method, tuned_labels
 from .sources import Source, sources_of
 
 
@@ -53,6 +57,11 @@ class TransferSetup:
     """What the user should know of models and data."""
     started: float = 0.0
     """When it was opened: `time.perf_counter()`."""
+
+    @property
+    def known(self) -> Bool[Tensor, "K C"] | None:
+        """Which classes each tutor knows; None where each knows all."""
+        return known_by(self.tutors)
 
     @cached_property
     def sources(self) -> tuple[Source, ...]:
@@ -85,6 +94,7 @@ def open_setup(
     store: Store,
     progress: Progress,
     ask: bool = True,
+    label_map: Given = None,
 ) -> TransferSetup:
     """Check that models, data and method fit together, before anything is trained or written.
 
@@ -96,19 +106,24 @@ def open_setup(
         store: Where answers are kept.
         progress: Told what is being done.
         ask: Whether the models' answers are checked too; not so for stand-ins.
+        label_map: Where the classes of teachers with other classes belong; see `share_classes`.
 
     Raises:
-        LabelSpaceError: If models and data do not share their classes.
+        LabelSpaceError: If models and data do not share their classes, and no map or name tells how they do.
         MissingLabelsError: If the method reads labels that the data do not have.
         ConfigError: If the method is unknown, needs a teacher and has none, or is given the student as a teacher.
         ModelError: If the student answers like chance, or a model's answers are not what they should be.
     """
     started = time.perf_counter()
     student = _require_arguments(student, teachers, data)
-    data = fit_label_space(data, (student, *teachers))
+    alike = [teacher for teacher in teachers if teacher.n_classes == student.n_classes]
+    data = fit_label_space(data, (student, *alike))
+    teachers = share_classes(teachers, data.classes, label_map)
     ask_in_batches((student, *teachers), config.scoring.batch)
     name, method = choose_method(config.method, data, config.pool.share)
     _require_method(name, method, data, config, len(teachers))
+    if known_by(teachers) is not None:
+        method = _for_other_classes(name, method)
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
         require_channels(classifier, data)
@@ -133,6 +148,16 @@ def open_setup(
     return TransferSetup(
         student, tuple(teachers), data, views, config, name, method, store, progress, features, tuple(notes), started
     )
+
+
+def _for_other_classes(name: str, method: Method) -> Method:
+    """Let the frozen student teach what a teacher does not know; raise ConfigError if the method cannot tell it."""
+    if method.features is not None:
+        raise ConfigError(
+            f"method {name!r} compares features, which are not told apart by class, and a teacher knows only a part of "
+            "the classes; use a method on answers, as kl+dp"
+        )
+    return beside_frozen_student(method)
 
 
 def _require_arguments(student: Classifier, teachers: Sequence[Classifier], data: Splits) -> TrainableClassifier:
@@ -188,8 +213,8 @@ def _require_others(student: Classifier, teachers: Sequence[Classifier]) -> None
     known = [(teacher.spec, teacher.fingerprint) for teacher in teachers]
     require_distinct(known)
     own = student.fingerprint
-    for teacher, (_, fingerprint) in zip(teachers, known, strict=True):
-        if fingerprint == own:
+    for teacher in teachers:
+        if (teacher.inner if isinstance(teacher, MappedClassifier) else teacher).fingerprint == own:
             raise ConfigError(
                 f"the teacher {teacher.spec!r} is the student itself (same weights, same answers), and knows nothing "
                 "that it does not; name another model, or use --method self"
@@ -278,7 +303,8 @@ def with_random_weights(teacher: Classifier) -> Classifier:
     if copy is None or copy.fingerprint == teacher.fingerprint:
         reason = "its architecture is not known" if copy is None else "built anew, it has the same weights"
         raise ModelError(f"there is no randomly initialised copy of {teacher.spec!r}: {reason}; name another teacher")
-    return replace(copy, spec=teacher.spec)
+    copy.spec = teacher.spec
+    return copy
 
 
 def _require_settings_that_fit(
@@ -320,6 +346,8 @@ def _find_features(
 
 def require_features(teacher: Classifier) -> TrainableClassifier:
     """Return a teacher whose features can be read; raise ModelError if it shows its answers only."""
+    if isinstance(teacher, MappedClassifier):
+        teacher = teacher.inner  # features have no classes
     if not isinstance(teacher, TrainableClassifier):
         raise ModelError(
             f"teacher {teacher.spec!r} shows its answers only, no features; use a method on answers, as kl"
