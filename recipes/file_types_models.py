@@ -146,12 +146,12 @@ class Guesslang(nn.Module):
 
     def tokenizer(self, texts: list[bytes]) -> Int[Tensor, "N L"]:
         """Hash the pairs of neighbouring bytes of UTF-8 with plain line ends; rows end in padding."""
-        rows = []
+        rows = [torch.tensor([BUCKETS])]  # no table without columns, if all texts are empty
         for text in texts:
             plain = text.decode("utf-8", "replace").replace("\r\n", "\n").encode()
             codes = np.frombuffer(plain[: PAIRS + 1], np.uint8)
             rows.append(torch.from_numpy(PAIR_BUCKETS[codes[:-1], codes[1:]]))
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=BUCKETS)
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=BUCKETS)[1:]
 
     def forward(self, pairs: Int[Tensor, "N L"]) -> Float[Tensor, "N 54"]:
         """Return logits."""
