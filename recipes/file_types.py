@@ -2,7 +2,15 @@
 
     python recipes/file_types.py --out runs/file_types
 
-@FIGURES@
+On the test snippets of 26 shared classes, in % (`mean`: of the three's probabilities; `any`: at least one is right):
+
+| bytes | Magika 0.5 | Magika 1.0 | guesslang | mean | any |
+|---|---|---|---|---|---|
+| 1,000 | 90.5 | 87.9 | 87.6 | 93.5 | 97.4 |
+| 200 | 76.0 | 68.6 | 66.0 | 77.8 | 86.9 |
+
+Positive flips of the ordered pairs are 3.9 to 8.2% at 1,000 bytes and 6.4 to 16.3% at 200. 30 steps of plain training
+on 64 snippets take the loss from 0.540 to 0.230, 0.372 to 0.000 and 0.690 to 0.006: all three learn.
 
 The first run fetches the weights (recipes/file_types_weights.py) and the packages (recipes/file_types_data.py), which
 takes some minutes; what is there stays. The models are named to crossteach as

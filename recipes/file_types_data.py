@@ -2,7 +2,11 @@
 
     python recipes/file_types_data.py --out runs/file_types
 
-@FIGURES@
+With all 452 packages, 26 classes: 1,569 snippets of 1,000 bytes of 125 projects select, 1,608 of 120 projects test, and
+35,282 of 340 projects are the pool, a fifth of them of other types. Of 200 bytes there are 1,632, 1,635 and 34,373.
+Rare are ini (8 and 17 at 1,000 bytes), csv in test (20) and batch in selection (29). It takes some minutes and 350 MB
+of downloads, and needs Debian 12's apt, npm and pip. A package that cannot be had is named, and the parts are dealt
+anew without it.
 
 The packages that `recipes/file_types/packages.csv` names are downloaded into `OUT/packages/data` with the ordinary
 clients (Debian 12: `apt-get source` and `apt-get download`; `npm pack`; `pip download`), nothing is installed, and none

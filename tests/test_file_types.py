@@ -22,18 +22,17 @@ def recipes(monkeypatch):
 def test_magika_05_reads_beginning_middle_and_end():
     from file_types_models import magika_05
 
-    text = bytes(range(97, 97 + 26)) * 40  # 1040 bytes
+    letters = bytes(range(97, 97 + 26))
+    text, body = letters * 40 + b"a", letters * 347  # 1,041 and 9,022 bytes
     pad = [256]
-    short, odd, exact, large = (
-        magika_05().tokenizer([b" \n ab\tc\r\n", b"abc" * 3, text, b"\n" * 96 + b"x" * 9000 + b"\t" * 4000]).tolist()
+    short, odd, long, large = (
+        magika_05().tokenizer([b" \n ab\tc\r\n", b"abc" * 3, text, b"\n" * 96 + body + b"\t" * 4000]).tolist()
     )
     assert short == [*b"ab\tc", *pad * 508, *pad * 254, *b"ab\tc", *pad * 254, *pad * 508, *b"ab\tc"]
     assert odd[512:1024] == [*pad * 251, *b"abcabcabc", *pad * 252], "the odd token of padding stands on the right"
-    assert exact == [*text[:512], *text[264:776], *text[-512:]]
-    # 13,096 bytes: 4,000 of the first block remain and 96 of the last, so the middle is that of bytes 96 to 9,096
-    middle = 96 + (13_096 - 96 - 4000 - 512) // 2
-    assert (large[:512], large[1024:]) == ([*b"x" * 512], [*pad * 416, *b"x" * 96])
-    assert large[512:1024] == [*(b"\n" * 96 + b"x" * 9000 + b"\t" * 4000)[middle : middle + 512]]
+    assert long == [*text[:512], *text[264:776], *text[-512:]]
+    # of the first block 4,000 bytes remain and 96 of the last: the middle is that of bytes 96 to 9,118, the body's own
+    assert large == [*body[:512], *body[4255:4767], *pad * 416, *body[-96:]]
 
 
 def test_magika_10_reads_beginning_and_end_and_strips_one_side_each():
@@ -54,6 +53,7 @@ def test_guesslang_hashes_pairs_as_tensorflow_does():
     assert rows[0] == [PAIR_BUCKETS[97, 10], PAIR_BUCKETS[10, 98], *[5000] * 3]
     assert rows[1] == [5000] * 5
     assert rows[2] == [fingerprint(" ".join("\ufffd" * 2).encode()) % 5000, *[5000] * 4]
+    assert PAIR_BUCKETS[127, 97] == fingerprint(b"\x7f a") % 5000
     assert rows[3] == rows[2][:1] * 5, "each byte that is no text is a replacement character of three bytes"
 
 
