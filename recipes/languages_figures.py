@@ -1,71 +1,76 @@
-"""Everything for transfers between published language identifiers: strings, models, CLD3's answers, and what each knows.
+"""What transfers between published language identifiers need: strings, models, CLD3's answers, and what each knows.
 
-    python recipes/languages_figures.py --out FOLDER
+python recipes/languages_figures.py --out FOLDER
 """
 
 import argparse
 import itertools
 import time
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import languages_models
 import numpy as np
 import pandas as pd
 import torch
-from languages_strings import build, build_short, read_map
+from languages_data import build, build_short, read_map
 from languages_weights import MODELS, agreement, ask, ask_cld3, batches, rebuild
 from torch import Tensor, nn
 
-SHARED = ("lid176", "py3langid", "cld3")
+from crossteach.functional import fit_temperature, positive_flips
+
+FLOOR = -14.0
+"""Log probability of what a model never says."""
+TEAMS = (("lid176", "py3langid", "cld3"), ("lid176", "py3langid", "lande"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="where packages, strings and weights go")
     out: Path = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     whole, short = build(out), build_short(out)
     tell_strings(whole, short)
-    tests = whole[whole.split == "test"]
-    tell_models(whole, tests.text.sample(2000, random_state=0).tolist(), out)
+    tell_models(whole, out)
     for name, frame in (("strings", whole), ("strings_12", short)):
-        cld3 = answers_of_cld3(name, frame, out)
-        tell_figures(name, frame[frame.split == "test"], cld3[(frame.split == "test").to_numpy()], out)
+        frame = frame.assign(cld3=answers_of_cld3(name, frame, out))
+        for team in TEAMS:
+            tell_team(name, team, frame[frame.split.isin(["selection", "test"])], out)
+    tell_others(pd.read_parquet(out / "strings_others.parquet"), out)
 
 
 def tell_strings(whole: pd.DataFrame, short: pd.DataFrame) -> None:
     """Print how many strings, languages and groups there are."""
     print("| split | strings | of 12 characters | languages | groups | captions |\n|---|---|---|---|---|---|")
     for split, part in whole.groupby("split"):
-        cut, captions = (short.split == split).sum(), part.group.str.startswith("picture").mean()
-        print(
-            f"| {split} | {len(part):,} | {cut:,} | {part.label.nunique() or '?'} | {part.group.nunique():,} "
-            f"| {captions:.0%} |"
-        )
+        captions = part.group.str.startswith("picture").mean()
+        told = f"{part.label.nunique() or '?'} | {part.group.nunique():,} | {captions:.0%}"
+        print(f"| {split} | {len(part):,} | {(short.split == split).sum():,} | {told} |")
 
 
-def tell_models(frame: pd.DataFrame, texts: list[str], out: Path) -> None:
+def tell_models(frame: pd.DataFrame, out: Path) -> None:
     """Print how close each module is to its library, what it learns in 30 steps, and how fast it reads."""
     print(
-        "\n| model | trainable | probabilities differ by | their logs by | same top of 2,000 | loss, then after 30 steps "
-        "| tokenizer, strings/s | whole, strings/s |\n|---|---|---|---|---|---|---|---|"
+        "\n| model | trainable | probabilities differ by | their logs by | same top of 2,000 "
+        "| loss, then after 30 steps | tokenizer, strings/s | module, strings/s |\n|---|---|---|---|---|---|---|---|"
     )
+    texts = frame.text[frame.split == "test"].sample(2000, random_state=0).tolist()
     many = frame.text.sample(20_000, random_state=0).tolist()
     for name in MODELS:
         probs, logs, same = agreement(name, texts, out)
         model = rebuild(name, out)
         size = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         started = time.perf_counter()
-        for batch in batches(many):
-            model.tokenizer(batch)
+        inputs = [model.tokenizer(batch) for batch in batches(many)]
         read = time.perf_counter() - started
-        logits_of(model, many)
+        with torch.inference_mode():
+            _ = [answer(model, given) for given in inputs]
         took = time.perf_counter() - started - read
         before, after = learn(name, model, frame[frame.split == "train"])
-        print(
-            f"| `{name}` | {size / 1e6:.2f} M | {probs:.1e} | {logs:.1e} | {same:.2%} | {before:.3f}, {after:.3f} "
-            f"| {len(many) / read:,.0f} | {len(many) / took:,.0f} |",
-            flush=True,
-        )
+        rates = f"{len(many) / read:,.0f} | {len(many) / took:,.0f}"
+        close = f"{probs:.1e} | {logs:.1e} | {same:.2%}"
+        print(f"| `{name}` | {size / 1e6:.2f} M | {close} | {before:.3f}, {after:.3f} | {rates} |", flush=True)
 
 
 def learn(name: str, model: nn.Module, frame: pd.DataFrame, steps: int = 30, lr: float = 1e-3) -> tuple[float, float]:
@@ -76,7 +81,7 @@ def learn(name: str, model: nn.Module, frame: pd.DataFrame, steps: int = 30, lr:
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.0)
     losses = []
     for _ in range(steps + 1):
-        logits = torch.cat([ask(model, batch) for batch in batches(frame.text.tolist())])
+        logits = logits_of(model, frame.text.tolist())
         loss = nn.functional.nll_loss((logits.softmax(1) @ sums).clamp(min=1e-12).log(), labels)
         losses.append(loss.item())
         optimizer.zero_grad()
@@ -85,26 +90,29 @@ def learn(name: str, model: nn.Module, frame: pd.DataFrame, steps: int = 30, lr:
     return losses[0], losses[-1]
 
 
+def logits_of(model: nn.Module, texts: list[str]) -> Tensor:
+    """Ask a model for all strings."""
+    return torch.cat([ask(model, batch) for batch in batches(texts)])
+
+
+def answer(model: Any, inputs: Any) -> Tensor:
+    """Ask a model for what its tokenizer made."""
+    return model(**inputs) if isinstance(inputs, dict) else model(inputs)
+
+
+@cache
 def shared_of(name: str) -> tuple[list[str], Tensor]:
     """Name the shared classes that a model knows, and how its own sum into them: [own, shared] of zeros and ones."""
-    import languages_models
-
     own = getattr(languages_models, name.upper()).split()
     found = read_map(name)
     names = sorted(set(found.values()))
     sums = torch.zeros(len(own), len(names))
-    for model_class, name_of_it in found.items():
-        sums[own.index(model_class), names.index(name_of_it)] = 1
+    for model_class, shared in found.items():
+        sums[own.index(model_class), names.index(shared)] = 1
     return names, sums
 
 
-def logits_of(model: nn.Module, texts: list[str]) -> Tensor:
-    """Ask a model for all strings."""
-    with torch.inference_mode():
-        return torch.cat([ask(model, batch) for batch in batches(texts)])
-
-
-def answers_of_cld3(name: str, frame: pd.DataFrame, out: Path) -> pd.DataFrame:
+def answers_of_cld3(name: str, frame: pd.DataFrame, out: Path) -> list[tuple[str, float]]:
     """Read the table of what CLD3 says of every string, or make it: `id` is the place of the string in its file."""
     path = out / f"{name}_cld3.parquet"
     if not path.exists():
@@ -112,52 +120,78 @@ def answers_of_cld3(name: str, frame: pd.DataFrame, out: Path) -> pd.DataFrame:
         answers.insert(0, "id", np.arange(len(frame)))
         answers.to_parquet(path.with_suffix(".part"), index=False)
         path.with_suffix(".part").rename(path)
-    return pd.read_parquet(path)
+    answers = pd.read_parquet(path)
+    return list(zip(answers.label, answers.probability, strict=True))
 
 
-def tell_figures(name: str, frame: pd.DataFrame, cld3: pd.DataFrame, out: Path) -> None:
-    """Print what each model, any of them and their mean have right on the test, and the positive flips."""
-    for models in (SHARED, ("lid176", "py3langid", "lande")):
-        classes = sorted(set.intersection(*(set(read_map(model).values()) for model in models)))
-        rows = frame[frame.label.isin(classes)]
-        answers = cld3[frame.label.isin(classes).to_numpy()]
-        probs = {model: shared_probabilities(model, classes, rows.text.tolist(), answers, out) for model in models}
-        labels = np.array([classes.index(label) for label in rows.label])
-        right = {model: probs[model].argmax(1) == labels for model in models}
-        caption = rows.group.str.startswith("picture").to_numpy()
-        print(f"\n{name}: {len(rows):,} strings of {rows.label.nunique()} languages, {rows.group.nunique():,} groups\n")
-        print("| | all | captions | messages |\n|---|---|---|---|")
-        mean = {"any right": np.logical_or.reduce([right[model] for model in models])}
-        for size in (2, 3):
-            for team in itertools.combinations(models, size):
-                together = np.mean([probs[model] for model in team], axis=0).argmax(1)
-                mean[f"mean of {', '.join(team)}"] = together == labels
-        for what, hits in (right | mean).items():
-            told = [hits.mean(), hits[caption].mean(), hits[~caption].mean()]
-            print(f"| {what} | {' | '.join(f'{100 * part:.1f}' for part in told)} |")
-        print(f"\n| positive flips: student, teacher | {' | '.join(models)} |\n|---|{'---|' * len(models)}")
-        for student in models:
-            flips = [100 * (~right[student] & right[teacher]).mean() for teacher in models]
-            print(f"| {student} | {' | '.join(f'{flip:.1f}' if flip else '' for flip in flips)} |")
+def tell_team(name: str, team: tuple[str, ...], frame: pd.DataFrame, out: Path) -> None:
+    """Print what each model of a team, any of them and their means have right on the test, and the positive flips."""
+    classes = sorted(set.intersection(*(set(read_map(model).values()) for model in team)))
+    frame = frame[frame.label.isin(classes)]
+    test = torch.from_numpy((frame.split == "test").to_numpy(copy=True))
+    caption = torch.from_numpy(frame.group.str.startswith("picture").to_numpy(copy=True))[test]
+    labels = torch.tensor([classes.index(label) for label in frame.label])
+    logs = {model: shared_logs(model, classes, frame, out) for model in team}
+    temperatures = {model: fit_temperature(log[~test], labels[~test]) for model, log in logs.items()}
+    scores = {model: log[test] for model, log in logs.items()}
+    calibrated = {model: log / temperatures[model] for model, log in scores.items()}
+    right = {model: log.argmax(1) == labels[test] for model, log in scores.items()}
+    rows = right | {"any right": torch.stack(list(right.values())).any(0)}
+    for size in (2, 3):
+        for some in itertools.combinations(team, size):
+            for how, given in (("mean", scores), ("mean, calibrated", calibrated)):
+                together = torch.stack([given[model].softmax(1) for model in some]).mean(0).argmax(1)
+                rows[f"{how}: {', '.join(some)}"] = together == labels[test]
+    tests = frame[frame.split == "test"]
+    print(
+        f"\n{name}: {len(tests):,} of the test, {tests.label.nunique()} languages, {tests.group.nunique():,} groups\n"
+    )
+    print("| | all | captions | messages |\n|---|---|---|---|")
+    for what, hits in rows.items():
+        told = (100 * part.double().mean() for part in (hits, hits[caption], hits[~caption]))
+        print(f"| {what} | {' | '.join(f'{part:.1f}' for part in told)} |")
+    print("\ntemperatures: " + ", ".join(f"{model} {value:.2f}" for model, value in temperatures.items()))
+    print(f"\n| student, and what a teacher knows beside it | {' | '.join(team)} |\n|---|{'---|' * len(team)}")
+    for student in team:
+        flips = [positive_flips(scores[student], scores[teacher], labels[test]) for teacher in team]
+        told = [f"{100 * flip.double().mean():.1f}" for flip in flips]
+        print(f"| {student} | {' | '.join(told)} |", flush=True)
 
 
-def shared_probabilities(
-    model: str, classes: list[str], texts: list[str], cld3: pd.DataFrame, out: Path
-) -> np.ndarray:
-    """Sum a model's probabilities into the classes and bring them to a sum of 1: [strings, classes].
+def shared_logs(model: str, classes: list[str], frame: pd.DataFrame, out: Path) -> Tensor:
+    """Sum a model's probabilities into the classes, bring them to a sum of 1, and take logs: [strings, classes + 1].
 
-    CLD3 gives one class and its probability; the others share the rest, and all is shared where the class is foreign.
+    CLD3 gives one class and its probability: the others share the rest. The last column has what it says of foreign
+    classes, for it cannot be asked for its second choice.
     """
-    if model == "cld3":
-        found = cld3.label.map(read_map(model)).to_numpy()
-        named = np.array([[answer == name for name in classes] for answer in found])
-        probability = np.where(named.any(1), cld3.probability.to_numpy(), 1 / len(classes))[:, None]
-        rest = np.where(named.any(1, keepdims=True), (1 - probability) / (len(classes) - 1), 1 / len(classes))
-        return np.where(named, probability, rest)
-    names, sums = shared_of(model)
-    columns = sums[:, [names.index(name) for name in classes]]
-    probs = (logits_of(rebuild(model, out), texts).softmax(1) @ columns).double().numpy() + 1e-12
-    return probs / probs.sum(1, keepdims=True)
+    if model != "cld3":
+        names, sums = shared_of(model)
+        columns = [sums[:, names.index(name)] > 0 for name in classes]
+        with torch.inference_mode():
+            logits = logits_of(rebuild(model, out), frame.text.tolist())
+            summed = torch.stack([logits[:, column].logsumexp(1) for column in columns], 1)
+        return nn.functional.pad(summed.log_softmax(1), (0, 1), value=FLOOR)
+    names = read_map(model)
+    places = [classes.index(name) if (name := names.get(said)) in classes else -1 for said, _ in frame.cld3]
+    given = torch.tensor([probability for _, probability in frame.cld3]).clamp(max=1.0)
+    probs = ((1 - given) / (len(classes) - 1))[:, None].repeat(1, len(classes) + 1)
+    probs[:, -1] = 0
+    probs[torch.arange(len(probs)), places] = given
+    return probs.log().clamp(min=FLOOR)
+
+
+def tell_others(frame: pd.DataFrame, out: Path) -> None:
+    """Print how each model does on the languages that not all share, over all its own classes."""
+    print("\n| languages that not all share | languages | strings | right, of all its classes |\n|---|---|---|---|")
+    for name in MODELS:
+        model = rebuild(name, out)
+        known = frame[frame.label.isin(model.classes)]
+        if known.empty:
+            continue
+        with torch.inference_mode():
+            preds = logits_of(model, known.text.tolist()).argmax(1).tolist()
+        right = np.mean([model.classes[pred] == label for pred, label in zip(preds, known.label, strict=True)])
+        print(f"| `{name}` | {known.label.nunique()} | {len(known):,} | {100 * right:.1f} |")
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
     python recipes/languages_figures.py --out FOLDER       # fetches the packages, writes FOLDER/lid176.safetensors, ...
     py:recipes/languages_models.py:lid176@FOLDER/lid176.safetensors
 
-A module takes what its `tokenizer` makes of UTF-8 strings: `module(**module.tokenizer([b"..."]))` are logits [N, C] for
-its `classes`. All of a tokenizer's tables are buffers, so that weights alone are the whole model. Numbers are bound to a
-release; where each comes from and how it is rebuilt is told in languages_weights.py.
+A module takes what its `tokenizer` makes of UTF-8 strings (a dict of tensors by name, or one tensor) and gives logits
+[N, C] for its `classes`. All of a tokenizer's tables are buffers, so that the weights alone are the whole model. Sizes
+are those of one release; languages_weights.py tells where each comes from and how it is rebuilt.
 
 | model | classes | learns | what it reads |
 |---|---|---|---|
-| `lid176` | 176 | 0.80 M | mean over words and character 2- to 4-grams, a binary choice at each of 175 nodes of a tree |
+| `lid176` | 176 | 0.80 M | mean over words and character 2- to 4-grams, a choice at each of 175 nodes of a tree |
 | `py3langid` | 142 | 14.2 M | naive Bayes: log counts of byte n-grams that an automaton finds |
 | `lande` | 50 | 0.08 M | frequencies of 620 character n-grams, one hidden layer |
 """
@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 CHUNK = 4096
@@ -29,19 +28,19 @@ PRIME = np.uint32(16777619)
 """Of the 32-bit hash of Fowler, Noll and Vo."""
 
 LID176 = (
-    "en ru de fr it ja es ceb tr pt uk eo pl sv nl he zh hu ar ca fi cs fa sr el vi bg ko no mk ro id th hy da ta hi hr "
-    "sh be ka te kk war lt gl sk bn eu sl kn ml mr et az ms sq la bs nn ur lv my tt af oc nds ky ast tl is ia si gu km "
-    "br ba uz bo pa vo als ne cy jbo fy mn lb ce ug tg sco sa cv jv min io or as new ga mg an ckb sw bar lmo yi arz mhr "
-    "azb sah pnb su bpy pms ilo wuu ku ps ie xmf yue gom li mwl kw sd hsb scn gd pam bh mai vec mt dv wa mzn am qu eml "
-    "cbk tk rm os vls yo lo lez so myv diq mrj dsb frr ht gn bxr kv sc nah krc bcl nap gv av rue xal pfl dty hif co lrc "
-    "vep tyv"
+    "en ru de fr it ja es ceb tr pt uk eo pl sv nl he zh hu ar ca fi cs fa sr el vi bg ko no mk ro id th hy da ta hi "
+    "hr sh be ka te kk war lt gl sk bn eu sl kn ml mr et az ms sq la bs nn ur lv my tt af oc nds ky ast tl is ia si "
+    "gu km br ba uz bo pa vo als ne cy jbo fy mn lb ce ug tg sco sa cv jv min io or as new ga mg an ckb sw bar lmo yi "
+    "arz mhr azb sah pnb su bpy pms ilo wuu ku ps ie xmf yue gom li mwl kw sd hsb scn gd pam bh mai vec mt dv wa mzn "
+    "am qu eml cbk tk rm os vls yo lo lez so myv diq mrj dsb frr ht gn bxr kv sc nah krc bcl nap gv av rue xal pfl "
+    "dty hif co lrc vep tyv"
 )
 PY3LANGID = (
-    "af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr ht hu hy id ig "
-    "is it ja jv ka kk km kn ko ku ky la lg ln lo lt lv mg mk ml mn mr ms my ne nl no om or pa pl ps pt qu ro ru sa si "
-    "sk sl so sq sr sr-Latn sv sw ta te th tl tr ug uk ur uz vi xh yo zh zu zxx ace bcl dz ext gcf gom grc gug hbo kik "
-    "nso pcm rw se sn st uz-Cyrl an ary crh fo fuv gcr guw kab lb lij ltg uzs wa sdh arz ba mt nn oc tg tk tt vec vo "
-    "wuu yue"
+    "af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr ht hu hy id "
+    "ig is it ja jv ka kk km kn ko ku ky la lg ln lo lt lv mg mk ml mn mr ms my ne nl no om or pa pl ps pt qu ro ru "
+    "sa si sk sl so sq sr sr-Latn sv sw ta te th tl tr ug uk ur uz vi xh yo zh zu zxx ace bcl dz ext gcf gom grc gug "
+    "hbo kik nso pcm rw se sn st uz-Cyrl an ary crh fo fuv gcr guw kab lb lij ltg uzs wa sdh arz ba mt nn oc tg tk tt "
+    "vec vo wuu yue"
 )
 LANDE = (
     "afr ara aze bel ben bul cat ces ckb cmn dan deu ell eng est eus fin fra hau heb hin hrv hun hye ind isl ita jpn "
@@ -61,7 +60,7 @@ class Lid176(nn.Module):
         self.bag = nn.EmbeddingBag(words + ngrams + 1, width, mode="mean", padding_idx=-1)
         self.nodes = nn.Linear(width, nodes, bias=False)
         self.register_buffer("words", torch.zeros(words, dtype=torch.int64))
-        """Hashes of the known words, ascending: word i has row i. A foreign word has the hash of one once in 600,000."""
+        """Hashes of the known words, ascending: word i has row i. One of 600,000 other words is mistaken for one."""
         self.register_buffer("ngrams", torch.zeros(ngrams, dtype=torch.int64))
         """Buckets of the n-grams that were kept, ascending: they have the rows after those of the words."""
         self.register_buffer("paths", torch.zeros(len(self.classes), nodes, dtype=torch.int8))
@@ -205,8 +204,8 @@ def fnv1a(flat: bytes, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
     """Hash spans of bytes as fastText does: FNV-1a of 32 bits where a byte above 127 counts as a negative number.
 
     Example:
-        >>> fnv1a(b"<the>", np.array([0]), np.array([2]))
-        array([2568826225])
+        >>> fnv1a(b"cat", np.array([1]), np.array([2]))  # of the a
+        array([3826002220])
     """
     values = np.frombuffer(flat + b"\0", np.int8).astype(np.int32).view(np.uint32)
     hashes = np.full(len(starts), 2166136261, np.uint32)
@@ -216,7 +215,9 @@ def fnv1a(flat: bytes, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
     return hashes.astype(np.int64)
 
 
-def character_ngrams(flat: bytes, edges: np.ndarray, least: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def character_ngrams(
+    flat: bytes, edges: np.ndarray, least: int, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """List the n-grams of UTF-8 characters within words: the word of each, its first byte, the byte after its last.
 
     Args:

