@@ -14,7 +14,9 @@ Columns: `text` of 12 to 80 characters, `label` (null in the pool), `group`, `sp
   language, and knows nothing else of them.
 
 `strings_12` has the first 12 characters of the same strings. `strings_others` has a test of the languages that not all
-three models know, under the code that a model has for them: what a student must not lose.
+three models know, under the code that a model has for them: what a student must not lose. Strings keep the licences of
+their packages (GPL, LGPL, MPL, BSD and others); none enters this repository. Debian's packages are those of the system's
+release: another release gives other strings.
 """
 
 import hashlib
