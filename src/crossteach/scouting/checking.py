@@ -170,7 +170,7 @@ def _telling(model: Opened, split: Split, plain: Float[Tensor, "N C"]) -> Findin
     what, told, copy = "the head looks trained", _information(plain), random_copy(model)
     evidence = f"its answers tell {100 * told:.1f}% of what they could"
     drawn = 0.0
-    if copy is not None and copy.fingerprint != model.fingerprint:
+    if isinstance(copy, TorchClassifier) and copy.fingerprint != model.fingerprint:
         few = split.take(np.arange(min(AT_ONCE, len(split))))
         random = _ask(copy, few, Variant("its own", model.preprocess))
         drawn = _information(random) if bool(random.isfinite().all()) else 0.0

@@ -146,9 +146,7 @@ def _open(
     require_channels(model, data)
     for config, teachers in lessons:
         learner = require_trainable(model, "the student")
-        others = [
-            _another(learner, number) for number in range(teachers)
-        ]  # the real ones meet the checks on their turn
+        others = [_another(learner, number) for number in range(teachers)]  # the real ones are checked on their turn
         layer = config.contrast.student_layer  # the stand-ins are built like the student
         config = replace(config, force=True, contrast=replace(config.contrast, teacher_layer=layer))
         open_setup(model, others, data, config, store, no_progress, ask=False)
