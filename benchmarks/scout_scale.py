@@ -36,6 +36,7 @@ class Nothing:
     fingerprint: str
     size: tuple[int, int] = (8, 8)
     channels: int = 1
+    kind: str = "image"
 
     def __len__(self) -> int:
         return self.count

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 from study import chosen_parts, read_rows, run_part, write_rows
 
+import crossteach
 from crossteach.runs import read_json
 
 ZOO = ("mlp_b", "vit_a", "mix_a", "mlp_a", "cnn_a", "cnn_b", "res_a")
@@ -38,6 +39,7 @@ CLOTHES_MODELS = {
 """Trained on these 10,000 images by `python -m crossteach.demo.train_checkpoints --zoo recipes/zoo.py --out
 recipes/fashion_small --data CLOTHES NAME ...`: with `--patience 3 --most-epochs 60`, then with `--tail --strength
 0.5`."""
+LABELLED = "labelled.npz"
 DIRTY = ("clean", "letters", "fashion", "noise", "unbalanced")
 ADDED = ("ensemble", "promise_learned", "promise_student", "promise_best", "rate")
 """Columns beside those of a sweep."""
@@ -59,8 +61,8 @@ def method(name: str, label: str, **settings: Any) -> dict[str, Any]:
     return {"method": name, "name": label, "settings": settings}
 
 
-def plans(pool: str, dirty: Path) -> dict[str, dict[str, Any]]:
-    """List the parts, what matters most first; `dirty` is the folder of recipes/dirty_pools.py."""
+def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
+    """List the parts, what matters most first; `dirty` is the folder of recipes/dirty_pools.py, `out` of the runs."""
     shared = {"data": DATA, "pools": [pool], "settings": {"optim.steps": STEPS}}
     pairs = {**shared, "pairs": [[MODELS[student], MODELS[teacher]] for student, teacher in PAIRS]}
     teams = {**shared, "pairs": [team(student) for student in ZOO]}
@@ -81,6 +83,23 @@ def plans(pool: str, dirty: Path) -> dict[str, dict[str, Any]]:
         "rules": {
             **pairs,
             "methods": [method(name, f"pool, {name}") for name in ("kl", "kl+dp-unsupervised", "kl+ensemble")],
+        },
+        "rules-all": {
+            **shared,
+            "pairs": [[MODELS[s], MODELS[t]] for s in ZOO for t in ZOO if s != t and (s, t) not in PAIRS],
+            "methods": [method("kl+dp-unsupervised", "pool, kl+dp-unsupervised")],
+        },
+        "random": {**pairs, "methods": [method("kl+dp-random", "pool, tutors by chance")]},
+        "labels": {
+            "data": f"npz:{dirty / LABELLED}",
+            "settings": {"optim.steps": STEPS},
+            "students": list(MODELS.values()),
+            "methods": [method("xe", "xe, the pool's true labels")],
+        },
+        "rounds": {
+            **shared,
+            "pairs": taught_teams(out),
+            "methods": [method("auto", "a second round, all taught teachers")],
         },
         "controls": {
             **shared,
@@ -129,6 +148,30 @@ def plans(pool: str, dirty: Path) -> dict[str, dict[str, Any]]:
         },
         **{f"dirty-{kind}": {**shared, **polluted, "pools": [f"npz:{dirty / kind}.npz"]} for kind in DIRTY},
     }
+
+
+def taught_teams(out: Path) -> list[list[Any]]:
+    """Write the students that the part `teams` has taught as teams of each other; none before it has run."""
+    rows = out / "teams" / "results.parquet"
+    jobs = {row["student"]: row["job"] for row in pq.read_table(rows).to_pylist()} if rows.is_file() else {}
+    specs = [f"run:{out / 'teams' / 'jobs' / jobs[MODELS[name]]}" for name in ZOO if MODELS[name] in jobs]
+    return [[student, [other for other in reversed(specs) if other != student]] for student in specs]
+
+
+def write_labelled(pool: str, path: Path) -> None:
+    """Write the data that labelling the pool would have bought: train and pool, all with their labels."""
+    glyphs, fresh = crossteach.load_data(DATA), np.load(pool.removeprefix("npz:"))
+    arrays = {"class_names": np.array(glyphs.classes)}
+    for key, split in (("train", glyphs.train), ("val", glyphs.selection), ("test", glyphs.test)):
+        images = split.inputs.read(split.input_rows(np.arange(len(split))), None, None)
+        arrays[f"x_{key}"] = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        arrays[f"y_{key}"], arrays[f"group_{key}"] = split.labels, np.array(split.group_names)[split.group]
+    order = [list(fresh["class_names"]).index(name) for name in glyphs.classes]
+    labels = np.argsort(order)[fresh["y_train"]]
+    arrays["x_train"] = np.concatenate([arrays["x_train"], fresh["x_train"][..., None]])
+    arrays["y_train"] = np.concatenate([arrays["y_train"], labels])
+    arrays["group_train"] = np.concatenate([arrays["group_train"], fresh["group_train"].astype(str)])
+    np.savez(path, **arrays)
 
 
 def team(student: str, count: int = len(ZOO)) -> list[Any]:
@@ -190,10 +233,13 @@ def figures(rows: list[Row]) -> list[str]:
     ]
 
 
+PARTS = list(plans("", Path(), Path()))
+
+
 def main() -> None:
     """Run what is not run yet, part by part, or print the table of what was run."""
     parser = argparse.ArgumentParser(description="What a pool teaches.")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(plans('', Path()))}; all by default")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--out", type=Path, default=Path("runs/pool_study"))
     parser.add_argument("--pool", default="npz:runs/glyph_pool.npz")
     parser.add_argument("--dirty", type=Path, default=Path("runs/dirty"))
@@ -202,11 +248,11 @@ def main() -> None:
     if arguments.table:
         table(arguments.table)
         return
-    known = plans(arguments.pool, arguments.dirty)
-    asked = chosen_parts(parser, arguments.parts, list(known))
-    for part in asked:
-        run_part(part, known[part], arguments.out)
-        print(f"rows gathered in {gather(arguments.out, list(known))}", flush=True)
+    for part in chosen_parts(parser, arguments.parts, PARTS):
+        if part == "labels" and not (arguments.dirty / LABELLED).is_file():
+            write_labelled(arguments.pool, arguments.dirty / LABELLED)
+        run_part(part, plans(arguments.pool, arguments.dirty, arguments.out)[part], arguments.out)
+        print(f"rows gathered in {gather(arguments.out, PARTS)}", flush=True)
 
 
 if __name__ == "__main__":

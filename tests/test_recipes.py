@@ -185,12 +185,13 @@ def test_the_plans_of_the_pool_study_can_be_read(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     from pool_study import DIRTY, plans
 
-    parts = plans("npz:pool.npz", Path("dirty"))
+    parts = plans("npz:pool.npz", Path("dirty"), Path("out"))
     assert {f"dirty-{kind}" for kind in DIRTY} < set(parts)
+    assert parts.pop("rounds")["pairs"] == []  # of students that are not taught yet
     for name, content in parts.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
         plan = read_plan(tmp_path / f"{name}.yaml")
-        assert (name == "fashion-seen") != bool(plan.pools)
+        assert (name in ("fashion-seen", "labels")) != bool(plan.pools)
         lengths = {job.config.optim.steps for job in plan.jobs()}
         assert lengths == {{"long": 6400, "search": 3200}.get(name, 1600)}
 
@@ -210,7 +211,8 @@ def test_the_pool_study_gathers_and_tells(task, tmp_path, monkeypatch, capsys):
         "methods": [{"method": "auto", "name": "pool"}],
         "settings": {"optim.steps": 20, "optim.lr": 0.01},
     }
-    monkeypatch.setattr(pool_study, "plans", lambda pool, dirty: {"pairs": content})
+    monkeypatch.setattr(pool_study, "plans", lambda pool, dirty, out: {"pairs": content})
+    monkeypatch.setattr(pool_study, "PARTS", ["pairs"])
     monkeypatch.setattr(sys, "argv", ["pool_study.py", "--out", str(tmp_path / "out")])
     pool_study.main()
     pool_study.table(tmp_path / "out" / "pool_study.parquet")

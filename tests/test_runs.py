@@ -126,6 +126,20 @@ def test_a_folder_half_emptied_is_not_whole(tmp_path, monkeypatch):
     assert not (tmp_path / "summary.json").exists()
 
 
+@pytest.mark.parametrize("name", ["questions.csv", "ask.csv", "lesson-1/ask.csv"])
+def test_what_a_person_has_filled_in_is_never_removed(tmp_path, name):
+    with open_run(tmp_path, CONFIG).working() as run:
+        run.finish({"seed": 0})
+    other, path = {**CONFIG, "seed": 1}, tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("sample,label\nq0,cat\nq1,\n")
+    with pytest.raises(RunFolderError, match=rf"{name} holds labels that a person has filled in \(1\)"):
+        open_run(tmp_path, other, overwrite=True)
+    assert open_run(tmp_path, CONFIG, overwrite=True).is_whole, "nothing was removed"
+    path.write_text("sample,label\nq0,\nq1,\n")
+    assert not open_run(tmp_path, other, overwrite=True).is_whole and not path.exists()
+
+
 def test_other_files_are_never_removed(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(RunFolderError, match=r"holds other files \(thesis.tex\)"):

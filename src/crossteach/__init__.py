@@ -28,12 +28,16 @@ if TYPE_CHECKING:
     from .config import ViewsConfig as ViewsConfig
     from .data import from_arrays as from_arrays
     from .data import from_dataset as from_dataset
+    from .data import from_frame as from_frame
+    from .data import from_texts as from_texts
     from .data import load_data as load_data
     from .data import pool_from as pool_from
     from .errors import CrossteachError as CrossteachError
+    from .exporting import export_run as export_run
     from .functional.flips import Change as Change
     from .functional.flips import Flips as Flips
     from .functional.flips import flips as flips
+    from .models import from_callable as from_callable
     from .models import from_module as from_module
     from .models import load_model as load_model
     from .report import write_report as write_report
@@ -70,13 +74,17 @@ _HOME = {
     "with_settings": "settings",
     "from_arrays": "data",
     "from_dataset": "data",
+    "from_frame": "data",
+    "from_texts": "data",
     "load_data": "data",
     "pool_from": "data",
     "CrossteachError": "errors",
+    "export_run": "exporting",
     "Change": "functional.flips",
     "Flips": "functional.flips",
     "flips": "functional.flips",
     "METHODS": "transferring.methods",
+    "from_callable": "models",
     "from_module": "models",
     "load_model": "models",
     "predict": "answers.prediction",

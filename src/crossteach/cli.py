@@ -15,7 +15,7 @@ from .errors import ConfigError, CrossteachError
 from .specs import escape
 
 if TYPE_CHECKING:
-    from .models import TorchClassifier
+    from .models import Opened
     from .types import Progress, Splits
 
 app = typer.Typer(
@@ -28,7 +28,13 @@ app = typer.Typer(
 )
 
 ModelSpec = Annotated[str, typer.Option(help="Model spec, as in timm:resnet18 or py:zoo.py:small@small.safetensors.")]
-DataSpec = Annotated[str, typer.Option(help="Data spec: glyphs, npz:FILE, folder:PATH, idx:FOLDER, sklearn:digits.")]
+DataSpec = Annotated[
+    str,
+    typer.Option(
+        help="Data spec: folder:PATH, csv:FILE, wds:PATTERN.tar, hf:NAME_OR_FOLDER, npz:FILE, idx:FOLDER, glyphs, "
+        "sklearn:digits."
+    ),
+]
 MaybeData = Annotated[
     str | None,
     typer.Option(help="Data spec, as npz:FILE or folder:PATH; without it a pool teaches, and nothing is verified."),
@@ -55,7 +61,10 @@ Seed = Annotated[int, typer.Option(help="Of the order of samples.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run of another configuration.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Run the code of saved students (run:) that others made.")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run code of others: in saved students (run:), TorchScript and torch.export files."),
+]
 UnreadStore = Annotated[Path | None, typer.Option("--store", help="Taken, as everywhere; no answer is read.")]
 UnusedDevice = Annotated[str, typer.Option("--device", help="Taken, as everywhere; no model is loaded.")]
 NoProgress = Annotated[bool, typer.Option("--quiet", help="Taken; there is no progress to show.")]
@@ -301,7 +310,9 @@ def verify(
     store: UnreadStore = None,
     seed: Annotated[int, typer.Option(help="Taken, as everywhere; the draw depends on the run alone.")] = 0,
     device: UnusedDevice = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Taken; a page always replaces the last.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Taken; a page replaces the last, labels stay.")
+    ] = False,
     quiet: NoProgress = False,
 ) -> None:
     """Verify a transfer with a few labels: they are asked only where the old and the new student differ."""
@@ -312,6 +323,45 @@ def verify(
         terminal.print_json(found)
         return
     terminal.show_verification(found, run)
+
+
+@app.command(epilog="Example:  crossteach export my-run --to timm --out my-student")
+@_one_line_errors
+def export(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The --out folder of a finished transfer; it is only read.")
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="timm|hf|torch|onnx", help="What is to open the student.")],
+    out: Annotated[Path, typer.Option(help="A new folder, which is there once it is checked.")],
+    data: Annotated[
+        str | None, typer.Option(help="Data spec: compare export and student on its test samples too.")
+    ] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Send the folder to the Hugging Face hub, as private.")
+    ] = None,
+    as_json: Json = False,
+    store: UnreadStore = None,
+    seed: Annotated[int, typer.Option(help="Taken, as everywhere; nothing is drawn at random.")] = 0,
+    device: Annotated[
+        str, typer.Option("--device", help="Taken, as everywhere; a student is exported on the CPU.")
+    ] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another export.")] = False,
+    quiet: Quiet = False,
+    trust: Trust = False,
+) -> None:
+    """Write the student of a run as a folder that timm, transformers, torch or ONNX opens without crossteach.
+
+    The folder holds a model card. It is opened again and compared with the student before it is put in its place.
+    """
+    from .exporting import export_run
+
+    with terminal.progress(quiet) as report:
+        made = export_run(run, to, out, data, push_to_hub, overwrite, trust, report)
+    if as_json:
+        terminal.print_json(made)
+        return
+    terminal.show_export(made)
+    terminal.show_notes(made["notes"])
 
 
 @app.command(epilog="Example:  crossteach sweep plan.yaml --out my-sweep --dry-run")
@@ -329,7 +379,11 @@ def sweep(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove first what an earlier sweep wrote.")] = False,
     quiet: Quiet = False,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Run the code that the plan names outside py: models.")
+        bool,
+        typer.Option(
+            "--trust",
+            help="Run the code that the plan names outside py: models, and open its TorchScript and export files.",
+        ),
     ] = False,
 ) -> None:
     """Run many transfers from one plan: students, teachers, methods and seeds; what is whole is never done again."""
@@ -393,7 +447,7 @@ def _device(name: str) -> str:
     return name
 
 
-def _load_model(spec: str, device: str, data: "Splits", trust: bool) -> "TorchClassifier":
+def _load_model(spec: str, device: str, data: "Splits", trust: bool) -> "Opened":
     from .models import load_model
 
     return load_model(spec, trust, data).to(_device(device))

@@ -305,7 +305,7 @@ def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in items}
 
 
-PROCEDURE = 6
+PROCEDURE = 7
 """Raised when defaults or rules change what a run of the same settings computes.
 
 It is kept in every run folder, and a run of another procedure is refused there. Sweeps do their jobs anew.

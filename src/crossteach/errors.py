@@ -13,6 +13,8 @@ CrossteachError
 ├── StoreError            stored predictions that cannot be written or read
 ├── RunFolderError        an output folder that is incomplete, of another configuration or not a run
 │   └── FolderInUseError      an output folder that another process fills
+├── ExportError           a student that cannot be exported, or whose export answers otherwise
+├── HubError              an export that cannot be sent to the Hugging Face hub
 ├── SweepError            a sweep that cannot run, or jobs of it that failed
 ├── ExecutorError         nothing is left that could run a task
 ├── WriteError            a file that cannot be written: a full disk, a folder without permission
@@ -69,6 +71,14 @@ class RunFolderError(CrossteachError):
 
 class FolderInUseError(RunFolderError):
     """An output folder that another process fills."""
+
+
+class ExportError(CrossteachError):
+    """A student that cannot be exported, or whose export answers otherwise."""
+
+
+class HubError(CrossteachError):
+    """An export that cannot be sent to the Hugging Face hub."""
 
 
 class SweepError(CrossteachError):

@@ -70,7 +70,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
 
 
-PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
+PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".svg": "image/svg+xml"}
 """Pictures that a page may hold, by their suffix."""
 
 

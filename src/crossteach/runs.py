@@ -2,13 +2,15 @@
 
 `config.json`, `metrics.jsonl`, `summary.json`, `samples.parquet`, `classes.parquet`, `pictures.json` with `pictures/`,
 `student/`, and while it runs `checkpoint.pt`; where nothing could be verified also `original/` and `trained/`. A
-verification adds `ask.html`, `ask.csv` and `verify.json`, a report `report.html`, `figures/` and `tables/`. A folder is
-whole once `summary.json` (of a scout: `scout.json`) is in it; that file is written last.
+verification adds `ask.html`, `ask.csv` and `verify.json`, a report `report.html`, `figures/` and `tables/`. A scout of
+samples without labels has `questions.csv` and their pictures, in `pool-1/` and so on. A folder is whole once
+`summary.json` (of a scout: `scout.json`) is in it; that file is written last.
 """
 
 import io
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,12 +25,15 @@ import torch
 from .config import PROCEDURE
 from .errors import RunFolderError, first_line
 from .files import holding, to_utf8, write_bytes, write_json, writing
+from .labels_file import ASK, QUESTIONS, require_unfilled
 
 OURS = {
     *("config.json", "metrics.jsonl", "summary.json", "samples.parquet", "student", "checkpoint.pt", "scout.json"),
     *("classes.parquet", "pictures.json", "pictures", "report.html", "figures", "tables"),
-    *("original", "trained", "verify.json", "ask.html", "ask.csv"),
+    *("original", "trained", "verify.json", "ask.html", ASK, QUESTIONS),
 }
+NUMBERED = re.compile(r"(lesson|pool)-\d+")
+"""Folders that a run may have several of."""
 
 
 class RunFolder:
@@ -131,7 +136,8 @@ def open_run(path: Path, config: Mapping[str, Any], overwrite: bool = False, don
         done: The file whose presence makes the folder whole.
 
     Raises:
-        RunFolderError: If another configuration, or something else than a run, is in the folder.
+        RunFolderError: If another configuration, or something else than a run, is in the folder; or labels of a person,
+            where it would have to be emptied.
         FolderInUseError: If another process fills the folder, and it would have to be emptied.
     """
     wanted = json.loads(json.dumps({"procedure": PROCEDURE, **config}))
@@ -176,10 +182,16 @@ def _other_configuration(kept: Any, wanted: Mapping[str, Any]) -> str:
 
 
 def _empty(path: Path, done: str) -> None:
-    """Remove what a run has written, and nothing else; the summary first, so that a half-empty folder is not whole."""
+    """Remove what a run has written, and nothing else; the summary first, so that a half-empty folder is not whole.
+
+    Raises:
+        RunFolderError: If a person's labels would go with it; nothing is removed then.
+    """
+    written = [path / name for name in OURS] + [found for found in path.iterdir() if NUMBERED.fullmatch(found.name)]
+    require_unfilled(written)
     with writing(path):
         (path / done).unlink(missing_ok=True)
-        for inside in [*(path / name for name in OURS), *path.glob("lesson-*")]:
+        for inside in written:
             if inside.is_dir():
                 shutil.rmtree(inside)
             else:

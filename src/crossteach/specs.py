@@ -6,7 +6,7 @@ A sign that a spec would read as its own is written as in a URL: `%3F` for ?, `%
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,6 +120,19 @@ def split_weights(scheme: str, rest: str) -> tuple[str, str | None]:
             return found[1], found[2]
     name, at, weights = rest.partition("@")
     return name, weights if at else None
+
+
+def with_options(text: str, changes: Mapping[str, str]) -> str:
+    """Write a spec with some of its options set: in place where it has them, else behind the others.
+
+    Example:
+        >>> with_options("timm:resnet18?mean=0.5&size=64", {"mean": "0", "crop": "0.9"})
+        'timm:resnet18?mean=0&size=64&crop=0.9'
+    """
+    body, _, query = text.partition("?")
+    given = dict(part.partition("=")[::2] for part in query.split("&") if part)
+    options = "&".join(f"{key}={value}" for key, value in {**given, **changes}.items())
+    return f"{body}?{options}" if options else body
 
 
 def nearest(word: str, known: Collection[str]) -> str | None:

@@ -6,6 +6,7 @@ A console may not know every character of a name. Such a character is shown esca
 import contextlib
 import io
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,6 +110,9 @@ def show_check(found: dict[str, Any]) -> None:
             highlight=False,
         )
     say(f"Verdict: {found['verdict']}", highlight=False)
+    for each in found["findings"]:
+        if each["spec"] is not None:  # in one line, as long as it is: it is there to be copied
+            sys.stdout.write(f"Type in its place: {_shown(shlex.quote(each['spec']))}\n")
 
 
 def show_scout(summary: dict[str, Any]) -> None:
@@ -127,7 +131,8 @@ def show_scout(summary: dict[str, Any]) -> None:
         cells = [
             f"{flips:.2f}" if row != column else ABSENT for column, flips in enumerate(summary["positive_flips"][row])
         ]
-        _add_row(table, model["name"], model["family"], f"{model['params']:,}", f"{model['accuracy']:.2f}%", *cells)
+        size = ABSENT if model["params"] is None else f"{model['params']:,}"
+        _add_row(table, model["name"], model["family"], size, f"{model['accuracy']:.2f}%", *cells)
     say(table)
     top = {name: "not measured" if value is None else f"{value:.2f}%" for name, value in summary["ceilings"].items()}
     say(
@@ -172,8 +177,11 @@ def show_unlabelled(found: dict[str, Any], out: "Path") -> None:
     say(f"Which teacher first, by what {how} would expect of its targets, in points (a bound, to compare by):")
     _show_expected(pool["ranking"])
     if pool["labelled"]:
-        say(f"The same by {pool['labelled']['answered']} labels:")
-        _show_expected(pool["labelled"]["ranking"])
+        told = pool["labelled"]
+        say(
+            f"The same by {told['answered']} labels (no model is right: {told['neither']}; skipped: {told['skipped']}):"
+        )
+        _show_expected(told["ranking"])
     elif pool["questions"]:
         say(
             f"{out / 'questions.csv'} asks for the {pool['questions']} labels that would tell most of this, those at "
@@ -248,9 +256,11 @@ def show_verification(found: dict[str, Any], run: "Path") -> None:
     )
     if found["answered"]:
         low, high = found["interval"]
+        neither = found["answered"] - found["wins"] - found["losses"]
         say(
             f"{found['answered']} answers: {found['wins']} times the new student is right, {found['losses']} times the "
-            f"old. On all samples {found['delta']:+.2f} points (95% interval {low:+.2f} to {high:+.2f})",
+            f"old, {neither} times neither; {found['skipped']} skipped. On all samples {found['delta']:+.2f} points "
+            f"(95% interval {low:+.2f} to {high:+.2f})",
             highlight=False,
         )
         more = found["labels_needed"]
@@ -273,6 +283,20 @@ def show_verification(found: dict[str, Any], run: "Path") -> None:
 
 LISTED_JOBS = 60
 """More are counted by method; --json lists them all."""
+
+
+def show_export(made: dict[str, Any]) -> None:
+    """Print where an export is, and how it was checked."""
+    checked = made["checked"]
+    asked = f"{checked['fixed_inputs']} fixed images"
+    asked += f" and {checked['samples']:,} test samples" if checked["samples"] else ""
+    worst = checked["largest_difference"]
+    agrees = f"to {worst:.2g}" if worst else "bit for bit"
+    say(f"{made['out']}: {', '.join(made['files'])}", highlight=False)
+    say(f"Opened again, it gives the student's logits {agrees} on {asked}.", highlight=False)
+    say(f"{made['out']}/README.md is its model card, and says how it is used.", highlight=False)
+    if made["url"]:
+        say(f"Sent to {made['url']}", highlight=False)
 
 
 def show_plan(found: dict[str, Any]) -> None:

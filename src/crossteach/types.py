@@ -16,6 +16,8 @@ from .errors import MissingLabelsError
 Size = tuple[int, int]
 """Height and width in pixels."""
 
+Kind = Literal["image", "text"]
+"""What a model reads, and what a split holds."""
 Family = Literal["convolutional", "transformer", "mlp", "other"]
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
 CropMode = Literal["center", "squash", "border"]
@@ -51,12 +53,16 @@ class Preprocess:
     crop_mode: CropMode = "center"
     """How an image of another shape is evaluated: `center` cuts the longer side, `squash` changes the shape, `border`
     adds margins in the colour of the mean."""
+    kind: Kind = "image"
+    """`text` is given to the model's own tokenizer; nothing of the above is done to it."""
 
 
 @runtime_checkable
 class Inputs(Protocol):
-    """Where the pixels of a split come from."""
+    """Where the pixels, or the texts, of a split come from."""
 
+    kind: Kind
+    """`text`: what is read is a batch of bytes, see `data.texts`."""
     size: Size | None
     """Height and width where all images share them (arrays); None where they differ (files)."""
     channels: int
@@ -245,6 +251,10 @@ class TrainableClassifier(Classifier, Protocol):
     """A model that can learn: a classifier with its torch module."""
 
     module: nn.Module
+
+    def prepared(self, images: Float[Tensor, "N c h w"]) -> Tensor | Mapping[str, Tensor]:
+        """Bring images, or texts, to what the module takes; a mapping is given to it as named arguments."""
+        ...
 
     def clone(self) -> "TrainableClassifier":
         """Copy the model; no tensor is shared."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from crossteach.data.cut import stratified_cut, tune_and_gate
+from crossteach.data.cut import stratified_cut, stratified_sample, tune_and_gate
 from crossteach.errors import DataError
 from crossteach.types import Split
 
@@ -49,6 +49,18 @@ def test_groups_are_cut_alike_whatever_they_are_called(grouped):
 def test_one_group_is_cut_by_samples(grouped):
     tuned, held = parts(grouped((200,)))
     assert (len(tuned), len(held)) == pytest.approx((50, 150), abs=3)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_rare_and_common_classes_are_cut_in_the_same_share(share, unchecked):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(5), [900, 400, 100, 20, 3]))
+    split = Split("train", None, np.arange(len(labels)), labels)
+    cut, kept = stratified_cut(split, share)
+    assert sorted([*cut, *kept]) == list(range(len(labels)))
+    for label, count in enumerate(np.bincount(labels)):
+        assert abs((labels[cut] == label).sum() - share * count) <= 1
+    drawn = stratified_sample(split, 142)
+    assert np.bincount(labels[drawn], minlength=5).tolist() == pytest.approx(np.bincount(labels) / 10, abs=1)
 
 
 def test_a_split_the_user_never_made_is_not_spoken_of(grouped):

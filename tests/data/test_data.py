@@ -248,7 +248,7 @@ def test_a_path_may_hold_an_at_sign(tmp_path):
 
 def test_unknown_sources_are_refused():
     for spec in ("images:x", "d.nz", ""):
-        with refused(SpecError, "folder, glyphs, idx, npz, sklearn"):
+        with refused(SpecError, "csv, folder, glyphs, hf, idx, npz, sklearn, wds"):
             load_data(spec)
     with refused(SpecError, "sklearn:digits"):
         load_data("sklearn:iris")

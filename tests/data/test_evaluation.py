@@ -8,6 +8,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
 from crossteach.data.arrays import ArrayInputs
+from crossteach.data.encoded import PictureFiles
 from crossteach.data.files import FileInputs
 from crossteach.data.look import PictureRules
 from crossteach.errors import ModelError
@@ -48,7 +49,7 @@ def timm_pixels(path, config):
 
 
 def require_equal(paths, preprocess, config):
-    inputs = FileInputs(paths, PictureRules(), workers=0)
+    inputs = FileInputs(PictureFiles(paths), PictureRules(), workers=0)
     read = inputs.evaluation(np.arange(len(paths)), preprocess)
     for path, ours in zip(paths, read, strict=True):
         theirs = timm_pixels(path, config)
@@ -95,7 +96,9 @@ def test_arrays_come_out_as_files_of_the_same_pixels(pictures, crop_mode, interp
     preprocess = Preprocess((96, 128), 3, (0.4,), crop=0.875, crop_mode=crop_mode, interpolation=interpolation)
     if crop_mode == "squash" and interpolation in ("bicubic", "lanczos"):
         pictures = [path for path in pictures if path.stem != "tall"]  # there the order of the two directions tells
-    of_files = FileInputs(pictures, PictureRules(), workers=0).evaluation(np.arange(len(pictures)), preprocess)
+    of_files = FileInputs(PictureFiles(pictures), PictureRules(), workers=0).evaluation(
+        np.arange(len(pictures)), preprocess
+    )
     for path, expected in zip(pictures, of_files, strict=True):
         with Image.open(path) as image:
             ours = ArrayInputs(np.asarray(image)[None], "x").evaluation(np.arange(1), preprocess)[0]
@@ -106,7 +109,7 @@ def test_arrays_come_out_as_files_of_the_same_pixels(pictures, crop_mode, interp
 def test_a_squash_is_not_a_central_crop(pictures):
     """59 architectures squash; a central crop once gave 25% on wide pictures where the truth is 75."""
     squashed, cropped = (Preprocess((64, 64), 3, crop_mode=mode) for mode in ("squash", "center"))
-    inputs = FileInputs(pictures[:1], PictureRules(), workers=0)
+    inputs = FileInputs(PictureFiles(pictures[:1]), PictureRules(), workers=0)
     first, second = (inputs.evaluation(np.arange(1), p) for p in (squashed, cropped))
     assert (first - second).abs().mean() > 0.05
 

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 import crossteach
 from crossteach.data import dataset
@@ -205,7 +213,10 @@ def raising():
         (lambda: (IMAGES["train"][0], True), "gives bool as label 11"),
         (lambda: IMAGES["train"][0], "gives a label with 11 of 12 images"),
         (lambda: (np.zeros((8, 10, 3), np.int64), 0), "gives int64 as image 11; pixels must be uint8"),
-        (lambda: (Image.new("I;16", (8, 8)), 0), "image 11 of train of dataset has more than 8 bits a pixel"),
+        (
+            lambda: (Image.new("F", (8, 8), 7.0), 0),
+            "image 11 of train of dataset has floats from 7 to 7 as pixels, not in",
+        ),
         (lambda: (np.random.default_rng().random((8, 10, 3)), 0), "another image each time it is asked for image 11"),
         (lambda: ("cat.png", 0), "gives str as image 11"),
     ],
@@ -230,3 +241,51 @@ def test_what_is_not_kept_in_memory_is_the_same_pictures(monkeypatch):
     assert isinstance(kept.inputs, ArrayInputs) and isinstance(asked.inputs, DatasetInputs)
     read = [inputs.read(np.arange(40), (8, 10), None) for inputs in (kept.inputs, asked.inputs)]
     assert torch.equal(*read) and [images.stride() for images in read] == [(240, 80, 10, 1)] * 2
+
+
+class TestLoaders:
+    """A DataLoader is read by its data set."""
+
+    def test_a_loader_is_read_as_its_data_set(self):
+        train, test = Pictures(24, 0), Pictures(12, 1)
+        plain = crossteach.from_dataset(train, test, selection_from="test")
+        weights = WeightedRandomSampler(torch.ones(24), 5)
+        for loader in (DataLoader(train, 7, shuffle=True), DataLoader(train), DataLoader(train, sampler=weights)):
+            data = crossteach.from_dataset(loader, DataLoader(test, 4), selection_from="test")
+            assert data.fingerprint == plain.fingerprint and data.classes == Pictures.classes
+            assert data.notes[:2] == (
+                "train of dataset is a DataLoader: the 24 images of its data set are read; "
+                "its order, batches and collate play no part",
+                "test of dataset is a DataLoader: the 12 images of its data set are read; "
+                "its order, batches and collate play no part",
+            )
+
+    def test_a_sampler_of_a_subset_chooses_that_subset(self):
+        """Two loaders over one data set, each with its half: reading all in both would put test into train."""
+        whole = Pictures(36, 0)
+        halves = [DataLoader(whole, 5, sampler=SubsetRandomSampler(rows)) for rows in (range(24), range(24, 36))]
+        data = crossteach.from_dataset(*halves, selection_from="test")
+        subsets = crossteach.from_dataset(Subset(whole, range(24)), Subset(whole, range(24, 36)), selection_from="test")
+        assert data.fingerprint == subsets.fingerprint and len(data.train) == 24
+        assert data.classes == subsets.classes == Pictures.classes
+
+    def test_loaders_that_draw_in_an_unknown_way_or_stream_are_refused(self):
+        whole = Pictures(24, 0)
+        with pytest.raises(DataError, match=r"train of dataset is a DataLoader that draws by list, so which images"):
+            crossteach.from_dataset(DataLoader(whole, batch_sampler=[[0, 1], [2]]), whole)
+        with pytest.raises(DataError, match="draws by list"):
+            crossteach.from_dataset(DataLoader(whole, sampler=[1, 2]), whole)
+        with pytest.raises(DataError, match="must be a data set with a length and items, not Endless"):
+            crossteach.from_dataset(DataLoader(Endless()), whole)
+
+    def test_a_loader_is_a_pool_too(self):
+        pool = crossteach.pool_from(DataLoader(Pictures(24, 0), 5, shuffle=True), name="mine")
+        assert pool.found == 24 and pool.split.labels is None
+        assert pool.notes == (
+            "mine is a DataLoader: the 24 images of its data set are read; its order, batches and collate play no part",
+        )
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        return iter([])

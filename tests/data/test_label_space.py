@@ -60,10 +60,41 @@ def test_a_pool_alone_takes_the_classes_of_the_models():
     assert fit_label_space(alone, [Knows(3)]).classes == ("0", "1", "2")
 
 
-def test_data_that_know_all_classes_stay_as_they_are():
+def test_data_that_know_all_classes_stay_as_they_are_where_no_name_says_otherwise():
     whole = data(["ant", "bee", "cat"])
-    assert fit_label_space(whole, [Knows(3, ("cat", "bee", "ant"))]) is whole, "another order is refused elsewhere"
+    for models in ([Knows(3, ("ant", "bee", "cat"))], [Knows(3)], [Knows(3, ("ant", "bee", "fox"))]):
+        assert fit_label_space(whole, models) is whole
     assert fit_label_space(whole, [Knows(4), Knows(5)]) is whole
+    as_text = data(["0", "1", "10", "2"], 4)
+    assert fit_label_space(as_text, [Knows(4)]) is as_text, "an order that the user asked for"
+
+
+def test_the_models_own_list_orders_classes_that_it_names():
+    whole = data(["ant", "bee", "cat"])
+    fitted = fit_label_space(whole, [Knows(3), Knows(3, ("cat", "bee", "ant"))])
+    assert fitted.classes == ("cat", "bee", "ant") and fitted.test.labels[:3].tolist() == [2, 1, 0]
+    assert fitted.notes[-1].endswith("called and ordered as the models' own, found by name")
+    numbered = fit_label_space(data(), [Knows(3, ("cat", "bee", "ant"))])
+    assert numbered.classes == ("cat", "bee", "ant") and numbered.test.labels[:3].tolist() == [0, 1, 2]
+
+
+def test_wordnet_ids_are_found_in_timms_list():
+    from timm.data import ImageNetInfo
+
+    listed = ImageNetInfo("imagenet-1k").label_names()
+    some = ["n02123045", "n01440764", "n15075141"]
+    for model in (Knows(1000), Knows(1000, tuple(f"class {i}" for i in range(1000)))):
+        fitted = fit_label_space(data(some), [model])
+        assert fitted.classes == (model.classes or tuple(listed))
+        assert fitted.test.labels[:3].tolist() == [281, 0, 999], "tabby is 281, tench 0 and toilet tissue 999"
+        assert fitted.notes[-1].endswith("labels 3 of the models' 1000 classes, found by WordNet id")
+    with pytest.raises(LabelSpaceError, match="none is known by name"):
+        fit_label_space(data(["n00000001", "n01440764"], 2), [Knows(1000)])
+    with pytest.raises(LabelSpaceError, match="none is known by name"):
+        fit_label_space(data(some), [Knows(999)])
+    microsoft = ImageNetInfo("imagenet-22k-ms").label_names()
+    assert fit_label_space(data(some), [Knows(21842)]).test.labels[0] == microsoft.index(some[0]) == 281
+    assert microsoft != sorted(microsoft), "no alphabet tells that order"
 
 
 def test_names_that_no_model_knows_are_refused():

@@ -157,7 +157,7 @@ def test_a_pool_alone_is_data_without_labels(tmp_path):
         ("folder:{}/none", DataError, "expected one with pictures in it"),
         ("folder:{}/bare", DataError, "holds no image"),
         ("folder:{}/broken", DataError, "3 of 3 files in .* cannot be decoded"),
-        ("hub:pictures", SpecError, "unknown pool .*; expected one of folder, glyphs, idx, npz, sklearn"),
+        ("hub:pictures", SpecError, "unknown pool .*; expected one of csv, folder, glyphs, hf, idx, npz, sklearn, wds"),
     ],
 )
 def test_wrong_pools_are_refused_in_one_line(tmp_path, arrays, fresh, spec, error, told):

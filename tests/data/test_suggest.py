@@ -11,6 +11,12 @@ from crossteach.errors import SpecError
     [
         ("data.npz", "npz:data.npz"),
         ("data.npz?train_samples=9", "npz:data.npz?train_samples=9"),
+        ("list.csv?label=class", "csv:list.csv?label=class"),
+        ("list.TSV", "csv:list.TSV"),
+        ("list.parquet", "csv:list.parquet"),
+        ("shard-{00..09}.tar", "wds:shard-{00..09}.tar"),
+        ("saved", "hf:saved"),
+        ("shards", "wds:shards"),
         ("pictures", "folder:pictures"),
         ("mnist", "idx:mnist"),
         ("foldr:pictures", "folder:pictures"),
@@ -22,8 +28,9 @@ from crossteach.errors import SpecError
 def test_what_was_meant_is_said(text, meant, as_pool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "mnist").mkdir()
-    (tmp_path / "mnist" / "train-images-idx3-ubyte.gz").touch()
+    for file in ("mnist/train-images-idx3-ubyte.gz", "saved/dataset_dict.json", "shards/train-0.tar"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
     with pytest.raises(SpecError) as refused:
         load_data(None, [text]) if as_pool else load_data(text)
     assert str(refused.value) == f"unknown {'pool' if as_pool else 'data'} {text!r}; did you mean {meant}?"
@@ -31,5 +38,7 @@ def test_what_was_meant_is_said(text, meant, as_pool, tmp_path, monkeypatch):
 
 def test_nonsense_gets_the_list():
     for text in ("qqqqqqqq", "", ":", "nothing/here"):
-        with pytest.raises(SpecError, match="expected one of folder, glyphs, idx, npz, sklearn, as in npz:FILE"):
+        with pytest.raises(
+            SpecError, match="expected one of csv, folder, glyphs, hf, idx, npz, sklearn, wds, as in npz:FILE"
+        ):
             load_data(text)

@@ -10,6 +10,7 @@ import pytest
 from browsers import browser, opened
 
 from crossteach import TransferConfig, load_data, load_model, transfer, verify, with_settings
+from crossteach.labels_file import written_id
 from crossteach.transferring.verification import read_answers, read_differences
 
 __all__ = ["browser"]
@@ -49,11 +50,19 @@ def test_a_person_answers_with_keys_and_saves_the_file(browser, run, tmp_path):
             page.keyboard.press("w")
         path = tmp_path / "answers.csv"
         shutil.copy(Path(download.value.path()), path)
+        verify(run, ask=11)
+        page.reload()
+        assert page.locator("#counted").inner_text() == "8 of 11", "more questions go on where fewer left off"
+        verify(run, ask=6)
+        page.reload()
+        assert page.locator("#counted").inner_text() == "6 of 6" and page.locator("#done").is_visible()
+        page.keyboard.press("Backspace")
+        assert page.locator("#counted").inner_text() == "5 of 6"
         page.evaluate("localStorage.clear()")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     found = read_differences(run)
-    assert [row["sample"] for row in rows] == [str(found.ids[row]) for row in found.order[:8]]
+    assert [row["sample"] for row in rows] == [written_id(found.ids[row].item()) for row in found.order[:8]]
     assert [row["label"] for row in rows][2:4] == ["neither", ""]
     for row, place in zip(rows, found.order, strict=False):
         both = {found.classes[found.old[place]], found.classes[found.new[place]]}

@@ -34,7 +34,7 @@ def test_help_is_quick_and_loads_no_torch():
     started = time.perf_counter()
     told = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 3  # a second on an idle machine
-    for command in ("demo", "scout", "transfer", "sweep", "report"):
+    for command in ("demo", "scout", "transfer", "export", "sweep", "report"):
         assert command in told.stdout
 
 

@@ -26,15 +26,17 @@ def test_probabilities_meet_enumeration():
     ("differing", "wins", "losses"), [(60, 30, 20), (60, 5, 40), (80, 2, 1), (150, 75, 75), (150, 0, 0), (40, 40, 0)]
 )
 @pytest.mark.parametrize("labelled", [15, 30])
-def test_the_interval_covers_at_its_level(differing, wins, losses, labelled):
+def test_the_interval_covers_at_its_level_and_the_estimate_is_unbiased(differing, wins, losses, labelled):
     rng, values = np.random.default_rng(0), np.zeros(differing, int)
     values[:wins], values[wins : wins + losses] = 1, -1
-    truth, covered, times = 100 * (wins - losses) / 4000, 0, 200
+    truth, covered, times, estimates = 100 * (wins - losses) / 4000, 0, 200, []
     for _ in range(times):
         drawn = rng.permutation(values)[:labelled]
         found = net_interval(Drawn(4000, differing, labelled, int((drawn > 0).sum()), int((drawn < 0).sum())), 0.9)
         covered += found.low - 1e-9 <= truth <= found.high + 1e-9
+        estimates.append(found.estimate)
     assert covered / times >= 0.9 - 2.6 * (0.09 / times) ** 0.5
+    assert abs(np.mean(estimates) - truth) <= 4 * np.std(estimates) / times**0.5 + 1e-9
 
 
 @given(st.integers(1, 60), st.data())

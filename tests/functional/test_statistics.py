@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from crossteach.functional.statistics import (
+    balanced_accuracy,
     balanced_weights,
     holm,
     mcnemar,
@@ -198,6 +199,16 @@ def test_balanced_weights_give_balanced_accuracy():
     assert found.estimate == pytest.approx(np.mean(by_class))
     assert found.low < found.estimate < found.high
     assert found.high - found.low > paired_delta(before, after).high - paired_delta(before, after).low
+
+
+def test_balanced_accuracy_is_scikit_learns():
+    from sklearn.metrics import balanced_accuracy_score
+
+    rng = np.random.default_rng(0)
+    for classes in (2, 7, 40):
+        labels = np.minimum(rng.geometric(0.3, 300) - 1, classes - 1)  # some classes are rare
+        preds = np.where(rng.random(300) < 0.6, labels, 0)
+        assert balanced_accuracy(preds == labels, labels) == pytest.approx(100 * balanced_accuracy_score(labels, preds))
 
 
 def test_a_balanced_interval_covers():

@@ -66,6 +66,17 @@ def test_a_prefix_that_the_model_has_itself_stays():
     assert without_wrappers({}, own) == ({}, ())
 
 
+def test_a_prefix_that_gains_nothing_stays_and_one_behind_it_is_found():
+    zero = torch.zeros(1)
+    both = {"model.a": zero, "a": zero, "b": zero}
+    tie = {"model.a": zero, "model.c": zero}
+    assert without_wrappers(tie, both) == (tie, ()), "as many names are known with it as without"
+    taken, (note,) = without_wrappers({"module.model.a": zero, "module.model.b": zero}, {"a": zero, "b": zero})
+    assert set(taken) == {"a", "b"} and note.startswith("the prefix module.model. was")
+    taken, (note,) = without_wrappers({"module.model.a": zero}, {"model.a": zero, "a": zero})
+    assert set(taken) == {"model.a"} and note.startswith("the prefix module. was"), "no more than is needed"
+
+
 @pytest.mark.parametrize("key", ["net", "model_state_dict", "network", "anything"])
 def test_the_weights_are_found_beside_a_namespace_and_averaged_ones_only_when_asked(tmp_path, module, opened, key):
     averaged = {name: value + 1 for name, value in module.state_dict().items()}

@@ -1,5 +1,9 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -211,3 +215,39 @@ def test_wrong_specs_are_named(zoo, spec, error, says):
         load_model(spec.format(zoo=zoo))
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, CrossteachError)
+
+
+def write_timm_folder(folder, **changes):
+    """Save a model as timm's own script for the hub does."""
+    torch.manual_seed(3)
+    model = timm.create_model("test_vit", num_classes=3, **changes)
+    config = {"architecture": "test_vit", "num_classes": 3, "num_features": model.num_features}
+    cfg = {"input_size": [3, 160, 160], "mean": [0.4, 0.4, 0.4], "std": [0.3, 0.3, 0.3], "crop_pct": 0.9}
+    folder.mkdir()
+    (folder / "config.json").write_text(
+        json.dumps({**config, "model_args": changes, "pretrained_cfg": cfg, "label_names": ["a", "b", "c"]})
+    )
+    save_file(model.state_dict(), folder / "model.safetensors")
+    return model
+
+
+def test_timm_opens_a_folder_as_its_hub_holds_them_and_the_student_needs_it_no_more(tmp_path):
+    theirs = write_timm_folder(tmp_path / "mine", class_token=False, global_pool="avg").eval()
+    opened = load_model(f"timm:local-dir:{tmp_path / 'mine'}")
+    assert opened.classes == ("a", "b", "c")
+    assert (opened.preprocess.mean, opened.preprocess.crop) == ((0.4,) * 3, 0.9)
+    images = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(opened.logits(images), theirs((images - 0.4) / 0.3), atol=1e-4, rtol=0)
+    opened.save(tmp_path / "run" / "student")
+    shutil.rmtree(tmp_path / "mine")
+    again = load_model(f"run:{tmp_path / 'run'}")
+    assert again.fingerprint == opened.fingerprint
+
+
+@pytest.mark.parametrize("name", ["local-dir:nowhere", "hf-hub:nobody/nothing", "moon:here"])
+def test_what_timm_does_not_find_elsewhere_is_one_line(name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="timm cannot create") as raised:
+        load_model(f"timm:{name}")
+    assert "\n" not in str(raised.value)

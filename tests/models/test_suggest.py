@@ -20,6 +20,9 @@ from crossteach.errors import SpecError
         ("zoo:small", "py:zoo:small"),
         ("zoo.py", "py:zoo.py:FACTORY"),
         ("my-run", "run:my-run"),
+        ("net.onnx?size=8", "onnx:net.onnx?size=8"),
+        ("onxx:net.onnx", "onnx:net.onnx"),
+        ("net.pt2", "export:net.pt2"),
     ],
 )
 def test_what_was_meant_is_said(text, meant, tmp_path, monkeypatch):
@@ -36,7 +39,9 @@ def test_weights_alone_say_what_they_lack_and_nonsense_gets_the_list():
     with pytest.raises(SpecError, match=r"timm:NAME@w.safetensors, or py:FILE.py:FACTORY@w.safetensors$"):
         load_model("w.safetensors")
     for text in ("qqqqqqqqqqqq", "", ":", "quux:what", "?a=b"):
-        with pytest.raises(SpecError, match="expected one of demo:, py:, run:, timm:, torchvision: as"):
+        with pytest.raises(
+            SpecError, match="expected one of clip:, demo:, export:, hf:, onnx:, py:, run:, timm:, torchscript:, "
+        ):
             load_model(text)
 
 

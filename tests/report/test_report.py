@@ -337,6 +337,36 @@ def test_damaged_files_are_one_line(runs, tmp_path, capsys):
         expect(capsys, says, scout)
 
 
+def test_a_damaged_comparison_without_labels_is_one_line(tmp_path, capsys):
+    """All that the page reads of samples without labels is looked at before it is drawn, labels of a person too."""
+    scout = scouts.write(tmp_path / "scout")
+    content = json.loads((scout / "scout.json").read_text())
+    count = len(content["models"])
+    square = [[0.5] * count for _ in range(count)]
+    labelled = {"answered": 3, "gain": square, "error": square, "ranking": []}
+    pool = {"pools": [{"pool": "folder:more", "asked": 10}], "by": "judge", "ranking": [], "questions": 2}
+    pool |= {"disagreement": square, "expected_gain": square, "expected_accuracy": [50.0] * count, "labelled": labelled}
+    (scout / "scout.json").write_text(json.dumps({**content, "pool": pool}))
+    assert "by 3 labels that a person gave" in text(page(scout))
+    rows = table(scout, "unlabelled")
+    assert len(rows) == count * (count - 1) and {row["gain"] for row in rows} == {"0.5"}
+    (scout / "scout.json").write_text(json.dumps({**content, "pool": {**pool, "labelled": None}}))
+    assert "that a person gave" not in text(page(scout))
+    for says, changes in (
+        (f"its 'gain' are not {count} rows", {"labelled": {**labelled, "gain": [[1.0]]}}),
+        (f"its 'error' are not {count} rows", {"labelled": {"answered": 3, "gain": square}}),
+        (f"its 'error' are not {count} rows", {"labelled": {**labelled, "error": [["much"] * count] * count}}),
+        ("its 'answered' is 'three'", {"labelled": {**labelled, "answered": "three"}}),
+        ("its 'labelled' is '[1]'", {"labelled": [1]}),
+        ("its 'pools' is 'x'", {"pools": ["x"]}),
+        ("it has no 'asked'", {"pools": [{"pool": "x"}]}),
+    ):
+        (scout / "scout.json").write_text(json.dumps({**content, "pool": {**pool, **changes}}))
+        expect(capsys, says, scout)
+    (scout / "scout.json").write_text(json.dumps({**content, "pool": 3}))
+    expect(capsys, "its 'pool' is '3'", scout)
+
+
 def test_the_command_prints_where_the_page_is(runs, capsys):
     for more in ([], ["--json", "--seed", "1", "--device", "cpu", "--overwrite", "--quiet", "--store", "s"]):
         with pytest.raises(SystemExit) as end:

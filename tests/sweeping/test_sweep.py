@@ -13,9 +13,10 @@ import pytest
 from commands import call, start
 
 from crossteach.answers.store import Store
-from crossteach.errors import CrossteachError
+from crossteach.errors import CrossteachError, RunFolderError
 from crossteach.sweeping import plan_cost, sweep
 from crossteach.sweeping.executors import Ended, Task
+from crossteach.sweeping.folder import SweepFolder
 from crossteach.sweeping.study import SCHEMA
 
 QUICK = "settings: {optim.epochs: 1, optim.lr: 0.01, views.count: 1}\n"
@@ -374,6 +375,20 @@ def test_a_plan_that_cannot_run_is_one_line(task, tmp_path, capsys, models, meth
     assert says in err
     assert (err.startswith("crossteach: "), err.count("\n")) == (True, 1)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_person_has_filled_in_for_a_job_is_not_swept_away(tmp_path):
+    folder = SweepFolder(tmp_path)
+    folder.begin("students: []", [], overwrite=False)
+    asked = tmp_path / "jobs" / "one" / "ask.csv"
+    asked.parent.mkdir()
+    asked.write_text("sample,file,label\nq1,a.png,cat\n")
+    with pytest.raises(RunFolderError, match=r"ask.csv holds labels that a person has filled in \(1\)"):
+        folder.begin("students: []", [], overwrite=True)
+    assert asked.is_file() and (tmp_path / "plan.yaml").is_file()
+    asked.write_text("sample,file,label\nq1,a.png,\n")
+    folder.begin("students: []", [], overwrite=True)
+    assert not asked.parent.exists()
 
 
 def test_folders_that_are_no_sweep(task, tmp_path, capsys):

@@ -6,6 +6,10 @@ import digits
 import pytest
 
 from crossteach import TransferConfig, load_data, load_model, transfer, with_settings
+from crossteach.answers.prediction import score_split
+from crossteach.data.cut import tune_and_gate
+from crossteach.functional.judging import fit_judge
+from crossteach.transferring import estimate
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +42,29 @@ def test_it_tells_a_student_that_was_ruined(task, tmp_path):
 def test_without_labels_on_the_selection_split_nothing_is_said(task, tmp_path):
     found = run(task, load_data(task.unlabelled), tmp_path / "run")
     assert found["estimated_delta"] is None
+
+
+def test_of_a_large_tune_part_a_sample_is_judged_by(task, tmp_path, monkeypatch):
+    """The logits of all models on all of it would not fit into memory: 25,000 samples of 1,000 classes are 100 MB each.
+
+    `fit_judge` and `score_split` do what they always do; their arguments are looked at on the way.
+    """
+    stacked, scored = [], []
+
+    def fitted(tutors, labels):
+        stacked.append((tutors.shape[1], len(labels)))
+        return fit_judge(tutors, labels)
+
+    def counted(model, split):
+        scored.append(len(split))
+        return score_split(model, split)
+
+    monkeypatch.setattr(estimate, "fit_judge", fitted)
+    monkeypatch.setattr(estimate, "score_split", counted)
+    data = load_data(task.data)
+    whole = run(task, data, tmp_path / "whole")["estimated_delta"]
+    monkeypatch.setattr(estimate, "MOST_FIT", 60)
+    sampled = run(task, data, tmp_path / "sampled")["estimated_delta"]
+    tune = len(tune_and_gate(data.selection)[0])
+    assert stacked == [(tune, tune), (60, 60)] and scored == [tune, 60] and tune > 100
+    assert sampled == pytest.approx(whole, abs=3)

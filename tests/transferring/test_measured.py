@@ -1,8 +1,16 @@
+from dataclasses import replace
+
+import digits
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from pages import page, text
+from sklearn.metrics import balanced_accuracy_score
 
-from crossteach import Predictions
+import crossteach
+from crossteach import Predictions, with_settings
+from crossteach.scouting.folder import open_scout
 from crossteach.transferring.measured import TransferPredictions, ensemble_accuracy, measure
 
 N, C = 120, 6
@@ -55,3 +63,34 @@ def test_no_teacher_has_no_positive_flips(found):
     alone = TransferPredictions(found.before, found.after, found.ungated, ())
     assert not alone.positive_flips.any()
     assert measure(alone, alone.after)["transfer_rate"] is None
+
+
+def test_balanced_accuracy_stands_beside_accuracy_everywhere(tmp_path):
+    """Of five digits the test split holds one in ten: the student's accuracy is then another than its balanced one."""
+    (tmp_path / "task").mkdir()
+    task = digits.make(tmp_path / "task")
+    data = crossteach.load_data(task.data)
+    labels = data.test.labels
+    kept = np.flatnonzero((labels >= 5) | (np.arange(len(labels)) % 10 == 0))
+    data = replace(data, test=data.test.take(kept))
+    config = with_settings(crossteach.TransferConfig(), ["optim.epochs=1", "optim.lr=0.01", "gate.max_loss=100"])
+    models = [crossteach.load_model(spec) for spec in (task.student, task.teacher)]
+    run, scouted = tmp_path / "run", tmp_path / "scout"
+    s = crossteach.transfer(models[0], [models[1]], data, run, config).summary
+    ledger = pq.read_table(run / "samples.parquet").to_pydict()
+    for when in ("before", "after"):
+        expected = 100 * balanced_accuracy_score(ledger["label"], ledger[f"pred_{when}"])
+        assert s[f"balanced_accuracy_{when}"] == pytest.approx(expected)
+        assert abs(s[f"balanced_accuracy_{when}"] - s[f"accuracy_{when}"]) > 0.05
+    expected = 100 * balanced_accuracy_score(ledger["label"], ledger["pred_ungated"])
+    assert s["ungated"]["balanced_accuracy"] == pytest.approx(expected)
+    rows = open_scout(models, data, scouted, embeddings="none")["models"]
+    assert rows[0]["balanced_accuracy"] == pytest.approx(s["balanced_accuracy_before"])
+    told = text(page(run))
+    assert f"Balanced accuracy, % {s['balanced_accuracy_after']:.2f}" in told
+    assert f"balanced {s['balanced_accuracy_before']:.2f} %" in told
+    told = text(page(scouted))
+    assert "Balanced, %" in told and f"{rows[1]['balanced_accuracy']:.2f}" in told
+    bare = replace(data, test=replace(data.test, labels=None))
+    s = crossteach.transfer(models[0], [models[1]], bare, tmp_path / "bare", config).summary
+    assert s["balanced_accuracy_before"] is s["balanced_accuracy_after"] is s["ungated"]["balanced_accuracy"] is None

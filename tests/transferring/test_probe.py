@@ -71,6 +71,22 @@ def test_where_a_pool_teaches_the_highest_rate_that_is_borne_is_taken(task, plan
     assert rate == 900 and len(objectives) == 2, "where none is borne the lowest is taken"
 
 
+@pytest.mark.parametrize(("scale", "taken"), [(0.002, 0.01), (0.5, 0.003)])
+def test_a_student_that_is_perfect_where_it_is_judged_bears_a_rate_too(task, plan, scale, taken):
+    """0.01 makes the objective ten times what it was: of next to nothing that is little, of 0.5 it is ruin."""
+    fresh = replace(plan, sources=tuple(replace(s, split=replace(s.split, name="pool")) for s in plan.sources))
+    config = with_settings(plan.config, ["optim.probe_rates=0.003,0.01", "pool.probe_rate=none"])
+    asked = iter([1.0, 10.0, 1.1])
+    rate, objectives = choose_rate(
+        load_model(task.student),
+        replace(fresh, config=config),
+        lambda _: torch.zeros(3, 10),
+        lambda _: scale * next(asked),
+    )
+    assert rate == taken
+    assert objectives["0.01"] > BORNE * scale, "relative to where it began, the rate is not borne in either case"
+
+
 def test_of_two_equal_rates_the_lower_one_is_taken(task, plan):
     rate, _ = choose_rate(load_model(task.student), plan, lambda _: torch.zeros(3, 10), lambda _: 1.0)
     assert rate == 0.003

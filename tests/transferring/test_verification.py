@@ -14,6 +14,7 @@ from commands import call
 from crossteach import TransferConfig, load_data, load_model, transfer, verify, with_settings
 from crossteach.errors import ConfigError, DataError, RunFolderError
 from crossteach.functional import Drawn, net_interval
+from crossteach.labels_file import NEITHER, written_id
 from crossteach.transferring.verification import Answers, conclude, read_differences
 
 SETTINGS = ["optim.epochs=6", "optim.lr=0.05", "optim.batch_size=32", "views.count=1", "method=kl"]
@@ -45,12 +46,12 @@ def weights(folder):
     return (folder / "model.safetensors").read_bytes()
 
 
-def answered(run, truth, count=None, change=lambda label: label):
+def answered(run, truth, count=None, write=written_id):
     """Answer the first samples of the draw with the truth."""
     found = read_differences(run)
     path = run.parent / "answers.csv"
     rows = found.order[:count]
-    lines = [f"{found.ids[row]},{change(found.classes[truth[row]])}" for row in rows.tolist()]
+    lines = [f"{write(found.ids[row].item())},{found.classes[truth[row]]}" for row in rows.tolist()]
     path.write_text("\n".join(["sample,label", *lines]) + "\n")
     return path
 
@@ -136,10 +137,69 @@ def test_the_page_and_the_list_ask_about_a_draw(run):
     with (run / "ask.csv").open() as file:
         rows = list(csv.DictReader(file))
     found = read_differences(run)
-    assert [row["sample"] for row in rows] == [str(found.ids[row]) for row in found.order[:10]]
+    assert [row["sample"] for row in rows] == [written_id(found.ids[row].item()) for row in found.order[:10]]
     assert all((run / row["file"]).is_file() and not row["label"] for row in rows)
     page = (run / "ask.html").read_text()
     assert page.count("data:image/png;base64,") == said["asked"] and "http" not in page
+
+
+def test_labels_in_the_list_stay_where_more_or_fewer_are_asked_for(made, run):
+    _, _, truth = made
+    found = read_differences(run)
+    verify(run, ask=6)
+    with (run / "ask.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    said = {row["sample"]: label for row, label in zip(rows, ("3", "", NEITHER, "", "4", "5"), strict=True) if label}
+    lines = [f"{row['sample']};{row['file']};{said.get(row['sample'], '')}" for row in reversed(rows)]
+    (run / "ask.csv").write_bytes("\r\n".join(["sample;file;label", *lines]).encode("utf-8-sig"))
+    for wanted, asked in ((9, 9), (5, 6)):
+        assert verify(run, ask=wanted)["asked"] == asked
+        with (run / "ask.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["sample"] for row in rows] == [written_id(found.ids[r].item()) for r in found.order[:asked]]
+        assert {row["sample"]: row["label"] for row in rows if row["label"]} == said
+    path = answered(run, truth, 3)
+    (run / "ask.csv").write_text(path.read_text().replace(written_id(found.ids[found.order[0]].item()), "q1"))
+    with pytest.raises(DataError, match="line 2: sample 'q1' is none of those that are asked about"):
+        verify(run, ask=6)
+
+
+def test_a_filled_list_keeps_a_run_from_being_overwritten(made, run):
+    task, _, _ = made
+    verify(run, ask=6)
+    listed = run / "ask.csv"
+    listed.write_text(listed.read_text().replace(",\n", ",neither\n"))
+    before = listed.read_text()
+    config = with_settings(TransferConfig(), [*SETTINGS[1:], "method=self"])
+    data = load_data(f"npz:{task.folder / 'bare.npz'}")
+    with pytest.raises(RunFolderError, match=r"holds labels that a person has filled in \(6\)"):
+        transfer(load_model(task.student), [], data, run, config, overwrite=True)
+    assert listed.read_text() == before and (run / "summary.json").is_file()
+
+
+def test_old_ids_mean_the_same_and_neither_is_counted(made, run):
+    _, _, truth = made
+    first = verify(run, labels=answered(run, truth, 12))
+    again = verify(run, labels=answered(run, truth, 12, str))
+    assert again == first and first["neither"] == 12 - first["wins"] - first["losses"]
+    path = answered(run, truth, 12)
+    path.write_text("".join(line.partition(",")[0] + ",neither\n" for line in path.read_text().splitlines()[1:]))
+    path.write_text("sample,label\n" + path.read_text())
+    said = verify(run, labels=path)
+    assert (said["neither"], said["wins"], said["losses"], said["delta"]) == (12, 0, 0, 0)
+
+
+def test_a_class_called_neither_is_refused_before_anybody_labels(made, tmp_path):
+    task, _, _ = made
+    arrays = dict(np.load(task.folder / "bare.npz"))
+    arrays["class_names"] = np.array(["neither", *"123456789"])
+    np.savez(tmp_path / "odd.npz", **arrays)
+    config = with_settings(TransferConfig(), ["method=kl", "optim.epochs=1", "optim.lr=0.05", "views.count=1"])
+    models = load_model(task.student), [load_model(task.teacher)]
+    transfer(*models, load_data(f"npz:{tmp_path / 'odd.npz'}"), tmp_path / "odd", config)
+    with pytest.raises(DataError, match="a class is called 'neither'"):
+        verify(tmp_path / "odd", ask=6)
+    assert not (tmp_path / "odd" / "ask.csv").exists()
 
 
 def test_the_command_asks_reads_and_says(made, run, capsys):
@@ -149,7 +209,7 @@ def test_the_command_asks_reads_and_says(made, run, capsys):
     code, out, _ = call(capsys, "verify", run, "--labels", answered(run, truth), "--json")
     assert code == 0 and {"changed", "asked", "answered", "delta", "interval", "verdict"} <= set(json.loads(out))
     code, out, _ = call(capsys, "verify", run)
-    assert code == 0 and "answers:" in out and "95% interval" in out
+    assert code == 0 and "answers:" in out and "95% interval" in out and "times neither" in out
 
 
 def test_wrong_files_and_folders_are_refused_in_one_line(made, run, tmp_path):
@@ -158,9 +218,12 @@ def test_wrong_files_and_folders_are_refused_in_one_line(made, run, tmp_path):
     good = path.read_text()
     for text, told in (
         (good.replace("sample,label", "id,class"), "must be a csv with the columns sample and label"),
-        (good + "12345678,1\n", "answers about sample '12345678'"),
-        (good.replace("\n", "\n0,1\n", 1).replace("0,1", good.splitlines()[1].split(",")[0] + ",cat"), "answers 'cat'"),
-        (good + good.splitlines()[1].split(",")[0] + ",neither\n", "answers twice about sample"),
+        (good + "12345678,1\n", "line 10: sample '12345678' is none of those"),
+        (
+            good.replace("\n", "\n0,1\n", 1).replace("0,1", good.splitlines()[1].split(",")[0] + ",cat"),
+            "line 2: label 'cat' of sample q0",
+        ),
+        (good + good.splitlines()[1].split(",")[0] + ",neither\n", "line 10: .* has two labels"),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=told):

@@ -7,19 +7,18 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..errors import ConfigError, DataError, ModelError
-from ..types import Split, Splits
+from ..types import Split, Splits, TrainableClassifier
 
 SHOWN = ("spec", "name", "preprocess", "n_classes")
 """What a classifier shows of itself. A protocol is not asked: its check would compute the fingerprint."""
 
 
-def require_classifier(model: Any, role: str, trainable: bool = False) -> None:
+def require_classifier(model: Any, role: str) -> None:
     """Raise ModelError if something is no classifier of crossteach.
 
     Args:
         model: Whatever was handed in.
         role: What it was to be, as in "the student".
-        trainable: Whether its weights must be at hand.
     """
     answers = all(hasattr(model, name) for name in SHOWN) and callable(getattr(model, "logits", None))
     if isinstance(model, nn.Module) and not answers:
@@ -34,8 +33,19 @@ def require_classifier(model: Any, role: str, trainable: bool = False) -> None:
             f"{role} must be a classifier, not {type(model).__name__}; crossteach.load_model and "
             "crossteach.from_module make one"
         )
-    if trainable and not isinstance(getattr(model, "module", None), nn.Module):
-        raise ModelError(f"{role} {model.spec!r} only answers: its weights are not at hand, so it cannot learn")
+
+
+def require_trainable(model: Any, role: str) -> TrainableClassifier:
+    """Return a classifier that can learn; raise ModelError if something is none, or only answers."""
+    require_classifier(model, role)
+    if not isinstance(getattr(model, "module", None), nn.Module):
+        raise ModelError(
+            f"{role} {model.spec!r} only answers: its weights are not at hand, so it cannot learn; let it teach "
+            "(--teacher, in a plan teachers:), or give the torch module that it was made from, as timm:NAME@FILE or "
+            "py:FILE.py:FACTORY@FILE"
+        )
+    learner: TrainableClassifier = model
+    return learner
 
 
 def require_splits(data: Any) -> None:

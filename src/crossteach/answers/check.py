@@ -9,15 +9,17 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 from torch import Tensor, nn
 
+from ..data.texts import fixed_texts
 from ..errors import CrossteachError, DataError, LabelSpaceError, MissingLabelsError, ModelError, first_line
 from ..models.asking import digest_of_state, fixed_inputs
 from ..models.mapped import MappedClassifier
 from ..models.scoring import score
 from ..types import Classifier, Predictions, Progress, Splits, TrainableClassifier
-from .class_order import MOST_CLASSES, class_order_problem
+from .class_order import MOST_CLASSES, class_order_problem, labelled_parts
 from .compact import PredictedClasses
 from .mapping import mapping_notes
 from .prediction import predict
+from .problem import Problem, refuse_or_say
 from .store import Store
 
 Answered = Predictions | PredictedClasses
@@ -75,7 +77,12 @@ def _odd_classes(classifier: Classifier, data: Splits) -> str:
 
 
 def require_channels(classifier: Classifier, data: Splits) -> None:
-    """Raise DataError if a model with normalisation for other channels is shown this data."""
+    """Raise DataError if a model that reads text is shown images, or one is normalised for other channels."""
+    reads, holds = classifier.preprocess.kind, data.test.inputs.kind
+    if reads != holds:
+        raise DataError(f"{classifier.spec!r} reads {reads} but {data.spec!r} holds {holds}; give data of its kind")
+    if reads == "text":
+        return
     channels = classifier.preprocess.channels or data.test.inputs.channels
     for name, values in (("mean", classifier.preprocess.mean), ("std", classifier.preprocess.std)):
         if len(values) not in (1, channels):
@@ -88,21 +95,26 @@ def require_test_labels(data: Splits) -> None:
         raise MissingLabelsError(f"the test split of {data.spec!r} has no labels, so nothing can be measured; add them")
 
 
-def chance_problem(predictions: Answered, spec: str) -> str:
-    """Say that a model answers like chance, or knows few of the classes; empty if it does not."""
+def chance_problem(predictions: Answered, spec: str) -> Problem | None:
+    """Say that a model answers like chance, or knows few of the classes; None if it does not."""
     if predictions.labels is None:
-        return ""
+        return None
     found = _standing(predictions)
     right, n = int(predictions.correct.sum()), len(predictions.preds)
-    check = "check its mean, std, size and the order of classes, or go on with --force (in a sweep: force: true)"
     if stats.binom.sf(right - 1, n, found.chance) > CHANCE_LEVEL:
-        return (
-            f"{spec!r} has {right} of {n} right, no more than always answering one class ({100 * found.chance:.1f}%); "
-            f"{check}"
-        )
-    if found.known_share < KNOWN_REFUSED:
-        return f"{spec!r} has {right} of {n} right, all of them in {found.known} of {found.counted} classes; {check}"
-    return ""
+        said = f"no more than always answering one class ({100 * found.chance:.1f}%)"
+    elif found.known_share < KNOWN_REFUSED:
+        said = f"all of them in {found.known} of {found.counted} classes"
+    else:
+        return None
+    return Problem(f"{spec!r} has {right} of {n} right, {said}", "check its mean, std, size and the order of classes")
+
+
+def too_few_to_tell(predictions: Answered) -> bool:
+    """Tell whether a model that has no more right than chance may still be far above it: the samples are too few."""
+    chance, right = _standing(predictions).chance, int(predictions.correct.sum())
+    at_most = stats.binomtest(right, len(predictions.preds)).proportion_ci(0.95).high
+    return bool(at_most > chance + NEAR_CHANCE * (1 - chance))
 
 
 @dataclass(frozen=True)
@@ -143,12 +155,13 @@ def check_answers(
     """Ask every model of a transfer about the selection split, and see whether it is what its user thinks it is.
 
     The student must be better than chance. Every model must give an image the same answer whenever it is asked, and
-    count the classes in the data's order. A model that is near chance, or far below another, is named.
+    count the classes in the order of the labels, on every split that has some. A model that is near chance, or far
+    below another, is named.
 
     Args:
         student: The model that is about to learn.
         teachers: The models that it learns from.
-        data: The selection split is read, and its labels if there are any.
+        data: The selection split is read, its labels if there are any, and samples of test and train with a label.
         store: Where the answers are kept.
         progress: Told how many samples are done.
         force: Whether to say what is wrong instead of refusing it.
@@ -162,24 +175,20 @@ def check_answers(
     models = [student, *teachers]
     found = [problem for model in models if (problem := steadiness_problem(model, data))]
     answered = [predict(model, data.selection, store, progress) for model in models]
-    specs = [model.spec for model in models]
-    found += order_problems(specs, answered, data.classes, "what the student says").values()
+    specs, orders = [model.spec for model in models], dict[str, Problem]()
+    for part in labelled_parts(data) or [data.selection]:
+        said = [predict(model, part, store, progress) for model in models]
+        orders = order_problems(specs, said, data.classes, "what the student says", part.name) | orders
+    found += orders.values()
     found += filter(None, [chance_problem(answered[0], student.spec)])
     roles = ["student", *(f"teacher {teacher.name}" for teacher in teachers)]
     notes = [*mapping_notes(teachers, data.selection, store), *refuse_or_say(found, force)]
     return [*notes, *order_notes(data.classes), *name_weak(roles, answered)]
 
 
-def refuse_or_say(problems: Sequence[str], force: bool) -> list[str]:
-    """Raise ModelError with the first of the problems that were found; with `force` return a note of each instead."""
-    if problems and not force:
-        raise ModelError(problems[0])
-    return [f"--force: {problem.partition('; ')[0]}" for problem in problems]
-
-
 def order_problems(
-    specs: Sequence[str], answered: Sequence[Answered], classes: Sequence[str], first: str
-) -> dict[str, str]:
+    specs: Sequence[str], answered: Sequence[Answered], classes: Sequence[str], first: str, split: str = "selection"
+) -> dict[str, Problem]:
     """Say which models count the classes in another order than the data, each by its spec.
 
     Args:
@@ -188,6 +197,7 @@ def order_problems(
         classes: Names of the data's classes.
         first: What the answers of the first model are called: where there are no labels, the others are compared with
             them.
+        split: The name of the split.
     """
     labels = answered[0].labels
     reference, what = (answered[0].preds, first) if labels is None else (labels, "the labels")
@@ -195,8 +205,11 @@ def order_problems(
     for k, (spec, said) in enumerate(zip(specs, answered, strict=True)):
         others = [other.accuracy / 100 for other in (*answered[:k], *answered[k + 1 :]) if labels is not None]
         best, rows = max(others, default=0.0), known_rows(said, reference)
-        found[spec] = class_order_problem(said.preds[rows], reference[rows].numpy(), what, spec, classes, best)
-    return {spec: problem for spec, problem in found.items() if problem}
+        asked = said.preds[rows], reference[rows].numpy()
+        problem = class_order_problem(*asked, what, spec, classes, best, split)
+        if problem is not None:
+            found[spec] = problem
+    return found
 
 
 def known_rows(said: Answered, classes: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
@@ -215,10 +228,10 @@ def _of_known(said: Answered) -> Answered:
 
 
 def order_notes(classes: Sequence[str]) -> list[str]:
-    """Say that the order of classes is not checked, where they are too many."""
+    """Say that not every order of classes is checked, where they are too many."""
     if len(classes) <= MOST_CLASSES:
         return []
-    return [f"the order of classes is not checked where there are more than {MOST_CLASSES:,}"]
+    return [f"of more than {MOST_CLASSES:,} classes no order is tried but that of their names as text or as numbers"]
 
 
 def name_weak(roles: Sequence[str], answered: Sequence[Answered]) -> list[str]:
@@ -255,8 +268,8 @@ def name_weak(roles: Sequence[str], answered: Sequence[Answered]) -> list[str]:
 
 
 @torch.no_grad()
-def steadiness_problem(classifier: Classifier, data: Splits) -> str:
-    """Ask a model twice about fixed images, and say what differs; empty if nothing does.
+def steadiness_problem(classifier: Classifier, data: Splits) -> Problem | None:
+    """Ask a model twice about fixed images, and say what differs; None if nothing does.
 
     The second time they stand beside others, so that an answer that depends on the images beside it differs too.
 
@@ -265,7 +278,11 @@ def steadiness_problem(classifier: Classifier, data: Splits) -> str:
     """
     classifier = classifier.inner if isinstance(classifier, MappedClassifier) else classifier  # its own spread
     wanted, inputs = classifier.preprocess, data.test.inputs
-    images = fixed_inputs(wanted.size or inputs.size or (32, 32), wanted.channels or inputs.channels)
+    images = (
+        fixed_texts()
+        if wanted.kind == "text"
+        else fixed_inputs(wanted.size or inputs.size or (32, 32), wanted.channels or inputs.channels)
+    )
     module = getattr(classifier, "module", None)
     before = digest_of_state(module) if isinstance(module, nn.Module) else ""
     first, again_rows = score(classifier, images), list(ASKED_AGAIN)
@@ -277,12 +294,12 @@ def steadiness_problem(classifier: Classifier, data: Splits) -> str:
             "give a module whose forward pass leaves them alone"
         )
     if apart <= STEADY:
-        return ""
+        return None
     how = "from pass to pass" if again > STEADY else "with the images that stand beside one"
-    return (
+    return Problem(
         f"the answers of {classifier.spec!r} differ {how}, by {100 * max(apart, again):.2g}% of their spread "
-        "(dropout or batch statistics that evaluation mode does not switch off?); "
-        "switch it off, or go on with --force (in a sweep: force: true)"
+        "(dropout or batch statistics that evaluation mode does not switch off?)",
+        "switch it off",
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16
+from jaxtyping import Bool, Float, Float16, Int
 from torch import Tensor
 
 from ..data.views import ViewBatch, Views
@@ -104,9 +104,9 @@ def fill_store(
     total = sum(len(rows) for row in missing for rows in row.values())
     done = 0
     for number in numbers:
-        wanted = [row[number] for row in missing]
+        wanted = [_mark(row[number], len(split)) for row in missing]
         for rows in np.array_split(np.arange(len(split)), range(CHUNK, len(split), CHUNK)):
-            asked = [k for k, unknown in enumerate(wanted) if len(unknown) and np.isin(rows, unknown).any()]
+            asked = [k for k, unknown in enumerate(wanted) if unknown[rows[0] : rows[-1] + 1].any()]
             if not asked:
                 continue
             batch = views.batch(split, rows, np.full(len(rows), number))
@@ -123,6 +123,13 @@ def fill_store(
         _flush(tables, number, range(len(tables)), len(split))
     clamped = (_count_clamped(store, own[n], row[n]) for own, row in zip(keys, tables, strict=True) for n in numbers)
     return StoredTutors([c.name for c in classifiers], tables, sum(clamped))
+
+
+def _mark(rows: Int[np.ndarray, " m"], count: int) -> Bool[np.ndarray, " N"]:
+    """Mark some of so many rows: a chunk is then looked up in no more time than it takes to read it."""
+    marked = np.zeros(count, bool)
+    marked[rows] = True
+    return marked
 
 
 FLUSH_CHUNKS = 64

@@ -10,9 +10,14 @@ from .arrays import load_idx, load_npz, load_sklearn
 from .folder import load_folder
 from .given import from_arrays as from_arrays
 from .given import from_dataset as from_dataset
+from .given import from_frame as from_frame
+from .given import from_texts as from_texts
 from .given import pool_from as pool_from
+from .hf import load_hf
+from .listed import load_csv
 from .pool import RawPool as RawPool
 from .pool import read_pool, splits_of_pools, with_pools
+from .shards import load_wds
 from .suggest import suggest_data
 
 SOURCES: dict[str, Callable[[Spec], Splits]] = {
@@ -21,6 +26,9 @@ SOURCES: dict[str, Callable[[Spec], Splits]] = {
     "folder": load_folder,
     "idx": load_idx,
     "sklearn": load_sklearn,
+    "csv": load_csv,
+    "wds": load_wds,
+    "hf": load_hf,
 }
 
 
@@ -28,9 +36,9 @@ def load_data(spec: str | None, pools: Sequence[str | RawPool] = (), progress: P
     """Open a data set, with its pools if it has any.
 
     Args:
-        spec: `glyphs`, `npz:FILE`, `folder:PATH`, `idx:FOLDER` or `sklearn:digits`, with options after `?`:
-            `selection_from=train|test`, `train_samples=N` (a stratified draw), `train_labels=false`. None where there
-            are only pools: nothing has a label then.
+        spec: `glyphs`, `npz:FILE`, `folder:PATH`, `csv:FILE`, `wds:PATTERN.tar`, `hf:NAME_OR_FOLDER`, `idx:FOLDER` or
+            `sklearn:digits`, with options after `?`: `selection_from=train|test`, `train_samples=N` (a stratified
+            draw), `train_labels=false`. None where there are only pools: nothing has a label then.
         pools: Images without labels that teach too; specs as `read_pool` takes them, or what `pool_from` makes.
         progress: Told how many images of the pools are compared with the other splits.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import DataError, SpecError
 from ..specs import Spec
-from ..types import Interpolation, Preprocess, Size, SplitName, Splits
+from ..types import Interpolation, Kind, Preprocess, Size, SplitName, Splits
 from .assemble import OPTIONS, RawSplit, assemble
 from .evaluation import evaluate_images
 from .look import digest_of
@@ -28,6 +28,8 @@ FRESH_GLYPHS = GLYPHS.with_name("pool.npz")
 
 class ArrayInputs:
     """Images of one size, held as uint8 or as floats in [0, 1], channels first."""
+
+    kind: Kind = "image"
 
     def __init__(self, images: np.ndarray, what: str) -> None:
         """Take images [N, H, W] or [N, H, W, c].

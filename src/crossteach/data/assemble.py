@@ -16,6 +16,16 @@ from .duplicates import settle_duplicates
 OPTIONS = {"selection_from", "train_samples", "train_labels", "class_names", "duplicates"}
 """Data options that every source takes."""
 
+SPLIT_NAMES: dict[SplitName, tuple[str, ...]] = {
+    "train": ("train",),
+    "selection": ("val", "valid", "validation", "selection"),
+    "test": ("test",),
+}
+"""What a source may call each split; the first that is there is read."""
+
+TEST_SHARE = 0.2
+"""Share of train that is cut off for test where a source has neither a test nor a selection split."""
+
 ID_BITS = 40
 
 
@@ -34,6 +44,7 @@ def assemble(
     classes: Sequence[str],
     raw: dict[SplitName, RawSplit],
     notes: Sequence[str] = (),
+    cut_test: bool = False,
 ) -> Splits:
     """Check the parts of a data set and put them together.
 
@@ -42,6 +53,7 @@ def assemble(
         classes: Class names; labels index them.
         raw: `train` and `test`, and `selection` where the source has one.
         notes: What the source has to say.
+        cut_test: Whether a missing test split is cut from the others.
 
     Raises:
         DataError: If a split is missing or empty, lengths differ, a label is out of range, two classes share a name, or
@@ -49,13 +61,17 @@ def assemble(
     """
     classes = _names(spec, classes)
     for name in ("train", "test"):
-        if name not in raw:
+        if name not in raw and not (cut_test and name == "test"):
             raise DataError(f"{spec.text!r} has no {name} split; it needs train and test (and, better, a selection)")
     splits = {name: _split(spec, name, part, len(classes)) for name, part in raw.items()}
+    kinds = {name: part.inputs.kind for name, part in raw.items()}
+    if len(set(kinds.values())) > 1:
+        raise DataError(f"the splits of {spec.text!r} hold {kinds}; give all of them the same kind")
     channels = {name: part.inputs.channels for name, part in raw.items()}
     if len(set(channels.values())) > 1:
         raise DataError(f"the splits of {spec.text!r} differ in channels: {channels}; give all of them the same")
-    seen, cut = _cut_selection(spec, splits)
+    test_seen, without = _cut_test(splits)
+    seen, cut = _cut_selection(spec, splits, test_seen)
     unlabelled = _leave_out_unlabelled(splits)
     equal = settle_duplicates(spec, splits)
     splits["train"] = _limit(spec, splits["train"])
@@ -66,22 +82,57 @@ def assemble(
         selection=splits["selection"],
         test=splits["test"],
         selection_seen=seen,
-        notes=(*notes, *cut, *unlabelled, *equal, *_absent(splits, classes)),
+        notes=(*notes, *without, *cut, *unlabelled, *equal, *_absent(splits, classes)),
         augmentation=default_augmentation(splits["train"].inputs),
     )
 
 
 def default_augmentation(inputs: Inputs) -> str:
-    """Small warps for what is grey or under 64 px (flips ruin digits and letters), crops and flips above."""
+    """Small warps for grey or under 64 px (flips ruin digits and letters), crops and flips above, none for text."""
+    if inputs.kind == "text" or (inputs.size is not None and 1 in inputs.size):
+        return "none"
     small = inputs.size is not None and min(inputs.size) < 64
     return "warp" if inputs.channels == 1 or small else "crop"
 
 
-def _cut_selection(spec: Spec, splits: dict[SplitName, Split]) -> tuple[bool, list[str]]:
-    """Cut the selection split where there is none or another is wanted.
+def split_of(word: str) -> SplitName | None:
+    """Return the split that a word names, if it names one.
+
+    Example:
+        >>> split_of("Validation"), split_of("extra")
+        ('selection', None)
+    """
+    return next((name for name, words in SPLIT_NAMES.items() if word.lower() in words), None)
+
+
+def default_ids(name: SplitName, count: int) -> Int[np.ndarray, " N"]:
+    """Number the samples of a split whose source gives them no names."""
+    return (("train", "selection", "test").index(name) << ID_BITS) + np.arange(count, dtype=np.int64)
+
+
+def _cut_test(splits: dict[SplitName, Split]) -> tuple[bool, list[str]]:
+    """Cut the test split where there is none: half of the selection, which no model learns from, else of train.
 
     Returns:
         Whether it was cut from train, and what the user should know.
+    """
+    if "test" in splits:
+        return False, []
+    origin: SplitName = "selection" if "selection" in splits else "train"
+    share = 0.5 if origin == "selection" else TEST_SHARE
+    cut, kept = stratified_cut(splits[origin], share)
+    splits["test"], splits[origin] = splits[origin].take(cut, "test"), splits[origin].take(kept)
+    note = f"there is no test split: {len(cut)} of {len(cut) + len(kept)} samples of {origin} were cut off for it"
+    if origin == "train":
+        note += ", by a fixed seed; models that were trained on these samples look better than they are"
+    return origin == "train", [note]
+
+
+def _cut_selection(spec: Spec, splits: dict[SplitName, Split], test_seen: bool) -> tuple[bool, list[str]]:
+    """Cut the selection split where there is none or another is wanted.
+
+    Returns:
+        Whether its samples were of train, and what the user should know.
     """
     wanted = spec.options.get("selection_from")
     if wanted not in (None, "train", "test"):
@@ -97,11 +148,12 @@ def _cut_selection(spec: Spec, splits: dict[SplitName, Split]) -> tuple[bool, li
     cut, kept = stratified_cut(splits[origin], 0.1 if seen else 0.5)
     splits["selection"], splits[origin] = splits[origin].take(cut, "selection"), splits[origin].take(kept)
     if seen:
+        other = "" if test_seen else " or ?selection_from=test"
         notes.append(
             "selection was cut from train, which pretrained models may have memorised: rate, epoch and gate are "
-            "biased towards acceptance; better give a validation split or ?selection_from=test"
+            f"biased towards acceptance; better give a validation split{other}"
         )
-    return seen, notes
+    return seen or test_seen, notes
 
 
 def _absent(splits: dict[SplitName, Split], classes: Sequence[str]) -> list[str]:
@@ -156,8 +208,7 @@ def _split(spec: Spec, name: SplitName, part: RawSplit, n_classes: int) -> Split
                 f"labels of the {name} split of {spec.text!r} must lie in 0..{n_classes - 1}, but {wrong} occurs; "
                 f"give class_names for every class, or renumber the labels ({NO_LABEL} says that a sample has none)"
             )
-    code = ("train", "selection", "test").index(name)
-    ids = part.ids if part.ids is not None else (code << ID_BITS) + np.arange(count, dtype=np.int64)
+    ids = part.ids if part.ids is not None else default_ids(name, count)
     labels = part.labels.astype(np.int64) if part.labels is not None and len(known) else None
     names, group = coded_groups(part.group)
     return Split(name, part.inputs, ids, labels, group, group_names=names)

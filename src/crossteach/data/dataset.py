@@ -9,13 +9,24 @@ import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from ..errors import DataError, first_line
 from ..types import Inputs, Size
 from .arrays import ArrayInputs
 from .assemble import RawSplit
-from .look import PictureRules, digest_of, flatten, refuse_deep
+from .deep import is_deep
+from .look import PictureRules, digest_of, flatten
 from .picture_inputs import Draw, PictureInputs, stack
 from .pixels import pixel_code
 
@@ -27,6 +38,41 @@ IMAGE_KEYS, LABEL_KEYS = ("image", "img"), ("label", "labels")
 """What items that are dictionaries may call their parts."""
 GREY_MODES = ("1", "L", "LA")
 """Modes of Pillow images that have no colour."""
+
+
+WHOLE_SAMPLERS = (SequentialSampler, RandomSampler, WeightedRandomSampler, DistributedSampler)
+"""Samplers that draw from a whole data set: which images there are does not depend on them."""
+
+
+def without_loader(dataset: Any, what: str) -> tuple[Any, list[str]]:
+    """Return the data set of a DataLoader, and a note of what plays no part; what is no loader comes back as it is.
+
+    Args:
+        dataset: A DataLoader, or anything else.
+        what: Names it in messages.
+
+    Raises:
+        DataError: If it is not known which images the loader draws.
+    """
+    if not isinstance(dataset, DataLoader):
+        return dataset, []
+    inner: Any = dataset.dataset
+    sampler: Any = dataset.sampler
+    note = (
+        f"{what} is a DataLoader: the {{}} images of its data set are read; its order, batches and collate play no part"
+    )
+    if isinstance(inner, IterableDataset):
+        return inner, []
+    if type(dataset.batch_sampler) not in (BatchSampler, type(None)):
+        sampler = dataset.batch_sampler
+    if isinstance(sampler, SubsetRandomSampler):
+        inner = Subset(inner, sorted(map(int, sampler.indices)))
+    elif type(sampler) not in WHOLE_SAMPLERS:
+        raise DataError(
+            f"{what} is a DataLoader that draws by {type(sampler).__name__}, so which images it gives is not known; "
+            "give its data set, or a torch.utils.data.Subset of it"
+        )
+    return inner, [note.format(len(inner))]
 
 
 def read_dataset(dataset: Any, what: str) -> RawSplit:
@@ -107,8 +153,9 @@ def _pixels(image: Any, row: int, what: str) -> np.ndarray:
         DataError: If it is none.
     """
     if isinstance(image, Image.Image):
-        refuse_deep(image, f"image {row} of {what}")
-        image = np.asarray(flatten(image, PictureRules(1 if image.mode in GREY_MODES else 3, upright=False)))
+        grey = image.mode in GREY_MODES or is_deep(image)
+        rules = PictureRules(1 if grey else 3, upright=False)
+        image = np.asarray(flatten(image, rules, f"image {row} of {what}"))
     elif isinstance(image, Tensor):
         image = image.detach().cpu().numpy()
         image = image.transpose(1, 2, 0) if image.ndim == 3 else image

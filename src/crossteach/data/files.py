@@ -1,12 +1,12 @@
-"""Image files, decoded when they are read."""
+"""Encoded pictures, decoded when they are read."""
 
 import hashlib
 import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..types import Size
-from .look import DECODING_ERRORS, Look, PictureRules, decode, decoders, digest_of, look_at, shown
+from .encoded import ABSENT, EncodedPictures
+from .look import DECODING_ERRORS, Look, PictureRules, decode, decoders, digest_of, look_at
 from .picture_inputs import Draw, PictureInputs, stack
 
 WHOLE_FILES, WHOLE_BYTES = 100_000, 2 << 30
@@ -55,69 +56,83 @@ class Survey:
         return Survey(looks, self.keys[rows], self.whole, self.bytes)
 
 
-def survey_files(paths: Sequence[Path], rules: PictureRules, workers: int = 4, thorough: bool = False) -> Survey:
-    """Read of each file what its identity needs, and look whether it is a whole picture.
+def survey_files(pictures: EncodedPictures, rules: PictureRules, workers: int = 4, thorough: bool = False) -> Survey:
+    """Read of each picture what its identity needs, and look whether it is whole.
 
-    Up to `WHOLE_FILES` files and `WHOLE_BYTES` bytes all are read whole. Of more, a seeded sample of `SAMPLE` is read
-    whole, and of every file its size and its last `TAIL` bytes: the end of a compressed picture changes with its
-    content, the end of an uncompressed one need not.
+    Up to `WHOLE_FILES` pictures and `WHOLE_BYTES` bytes all are read whole. Of more, a seeded sample of `SAMPLE` is
+    read whole, and of every picture its size and its last `TAIL` bytes: the end of a compressed picture changes with
+    its content, the end of an uncompressed one need not.
 
     Args:
-        paths: The files.
+        pictures: Where they are read.
         rules: How their pixels are meant.
         workers: Threads that read.
-        thorough: Whether every file is read whole and decoded.
+        thorough: Whether every picture is read whole and decoded.
     """
-    sizes = [path.stat().st_size for path in paths]
-    whole = thorough or (len(paths) <= WHOLE_FILES and sum(sizes) <= WHOLE_BYTES) or len(paths) <= SAMPLE
-    chosen = np.arange(len(paths))
+    sizes = pictures.sizes()
+    count, total = len(sizes), int(sizes[sizes != ABSENT].sum())
+    whole = thorough or (count <= WHOLE_FILES and total <= WHOLE_BYTES) or count <= SAMPLE
+    chosen = np.arange(count)
     if not whole:
-        chosen = np.sort(np.random.default_rng(0).choice(len(paths), SAMPLE, replace=False))
+        drawn = np.random.default_rng(0).choice(count, SAMPLE, replace=False)
+        chosen = np.union1d(drawn, np.flatnonzero(sizes == ABSENT))
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="look") as pool:
-        found = pool.map(lambda row: look_at(paths[row], rules, thorough), chosen.tolist())
+        found = pool.map(lambda row: _look(pictures, row, rules, thorough), chosen.tolist())
         looks = dict(zip(chosen.tolist(), found, strict=True))
-        keys = [look.digest for look in looks.values()] if whole else list(pool.map(_tail_digest, paths, sizes))
-    return Survey(looks, np.array(keys, np.int64), whole, sum(sizes))
+        if whole:
+            return Survey(looks, np.fromiter((look.digest for look in looks.values()), np.int64, count), True, total)
+        parts = np.array_split(np.arange(count), max(1, count // SAMPLE))
+        ends = list(pool.map(lambda rows: _tail_digests(pictures, rows, sizes), parts))
+    return Survey(looks, np.concatenate(ends), False, total)
 
 
-def _tail_digest(path: Path, size: int) -> int:
+def _look(pictures: EncodedPictures, row: int, rules: PictureRules, thorough: bool = False) -> Look:
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, size - TAIL))
-            return digest_of(size.to_bytes(8, "little") + file.read(TAIL))
-    except OSError:
-        return 0  # it turns out to be broken when it is used
+        content = pictures.read(row)
+    except (OSError, ValueError) as error:
+        return Look(0, problem=getattr(error, "strerror", None) or str(error) or type(error).__name__)
+    return look_at(content, pictures.name(row), rules, thorough)
+
+
+def _tail_digests(
+    pictures: EncodedPictures, rows: Int[np.ndarray, " n"], sizes: Int[np.ndarray, " N"]
+) -> Int[np.ndarray, " n"]:
+    digests = np.zeros(len(rows), np.int64)
+    for i, row in enumerate(rows.tolist()):
+        with suppress(OSError, ValueError):  # it turns out to be broken when it is used
+            digests[i] = digest_of(int(sizes[row]).to_bytes(8, "little", signed=True) + pictures.tail(row, TAIL))
+    return digests
 
 
 class FileInputs(PictureInputs):
-    """The image files of a split, decoded by threads (Pillow decodes outside Python's lock)."""
+    """The encoded pictures of a split, decoded by threads (Pillow decodes outside Python's lock)."""
 
     no_size = "image files come in many sizes and the model names none; add ?size=PIXELS to its spec"
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        pictures: EncodedPictures,
         rules: PictureRules,
         workers: int = 4,
         survey: Survey | None = None,
         max_broken: float = 0.01,
     ) -> None:
-        """Take files that have been surveyed.
+        """Take pictures that have been surveyed.
 
         Args:
-            paths: The files.
+            pictures: Where they are read.
             rules: How their pixels are meant.
             workers: Threads that decode.
             survey: What is known of them; None makes a survey.
             max_broken: The share that may turn out to be broken when they are used, before that is an error.
         """
-        survey = survey or survey_files(paths, rules, workers)
+        survey = survey or survey_files(pictures, rules, workers)
         self.channels = rules.channels
         self.keys = survey.keys
         self.broken: dict[int, str] = {}
         """Pictures that turned out to be broken when they were used."""
-        self._paths, self._rules, self._workers, self._max_broken = list(paths), rules, workers, max_broken
-        self._aspect = np.full(len(self._paths), np.nan, np.float32)
+        self._pictures, self._rules, self._workers, self._max_broken = pictures, rules, workers, max_broken
+        self._aspect = np.full(len(pictures), np.nan, np.float32)
         """Width over height; NaN where it is not known yet."""
         for row, look in survey.looks.items():
             self._aspect[row] = np.nan if look.problem else look.aspect
@@ -130,16 +145,16 @@ class FileInputs(PictureInputs):
         self.fingerprint = hashed.hexdigest()
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._pictures)
 
     def digests(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Hash the whole content of some files: equal files have equal digests."""
-        return np.array([digest_of(self._paths[row].read_bytes()) for row in rows.tolist()], np.int64)
+        return np.array([digest_of(self._pictures.read(row)) for row in rows.tolist()], np.int64)
 
     def aspect(self, rows: Int[np.ndarray, " n"]) -> Float[Tensor, " n"]:
         """Width over height of each image, turned upright."""
         for row in rows[np.isnan(self._aspect[rows])].tolist():
-            self._aspect[row] = look_at(self._paths[row], self._rules).aspect
+            self._aspect[row] = _look(self._pictures, row, self._rules).aspect
         return torch.from_numpy(self._aspect[rows])
 
     def _each(self, rows: Int[np.ndarray, " n"], size: Size, draws: Sequence[Draw]) -> Float[Tensor, "n c h w"]:
@@ -153,7 +168,7 @@ class FileInputs(PictureInputs):
 
     def _draw(self, row: int, size: Size, draw: Draw) -> np.ndarray:
         try:
-            picture = draw(decode(self._paths[row], self._rules))
+            picture = draw(decode(self._pictures.read(row), self._pictures.name(row), self._rules))
         except DECODING_ERRORS as error:
             self._stand_in(row, error)
             return np.full((*size, self.channels), GREY, np.uint8)
@@ -165,7 +180,7 @@ class FileInputs(PictureInputs):
         Raises:
             DataError: If there are more than may be.
         """
-        path = shown(self._paths[row])
+        path = self._pictures.name(row)
         with self._lock:
             new = row not in self.broken
             self.broken[row] = path

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError, features
 
-from ..errors import DataError
+from .deep import is_deep, to_eight_bits
 from .pixels import VERSION
 
 NO_PICTURES = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}
@@ -42,6 +43,8 @@ class PictureRules:
     """Whether pictures are turned as their EXIF orientation says."""
     background: tuple[int, int, int] | None = (255, 255, 255)
     """What transparent pictures are laid on; None drops their transparency."""
+    white: float | None = None
+    """What is white in pictures of more than 8 bits; None is 65535, or 1 for floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Look:
     """Width over height, turned upright where the rules say so."""
     turned: bool = False
     transparent: bool = False
+    brightest: float | None = None
+    """The largest pixel, of a picture of more than 8 bits."""
     problem: str = ""
     """Why it cannot be decoded; empty where it can, as far as a look tells."""
 
@@ -98,49 +103,54 @@ def digest_of(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
 
 
-def look_at(path: Path, rules: PictureRules, thorough: bool = False) -> Look:
-    """Read a file once: its digest, its header, and whether it is whole.
+def look_at(content: bytes, name: str, rules: PictureRules, thorough: bool = False) -> Look:
+    """Look at what a file holds: its digest, its header, and whether it is whole.
 
     Only a file whose end does not look whole is decoded, or, if `thorough`, every file: damage elsewhere shows when the
     picture is used.
 
     Raises:
-        DataError: If it has more than 8 bits a pixel: that is no damage, and the user can convert it.
+        DataError: If it has more than 8 bits a pixel and is not in their range: that is no damage, and the user can
+            say what is meant.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        return Look(0, problem=error.strerror or type(error).__name__)
     digest = digest_of(content)
     try:
         with Image.open(io.BytesIO(content), formats=formats()) as image:
-            refuse_deep(image, shown(path))
             orientation = _orientation(image) if rules.upright and _may_be_turned(image, content) else 1
             width, height = image.size[::-1] if orientation > 4 else image.size
             transparent = is_transparent(image)
-            if thorough or not _looks_whole(image, content):
+            brightest = None
+            if is_deep(image):
+                to_eight_bits(image, name, rules.white)
+                brightest = float(np.asarray(image).max())
+            elif thorough or not _looks_whole(image, content):
                 image.load()
-        return Look(digest, width / height, orientation > 1, transparent)
+        return Look(digest, width / height, orientation > 1, transparent, brightest)
     except DECODING_ERRORS as error:
         return Look(digest, problem=_reason(error, content))
 
 
-def decode(path: Path, rules: PictureRules) -> Image.Image:
-    """Decode a file to a picture of mode L or RGB: upright, and laid on a background where it is transparent.
+def decode(content: bytes, name: str, rules: PictureRules) -> Image.Image:
+    """Decode what a file holds to a picture of mode L or RGB: upright, and laid on a background where transparent.
 
     Raises:
-        DataError: If it has more than 8 bits a pixel.
+        DataError: If it has more than 8 bits a pixel and is not in their range.
         OSError, SyntaxError, ValueError: If it cannot be decoded.
     """
-    with Image.open(path, formats=formats()) as image:
-        refuse_deep(image, shown(path))
+    with Image.open(io.BytesIO(content), formats=formats()) as image:
         image.load()
-        return flatten(image, rules)
+        return flatten(image, rules, name)
 
 
-def flatten(image: Image.Image, rules: PictureRules) -> Image.Image:
-    """Turn a picture upright and lay it on a background, as the rules say; the mode becomes L or RGB."""
+def flatten(image: Image.Image, rules: PictureRules, what: str) -> Image.Image:
+    """Turn a picture upright and lay it on a background, as the rules say; the mode becomes L or RGB.
+
+    Raises:
+        DataError: If it has more than 8 bits a pixel and is not in their range; `what` names it.
+    """
     turned = ImageOps.exif_transpose(image) if rules.upright and _orientation(image) > 1 else image
+    if is_deep(turned):
+        turned = to_eight_bits(turned, what, rules.white)
     if rules.background is not None and is_transparent(turned):
         over = turned.convert("RGBA")
         turned = Image.alpha_composite(Image.new("RGBA", over.size, (*rules.background, 255)), over).convert("RGB")
@@ -159,12 +169,6 @@ def read_background(word: str) -> tuple[int, int, int] | None:
 def is_transparent(image: Image.Image) -> bool:
     """Tell whether an image has an alpha channel or a transparent colour."""
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
-
-
-def refuse_deep(image: Image.Image, what: str) -> None:
-    """Raise DataError if an image has more than 8 bits a pixel."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        raise DataError(f"{what} has more than 8 bits a pixel ({image.mode}); convert it to 8 bits")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import DataError
-from ..types import Interpolation, Preprocess, Size
+from ..types import Interpolation, Kind, Preprocess, Size
 from .evaluation import evaluate_picture
 from .pixels import RESAMPLING
 
@@ -20,6 +20,7 @@ Draw = Callable[[Image.Image], Image.Image]
 class PictureInputs(ABC):
     """Inputs whose pictures have a size each; a subclass says where they come from."""
 
+    kind: Kind = "image"
     size: Size | None = None
     channels: int
     no_size: str

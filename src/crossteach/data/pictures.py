@@ -1,6 +1,8 @@
-"""Samples as small pictures for people: raw pixels, no model's preprocessing."""
+"""Samples as small pictures for people: raw pixels or written text, no model's preprocessing."""
 
+import html
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +12,15 @@ from PIL import Image
 
 from ..files import make_folder, write_bytes
 from ..types import Preprocess, Split
+from .texts import TextInputs
 from .views import plain_images
 
 LONGEST = 96
 """Pixels of a picture's longer side; smaller images keep their size."""
 LOSSLESS = 64
 """Up to this many pixels a picture is a PNG, above a JPEG."""
+SIDE, FONT, LINE, LINES = 240, 18, 26, 12
+"""Of a text's picture: pixels a side and a line, letters a line, lines."""
 AT_ONCE = 64
 """Images that are read at once."""
 
@@ -24,7 +29,7 @@ def write_pictures(split: Split, rows: Sequence[int], folder: Path) -> dict[int,
     """Write samples of a split as pictures.
 
     Args:
-        split: Any split of images.
+        split: Any split; a text is written into a picture.
         rows: Positions in the split; each is written once.
         folder: A run folder; the pictures go to `pictures/` in it.
 
@@ -35,6 +40,11 @@ def write_pictures(split: Split, rows: Sequence[int], folder: Path) -> dict[int,
     files: dict[int, str] = {}
     if len(wanted):
         make_folder(folder / "pictures")
+    if isinstance(split.inputs, TextInputs):
+        for row, text in zip(wanted.tolist(), split.inputs.texts(split.input_rows(wanted)), strict=True):
+            files[row] = f"pictures/{split.name}-{row}.svg"
+            write_bytes(folder / files[row], draw_text(text).encode())
+        return files
     size = None if split.inputs.size is not None else (LONGEST, LONGEST)
     for start in range(0, len(wanted), AT_ONCE):
         part = wanted[start : start + AT_ONCE]
@@ -45,6 +55,20 @@ def write_pictures(split: Split, rows: Sequence[int], folder: Path) -> dict[int,
             files[row] = f"pictures/{split.name}-{row}.{suffix}"
             write_bytes(folder / files[row], content)
     return files
+
+
+def draw_text(text: bytes) -> str:
+    """Write the beginning of a text into a picture, an SVG of plain lines; bytes that are no UTF-8 are marked."""
+    plain = "".join(c if c.isprintable() else " " for c in text.decode("utf-8", "replace").replace("\n", "\u23ce "))
+    lines = textwrap.wrap(plain, LINE, max_lines=LINES, placeholder=" \u2026", break_on_hyphens=False)
+    spans = "".join(
+        f'<tspan x="8" y="{FONT * (number + 1) + 4}">{html.escape(line)}</tspan>' for number, line in enumerate(lines)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIDE} {SIDE}" width="{SIDE}" height="{SIDE}">'
+        f'<rect width="{SIDE}" height="{SIDE}" fill="#fff"/>'
+        f'<text font-family="monospace" font-size="{FONT - 4}" fill="#111" xml:space="preserve">{spans}</text></svg>\n'
+    )
 
 
 def encode_picture(pixels: UInt8[np.ndarray, "h w c"]) -> tuple[str, bytes]:

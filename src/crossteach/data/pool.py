@@ -9,13 +9,19 @@ from jaxtyping import Bool, Int
 from ..errors import DataError, SpecError
 from ..specs import Spec, parse_spec
 from ..types import Pool, Progress, Split, Splits, no_progress
+from . import hf, shards
 from .arrays import glyphs_pool, idx_pool, npz_pool, sklearn_pool
 from .assemble import RawSplit, coded_groups, default_augmentation
 from .cut import stratified_cut
 from .duplicates import KeyedSplit, equal_images, keyed
-from .folder import PICTURE_OPTIONS, folder_pool
+from .encoded_splits import PICTURE_OPTIONS
+from .folder import folder_pool
+from .hf import hf_pool
+from .listed import csv_pool
 from .near import Sketches, near_any, sketch
+from .shards import wds_pool
 from .suggest import suggest_data
+from .texts import TextInputs
 
 Reader = Callable[[Spec, int | None], tuple[RawSplit, list[str]]]
 """(spec, channels that its images should have) -> its images, and notes."""
@@ -36,6 +42,9 @@ SOURCES: dict[str, tuple[Reader, set[str]]] = {
     "folder": (folder_pool, PICTURE_OPTIONS),
     "idx": (_of_arrays(idx_pool), set()),
     "sklearn": (_of_arrays(sklearn_pool), set()),
+    "csv": (csv_pool, {*PICTURE_OPTIONS, "path", "split", "group"}),
+    "wds": (wds_pool, shards.POOL_OPTIONS),
+    "hf": (hf_pool, hf.POOL_OPTIONS),
 }
 """How each scheme is read as a pool, and the options that it takes beside `samples` and `duplicates`."""
 
@@ -66,9 +75,10 @@ def read_pool(spec: str, channels: int | None = None) -> RawPool:
     """Open a pool; labels are not read, and an image that stands in it twice is taken once.
 
     Args:
-        spec: `folder:PATH` (any tree of pictures), `npz:FILE` (its `x` or `x_train`), `idx:FOLDER`, `glyphs` or
-            `sklearn:digits` (their train images). Options: `samples=N` (a seeded draw), `duplicates=near|exact|keep`
-            (which images of the pool are taken out for standing in the other splits), and those of the source.
+        spec: `folder:PATH` (any tree of pictures), `npz:FILE` (its `x` or `x_train`), `csv:FILE`, `wds:PATTERN.tar`,
+            `hf:NAME_OR_FOLDER`, `idx:FOLDER`, `glyphs` or `sklearn:digits` (their train images). Options: `samples=N`
+            (a seeded draw), `duplicates=near|exact|keep` (which images of the pool are taken out for standing in the
+            other splits), and those of the source.
         channels: Of the data that the pool goes with: picture files are read with as many.
 
     Raises:
@@ -142,9 +152,15 @@ def with_pools(data: Splits, pools: Sequence[RawPool], progress: Progress = no_p
 
 
 def _require_channels(pool: RawPool, data: Splits) -> None:
+    kinds = pool.split.inputs.kind, data.test.inputs.kind
+    if kinds[0] != kinds[1]:
+        raise DataError(
+            f"the pool {pool.spec!r} holds {kinds[0]} but {data.spec!r} {kinds[1]}; give a pool of {kinds[1]}"
+        )
     have, wanted = pool.split.inputs.channels, data.test.inputs.channels
     if have != wanted:
-        hint = f"; add ?channels={wanted}" if pool.spec.startswith("folder:") else ""
+        encoded = pool.spec.partition(":")[0] in ("folder", "csv", "wds", "hf")
+        hint = f"; add ?channels={wanted}" if encoded else ""
         raise DataError(
             f"the pool {pool.spec!r} has {have} channels but {data.spec!r} has {wanted}; both must have the same{hint}"
         )
@@ -164,7 +180,9 @@ def _without_shared(
     judging = [split for split in (data.test, data.selection) if len(split)]
     shared = [(reason, equal_images(pool.images, images)) for reason, images in seen]
     shared += [(f"of a group of {split.name}", _of_shared_groups(pool.split, split)) for split in judging]
-    if pool.duplicates == "near":
+    if pool.duplicates == "near" and isinstance(pool.split.inputs, TextInputs):
+        shared += [(f"nearly in {split.name}", _nearly_equal_texts(pool.split, split)) for split in judging]
+    elif pool.duplicates == "near":
         mine = sketch(pool.split, progress, "looking for near duplicates")
         for split in judging:
             if split.name not in sketched:
@@ -182,6 +200,16 @@ def _without_shared(
             "?duplicates=keep"
         )
     return replace(pool.take(np.flatnonzero(~gone)), dropped=dropped)
+
+
+def _nearly_equal_texts(pool: Split, split: Split) -> Bool[np.ndarray, " N"]:
+    """Mark the texts of a pool that differ from one of a split in case, spaces, digits and signs alone."""
+    mine, theirs = (
+        part.inputs.near_digests(part.input_rows(np.arange(len(part))))
+        for part in (pool, split)
+        if isinstance(part.inputs, TextInputs)
+    )
+    return np.isin(mine, theirs)
 
 
 def _of_shared_groups(pool: Split, split: Split) -> Bool[np.ndarray, " N"]:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from ..specs import Spec, nearest
 
-IDX = "-ubyte.gz"
-"""Ends the names of the files of the MNIST family."""
+FILES = {".npz": "npz", ".csv": "csv", ".tsv": "csv", ".parquet": "csv", ".tar": "wds"}
+"""What is read of files, by their suffix."""
+FOLDERS = {"idx": ("*-ubyte.gz",), "hf": ("dataset_dict.json", "dataset_info.json", "*.parquet"), "wds": ("*.tar",)}
+"""What is read of folders that hold such files; others are read as folders of pictures."""
 
 
 def suggest_data(spec: Spec, schemes: Collection[str]) -> str:
@@ -26,8 +28,13 @@ def _meant(spec: Spec, whole: str, schemes: Collection[str]) -> str | None:
     near = nearest(spec.scheme, schemes)
     if near and (spec.rest or near == "glyphs"):
         return f"{near}:{whole.partition(':')[2]}" if spec.rest else near
-    if whole.lower().endswith(".npz"):
-        return f"npz:{whole}"
+    scheme = FILES.get(Path(whole).suffix.lower()) if whole else None
+    if scheme is not None:
+        return f"{scheme}:{whole}"
     if whole and Path(whole).is_dir():
-        return f"idx:{whole}" if any(Path(whole).glob(f"*{IDX}")) else f"folder:{whole}"
+        return f"{next((s for s, names in FOLDERS.items() if _holds(Path(whole), names)), 'folder')}:{whole}"
     return "sklearn:digits" if whole == "digits" else None
+
+
+def _holds(folder: Path, names: tuple[str, ...]) -> bool:
+    return any(True for name in names for _ in folder.glob(name))

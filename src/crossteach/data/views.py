@@ -18,9 +18,10 @@ from torch import Tensor
 from ..code import read_code
 from ..config import ViewsConfig
 from ..errors import ConfigError
-from ..types import Interpolation, Preprocess, Size, Split, Splits
+from ..types import Interpolation, Kind, Preprocess, Size, Split, Splits
 from .drawn import KEPT_BYTES, drawn_view, size_of
 from .pixels import central_boxes, warp
+from .texts import drop_span, drop_words
 
 VERSION = 1
 """Of the code below; part of the store's key. Raise it when a view's pixels change."""
@@ -50,6 +51,10 @@ def uniforms(
     return torch.from_numpy((table >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24))
 
 
+WORD_DRAWS = 64
+"""Uniform numbers for the words of a text; later words take them again."""
+TEXT_VIEWS = {"words": drop_words, "span": drop_span}
+
 Pixels = Callable[[Float[Tensor, "n c h w"], Float[Tensor, "n draws"]], Float[Tensor, "n c h w"]]
 Boxes = Callable[[Float[Tensor, " n"], Float[Tensor, "n draws"]], Float[Tensor, "n 4"]]
 
@@ -65,6 +70,8 @@ class Augmentation:
     """(images in [0, 1], uniforms [n, draws]) -> images."""
     boxes: Boxes | None = None
     """(aspect ratios, uniforms [n, draws]) -> boxes; None keeps the whole image."""
+    kind: Kind | None = "image"
+    """What it is made for; None is both."""
 
 
 def _between(low: float, high: float, u: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -122,10 +129,11 @@ def unchanged(images: Float[Tensor, "n c h w"], u: Float[Tensor, "n draws"]) -> 
 
 
 def augmentation(name: str, strength: float = 1.0) -> Augmentation:
-    """Find an augmentation: `warp`, `crop`, `none`, or a user's own `FILE.py:FUNCTION`.
+    """Find an augmentation: `warp`, `crop`, `none`, for text `words` or `span`, or a user's own `FILE.py:FUNCTION`.
 
-    A user's function takes images [n, c, h, w] in [0, 1] and uniform numbers [n, draws], and returns images; its
-    attribute `draws` says how many numbers it wants (16 if it says nothing). It must draw no numbers itself.
+    A user's function takes images [n, c, h, w] in [0, 1], or texts as bytes (see `data.texts`), and uniform numbers
+    [n, draws], and returns the same kind; its attribute `draws` says how many numbers it wants (16 if it says nothing).
+    It must draw no numbers itself.
 
     Raises:
         ConfigError: If there is none of that name.
@@ -135,14 +143,18 @@ def augmentation(name: str, strength: float = 1.0) -> Augmentation:
     if name == "crop":
         boxes = partial(resized_crop_boxes, strength=strength)
         return Augmentation(f"crop*{strength:g}", 8, partial(flip_and_colour, strength=strength), boxes)
+    if name in TEXT_VIEWS:
+        return Augmentation(
+            f"{name}*{strength:g}", WORD_DRAWS, partial(TEXT_VIEWS[name], strength=strength), kind="text"
+        )
     if name == "none":
-        return Augmentation("none", 1, unchanged)
+        return Augmentation("none", 1, unchanged, kind=None)
     path, _, function = name.rpartition(":")
     if not path.endswith(".py") or not Path(path).is_file():
-        raise ConfigError(f"views.augmentation must be warp, crop, none or FILE.py:FUNCTION, not {name!r}")
+        raise ConfigError(f"views.augmentation must be warp, crop, none, words, span or FILE.py:FUNCTION, not {name!r}")
     code = read_code(path, "views.augmentation", ConfigError)
     pixels = code.function(function)
-    return Augmentation(f"{function}#{code.hash}", int(getattr(pixels, "draws", 16)), pixels)
+    return Augmentation(f"{function}#{code.hash}", int(getattr(pixels, "draws", 16)), pixels, kind=None)
 
 
 @dataclass(frozen=True)

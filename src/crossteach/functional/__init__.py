@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from .semantics import Closeness as Closeness
     from .semantics import cosine_similarity as cosine_similarity
     from .statistics import Interval as Interval
+    from .statistics import balanced_accuracy as balanced_accuracy
     from .statistics import balanced_weights as balanced_weights
     from .statistics import holm as holm
     from .statistics import mcnemar as mcnemar
@@ -91,9 +92,11 @@ if TYPE_CHECKING:
     from .study import study_interval as study_interval
     from .study import summarise_study as summarise_study
     from .unlabelled import DrawnQuestions as DrawnQuestions
+    from .unlabelled import GainsByLabels as GainsByLabels
     from .unlabelled import beliefs as beliefs
     from .unlabelled import draw_questions as draw_questions
     from .unlabelled import expected_gains as expected_gains
+    from .unlabelled import gains_by_labels as gains_by_labels
     from .unlabelled import worth_asking as worth_asking
 
 PUBLIC = {
@@ -126,6 +129,7 @@ PUBLIC = {
     "unlabelled": (
         # what answers alone tell, and what to ask a person
         *("beliefs", "expected_gains", "worth_asking", "draw_questions", "DrawnQuestions"),
+        *("gains_by_labels", "GainsByLabels"),
     ),
     "losses": ("kl_divergence", "top_kl_divergence", "cross_entropy", "mixed"),
     "contrastive": (
@@ -135,7 +139,7 @@ PUBLIC = {
     "averaging": ("State", "snapshot", "interpolate", "average", "SlowWeights"),
     "calibration": ("expected_calibration_error", "calibration_error", "fit_temperature"),
     "statistics": (
-        *("paired_delta", "sign_flip_test", "mcnemar", "balanced_weights", "Interval"),
+        *("paired_delta", "sign_flip_test", "mcnemar", "balanced_weights", "balanced_accuracy", "Interval"),
         "holm",  # for many
     ),
     "finite": ("net_interval", "Drawn"),  # of a few labels

@@ -22,6 +22,8 @@ STRENGTH = 0.1
 right on groups of the selection split that the judge has not seen: benchmarks/judge.py."""
 FEWEST = 50
 """Labelled samples from which a judge is learnt."""
+MOST_FIT = 2_500
+"""Labelled samples that are enough: a judge learns a dozen numbers for each tutor, and the tutors' logits are large."""
 CLIP = 12.0
 """Largest log-odds that a feature may have: beyond them models of float16 say nothing."""
 

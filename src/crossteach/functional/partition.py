@@ -332,7 +332,9 @@ def uniform(
 def shuffled(
     tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs = NO_INPUTS
 ) -> Int[Tensor, " N"]:
-    """Choose tutors by chance; each tutor gets as many samples of the batch as the supervised partition gives it.
+    """Choose tutors by chance; each tutor gets as many samples of the batch as the real partition gives it.
+
+    That is the supervised one, and without labels the unsupervised one.
 
     Counts are kept in every batch, so they are also kept over a whole training. Which samples a tutor gets depends on
     `inputs.chance`, a number that belongs to a sample and its view. Samples are sorted by it and dealt out: first those
@@ -342,11 +344,10 @@ def shuffled(
 
     Args:
         tutors: Logits; tutor 0 is the frozen student.
-        labels: True class ids.
+        labels: True class ids, or None.
         inputs: Its chance, a uniform number in [0, 1) for each sample, and its margin.
 
     Raises:
-        MissingLabelsError: Without labels.
         ConfigError: Without chance.
 
     Example:
@@ -359,7 +360,8 @@ def shuffled(
             "a choice by chance needs a uniform number for each sample and none is given; "
             f"pass RuleInputs(chance=torch.rand({tutors.shape[1]}))"
         )
-    dealt = supervised(tutors, labels, inputs).sort().values
+    rule = unsupervised if labels is None else supervised
+    dealt = rule(tutors, labels, inputs).sort().values
     drawn = torch.empty_like(dealt).scatter_(0, inputs.chance.to(dealt.device).argsort(stable=True), dealt)
     return _or_frozen(drawn, who_knows(tutors, labels, inputs))
 

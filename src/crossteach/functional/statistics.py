@@ -130,6 +130,16 @@ def balanced_weights(labels: Rows) -> Float[np.ndarray, " N"]:
     return np.asarray(len(labels) / (len(classes) * sizes[code]))
 
 
+def balanced_accuracy(right: Bool[np.ndarray, " N"], labels: Rows) -> float:
+    """Return the mean accuracy of the classes that occur, in %: a rare class counts as much as a common one.
+
+    Example:
+        >>> balanced_accuracy(np.array([True, True, True, False]), np.array([0, 0, 0, 1]))
+        50.0
+    """
+    return float(100.0 * np.average(right, weights=balanced_weights(labels)))
+
+
 def holm(p_values: Sequence[float]) -> Float[np.ndarray, " P"]:
     """Return p-values corrected for their number (Holm, 1979).
 

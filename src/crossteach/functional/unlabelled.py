@@ -83,6 +83,10 @@ class DrawnQuestions:
     rows: Int[np.ndarray, " n"]
     weights: Float[np.ndarray, " n"]
 
+    def answered(self, places: Int[np.ndarray, " m"]) -> "DrawnQuestions":
+        """Return those at these places: of an order by lot they are a draw too, each standing for more samples."""
+        return DrawnQuestions(self.rows[places], self.weights[places] * len(self.rows) / len(places))
+
 
 def draw_questions(worth: Float[Tensor, " N"], count: int, seed: int = 0) -> DrawnQuestions:
     """Draw samples by lot, those that tell more with a higher chance: as the square root of their worth.
@@ -117,5 +121,64 @@ def draw_questions(worth: Float[Tensor, " N"], count: int, seed: int = 0) -> Dra
         certain |= share > 1
     order = rng.permutation(len(chance))
     marks = np.floor(share[order].cumsum() + rng.random())
-    rows = order[np.diff(marks, prepend=0.0) > 0]
+    rows = rng.permutation(order[np.diff(marks, prepend=0.0) > 0])  # likely ones stand further apart in `order`
     return DrawnQuestions(rows, 1.0 / share[rows])
+
+
+@dataclass(frozen=True)
+class GainsByLabels:
+    """What each model would gain of another by the labels of a few samples, in points: row student, column teacher."""
+
+    gains: Float[Tensor, "K K"]
+    errors: Float[Tensor, "K K"]
+    """Standard errors: of the draw, so they are 0 where every sample that could be drawn has a label."""
+
+
+def gains_by_labels(
+    right: Float[Tensor, "K N"], preds: Int[Tensor, "K N"], answered: DrawnQuestions, labels: Int[Tensor, " n"]
+) -> GainsByLabels:
+    """Correct `expected_gains` by the labels of a few samples.
+
+    On the samples that have a label what was expected is compared with what is so, and the difference, weighted by how
+    many samples each stands for, is added (the difference estimator). So the gains are unbiased whatever `right` is
+    worth, and the better it tells, the smaller is their error. A sample of worth 0 is never drawn: it is taken as
+    expected.
+
+    Args:
+        right: How probably each model is right on each sample.
+        preds: The classes that they give.
+        answered: A draw of `draw_questions` with a label for each.
+        labels: The classes of the samples, another number where they show none.
+
+    Example:
+        >>> right, preds = torch.tensor([[0.5, 0.5], [0.8, 0.8]]), torch.tensor([[0, 0], [1, 1]])
+        >>> every = draw_questions(worth_asking(right, preds), 2)
+        >>> found = gains_by_labels(right, preds, every, torch.tensor([1, 1]))
+        >>> found.gains, found.errors.max()
+        (tensor([[  0., 100.],
+                [  0.,   0.]], dtype=torch.float64), tensor(0., dtype=torch.float64))
+
+    Source: Särndal, Swensson and Wretman, "Model Assisted Survey Sampling" (1992), section 6.3; the error is Deville's,
+    as in Matei and Tillé, "Evaluation of variance approximations and estimators in maximum entropy sampling with
+    unequal probability and fixed sample size" (Journal of Official Statistics 21, 2005).
+    """
+    rows, weights = torch.from_numpy(answered.rows), torch.from_numpy(answered.weights)
+    beliefs, said = right.double()[:, rows], preds[:, rows]
+    correct = (said == labels).double()
+    ahead = (beliefs - beliefs[:, None]).clamp(min=0)  # K K n: by how much the teacher is the likelier to be right
+    change = (correct - correct[:, None]) * (ahead > 0)
+    surprise = weights * (change - ahead * (said != said[:, None]))
+    points = 100.0 / preds.shape[1]
+    gains = expected_gains(right.double(), preds) + points * surprise.sum(2)
+    return GainsByLabels(gains, points * _variance_of_sum(surprise, 1 / weights).sqrt())
+
+
+def _variance_of_sum(values: Float[Tensor, "K K n"], chance: Float[Tensor, " n"]) -> Float[Tensor, "K K"]:
+    """Return the variance of a sum over a draw of fixed size, of values that are divided by their chance already."""
+    by_lot = (1 - chance).clamp(min=0)  # whoever is drawn for certain adds nothing
+    if not (by_lot > 0).any():
+        return torch.zeros_like(values[..., 0])
+    share = by_lot / by_lot.sum()
+    alone = (by_lot > 0).sum() == 1  # one cannot tell its spread
+    centre = 0.0 if alone else (share * values).sum(2, keepdim=True)
+    return (by_lot * (values - centre) ** 2).sum(2) / (1.0 if alone else 1 - (share**2).sum())

@@ -11,8 +11,14 @@ from ..errors import SpecError
 from ..specs import Spec, parse_spec
 from ..types import Classifier, Preprocess, Splits
 from .asking import own_eval_notes, set_mode
+from .black_box import Ask, Outputs, box_callable
+from .black_box import BlackBox as BlackBox
+from .clip import load_clip
+from .hf import load_hf
 from .mapped import MappedClassifier as MappedClassifier
 from .module import wrap_module
+from .onnx import load_onnx
+from .programs import load_export, load_torchscript
 from .py import load_demo, load_py
 from .run import BUILDERS, load_run
 from .run import load_student as load_student
@@ -22,40 +28,53 @@ from .torch_classifier import TorchClassifier as TorchClassifier
 from .torchvision import load_torchvision
 from .weights import require_finite
 
-Source = Callable[[Spec, Splits | None, bool], TorchClassifier]
-"""(spec, data that the model is for, whether code of a saved student is trusted) -> the model."""
+Opened = TorchClassifier | BlackBox
+"""A model that was opened: one that can learn, or one that only answers."""
+Source = Callable[[Spec, Splits | None, bool], Opened]
+"""(spec, data that the model is for, whether a file that could run code is trusted) -> the model."""
 
 SOURCES: dict[str, Source] = {
+    "clip": lambda spec, like, trust: load_clip(spec, like),
     "demo": lambda spec, like, trust: load_demo(spec, like),
+    "export": load_export,
+    "hf": lambda spec, like, trust: load_hf(spec, like),
+    "onnx": lambda spec, like, trust: load_onnx(spec, like),
     "py": lambda spec, like, trust: load_py(spec, like),
     "run": lambda spec, like, trust: load_run(spec, trust),
     "timm": lambda spec, like, trust: load_timm(spec, like),
+    "torchscript": load_torchscript,
     "torchvision": lambda spec, like, trust: load_torchvision(spec, like),
 }
 
 
-def load_model(spec: str, trust: bool = False, like: Splits | None = None) -> TorchClassifier:
+def load_model(spec: str, trust: bool = False, like: Splits | None = None) -> Opened:
     """Open a classifier, on the CPU, in eval mode.
 
     Args:
         spec: `timm:NAME`, `timm:NAME@FILE`, `torchvision:NAME`, `torchvision:NAME/WEIGHTS`, `torchvision:NAME@FILE`,
-            `py:FILE_OR_MODULE:FACTORY@FILE`, `run:FOLDER` or `demo:NAME`, with options after `?`: `size`, `channels`,
-            `mean`, `std`, `interpolation`, `crop`, `weights` (which of several state dicts of FILE), and the source's
-            own.
-        trust: Whether to run the code of a saved student that this user has not saved; see docs/trust.md.
+            `hf:ORG/NAME`, `hf:FOLDER`, `clip:NAME/PRETRAINED`, `py:FILE_OR_MODULE:FACTORY@FILE`, `run:FOLDER` or
+            `demo:NAME`, or of a model that only answers `onnx:FILE`, `torchscript:FILE`, `export:FILE` or a
+            `py:FILE.py:FACTORY` that returns a function; with options after `?`: `size`, `channels`, `mean`, `std`,
+            `interpolation`, `crop`, `weights` (which of several state dicts of FILE), and the source's own.
+        trust: Whether to run the code of a saved student that this user has not saved, and to open files that could
+            run code; see docs/trust.md.
         like: Data that the model is for. A model that names no size is asked about theirs.
 
     Raises:
         SpecError: If the scheme or an option is unknown.
         WeightsError: If the weights are missing, unsafe, not finite or for another architecture.
         ModelError: If the model cannot be built.
-        TrustError: If a saved student holds code that is not known, and `trust` is not given.
+        TrustError: If a saved student holds code that is not known, or a file could run code, and `trust` is not
+            given.
+        MissingExtraError: If a library that the source needs is not installed.
     """
     parsed = parse_spec(spec)
     if parsed.scheme not in SOURCES:
         raise SpecError(f"unknown model {spec!r}; {suggest_model(parsed, SOURCES)}")
     with _same_numbers():
         classifier = SOURCES[parsed.scheme](parsed, like, trust)
+    if isinstance(classifier, BlackBox):
+        return classifier
     require_finite(classifier.module.state_dict(), repr(spec))
     classifier.notes += own_eval_notes(classifier.module, classifier.name)
     set_mode(classifier.module, training=False)
@@ -90,6 +109,41 @@ def from_module(
     """
     with _same_numbers():
         return wrap_module(module, preprocess or Preprocess(), classes, name or type(module).__name__, like)
+
+
+def from_callable(
+    function: Ask,
+    n_classes: int | None = None,
+    preprocess: Preprocess | None = None,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+    outputs: Outputs | None = None,
+    like: Splits | None = None,
+) -> BlackBox:
+    """Make a classifier of any function that scores images or texts: it teaches and is scouted, and cannot learn.
+
+    Args:
+        function: Gets float32 images [N, c, h, w] on the CPU, prepared as `preprocess` says, or a list of bytes where
+            its kind is text, and returns scores [N, C] as a tensor or an array. It is asked without gradient, and is
+            taken to answer alike whenever it is asked.
+        n_classes: How many classes it scores; None counts them.
+        preprocess: What it wants done to pixels in [0, 1]; None gives it plain pixels at the data's own size.
+        classes: Their names, in the order of the scores.
+        name: Of the model in tables; None takes the function's own.
+        outputs: `logits` or `probabilities`; None finds out which, and a note says so.
+        like: Data that the model is for, where `preprocess` names no size.
+
+    Raises:
+        ModelError: If the function takes no image, does not answer [N, C], or scores other classes than it should.
+
+    Example:
+        >>> brightness = from_callable(lambda images: images.mean((2, 3)), 3, Preprocess((8, 8), 3), outputs="logits")
+        >>> brightness.logits(torch.ones(1, 3, 8, 8))
+        tensor([[1., 1., 1.]])
+    """
+    own = name or str(getattr(function, "__name__", type(function).__name__))
+    with _same_numbers():
+        return box_callable(function, n_classes, preprocess or Preprocess(), classes, own, outputs, like)
 
 
 def random_copy(classifier: Classifier) -> Classifier | None:

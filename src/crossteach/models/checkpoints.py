@@ -164,12 +164,12 @@ def without_wrappers(weights: Mapping[str, Any], own: Mapping[str, Any]) -> tupl
     def known(prefix: str) -> int:
         return sum(name.removeprefix(prefix) in own for name in named)
 
-    prefix = ""
-    while more := next((p for p in WRAPPERS if named and all(name.startswith(prefix + p) for name in named)), ""):
-        if known(prefix + more) < known(prefix):
-            break
-        prefix += more
-    if not prefix or not known(prefix):
+    prefix = found = ""
+    while more := next((p for p in WRAPPERS if named and all(name.startswith(found + p) for name in named)), ""):
+        found += more
+        if known(found) > known(prefix):
+            prefix = found
+    if not prefix:
         return dict(weights), ()
     note = f"the prefix {prefix} was taken off the names of all weights"
     return {name.removeprefix(prefix): value for name, value in named.items()}, (note,)

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from ..data.texts import fixed_texts
 from ..errors import ModelError, first_line
 from ..types import Preprocess, Size, Splits
-from .asking import evaluation_mode, keeping_state, kind, prepare_for, read_logits
+from .asking import ask, evaluation_mode, keeping_state, kind, prepare_for, read_logits, tokenized
 
 SIZES = (32, 28, 224, 64, 8, 16, 96, 128, 48, 256, 299, 384)
 """Sides of squares that a model is tried with when it names no size, the likeliest first."""
@@ -52,6 +53,8 @@ def find_inputs(
     Raises:
         ModelError: If it takes none of them, does not answer [N, C], or changes its own weights.
     """
+    if preprocess.kind == "text":
+        return _taken_text(module, spec)
     sizes, depths = _candidates(module, preprocess, spec, like)
     with keeping_state(module, spec), evaluation_mode(module):
         shape, n_classes = _first(module, preprocess, sizes, depths, spec, hint)
@@ -60,6 +63,28 @@ def find_inputs(
         if data is not None and data != shape:
             n_classes = _count_on(module, preprocess, data, shape, spec)
     return Taken(n_classes, shape, taken)
+
+
+def _taken_text(module: nn.Module, spec: str) -> Taken:
+    """Show fixed texts to a module that carries a tokenizer."""
+    texts = fixed_texts()
+    with keeping_state(module, spec), evaluation_mode(module), torch.no_grad():
+        try:
+            returned = ask(module, tokenized(module, texts, torch.device("cpu")))
+        except ModelError as error:
+            raise ModelError(f"{spec!r}: {error}") from None
+        except Exception as error:  # the user's code may raise anything
+            raise ModelError(
+                f"{spec!r} does not answer a text ({first_line(error)}); its tokenizer takes a list of bytes, and "
+                "returns what its forward pass takes"
+            ) from error
+    try:
+        scores = read_logits(returned)
+    except ModelError:
+        raise ModelError(f"{spec!r} must answer logits [N, C] but answers {kind(returned)}") from None
+    if len(scores) != len(texts):
+        raise ModelError(f"{spec!r} answers {len(scores)} rows to {len(texts)} texts; it must answer one a text")
+    return Taken(int(scores.shape[1]), (1, 1, int(texts.shape[3])), None)
 
 
 def _candidates(

@@ -30,6 +30,8 @@ def wrap_module(
     others = sorted({str(v.dtype) for v in tensors(module.state_dict()).values() if needs_cast(v)})
     if others:
         raise ModelError(f"{name} is in {' and '.join(others)}; give it in float32, as module.float() makes it")
+    if callable(getattr(module, "tokenizer", None)):
+        preprocess = replace(preprocess, kind="text")
     taken = find_inputs(
         module, preprocess, name, like, "give preprocess=Preprocess(size=…, channels=…) as it wants them"
     )

@@ -107,3 +107,18 @@ def _word_of(cfg: Mapping[str, Any], key: str, words: Any) -> Any:
             "correct it in the model"
         )
     return word
+
+
+def unsaid(spec: Spec, preprocess: Preprocess, channels: int | None) -> tuple[str, ...]:
+    """Say what a model without a description of its input gets."""
+    missing = [key for key in ("mean", "std") if key not in spec.options]
+    notes = []
+    if missing:
+        size = "" if preprocess.size else ", at the data's own size"
+        notes.append(
+            f"{spec.text} says nothing of its {' and '.join(missing)}: it gets pixels in [0, 1] that are "
+            f"not {'normalised' if len(missing) == 2 else 'shifted' if missing == ['mean'] else 'scaled'}{size}"
+        )
+    if preprocess.channels is None and channels is not None:
+        notes.append(f"{spec.text} takes {channels} channels and no others: images are brought to that")
+    return tuple(notes)

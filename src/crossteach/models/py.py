@@ -1,5 +1,6 @@
-"""`py:FILE_OR_MODULE:FACTORY@weights.safetensors`: a user's own architecture."""
+"""`py:FILE_OR_MODULE:FACTORY@weights.safetensors`: a user's own architecture, or a function of theirs that answers."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,21 +12,26 @@ from ..code import read_code, source_of
 from ..errors import ModelError, SpecError, first_line
 from ..specs import HINT, Spec, literal
 from ..types import Preprocess, Splits
+from .black_box import BlackBox, box_callable
 from .checkpoints import tensors
 from .extra_state import set_aside
 from .inputs import find_inputs
-from .preprocess import PREPROCESS_OPTIONS, from_pretrained_cfg, read_preprocess
+from .preprocess import PREPROCESS_OPTIONS, from_pretrained_cfg, read_preprocess, unsaid
 from .torch_classifier import TorchClassifier
 from .weights import load_weights, needs_cast, weights_options
 
 DEMO = Path(__file__).parent.parent / "demo"
 
 
-def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier:
+def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier | BlackBox:
     """Build a user's model and load its weights.
 
     The factory is called with the options that are not about pixels. A module may carry a `pretrained_cfg` as
-    timm's do, and `classes`.
+    timm's do, and `classes`. A module that carries a `tokenizer` reads text: the tokenizer is given a list of bytes,
+    and returns a tensor, or a mapping of tensors, as the forward pass takes it.
+
+    A function needs no weights, and only answers. Where it has `outputs`, that says whether it answers logits or
+    probabilities; where it has `reads`, and that is `text`, it is given a list of bytes itself.
 
     Raises:
         SpecError: If the file, the module or the factory is not there, or no weights are given.
@@ -34,11 +40,14 @@ def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     if not where or not factory.isidentifier():
         raise SpecError(f"{spec.text!r} must read py:FILE_OR_MODULE:FACTORY@WEIGHTS ({HINT})")
     given = weights_options(spec)
-    if spec.weights is None and spec.flag("pretrained", True):
-        raise SpecError(f"{spec.text!r} names no weights; add @FILE.safetensors, or ?pretrained=false for random ones")
     arguments = {key: literal(value) for key, value in spec.options.items() if key not in given | PREPROCESS_OPTIONS}
     architecture = {"source": "py", "where": where, "factory": factory, "arguments": arguments}
-    module, notes = build_whole(architecture, spec.text)
+    made = _make(architecture, spec.text)
+    if not isinstance(made, nn.Module):
+        return _box(spec, made, architecture, like)
+    if spec.weights is None and spec.flag("pretrained", True):
+        raise SpecError(f"{spec.text!r} names no weights; add @FILE.safetensors, or ?pretrained=false for random ones")
+    module, notes = _in_float32(made, architecture, spec.text)
     if spec.weights is not None:
         notes += load_weights(module, spec)
     return wrap(spec, module, architecture, notes, like)
@@ -49,7 +58,7 @@ def demo_models() -> list[str]:
     return sorted(path.stem for path in (DEMO / "checkpoints").glob("*.safetensors"))
 
 
-def load_demo(spec: Spec, like: Splits | None = None) -> TorchClassifier:
+def load_demo(spec: Spec, like: Splits | None = None) -> TorchClassifier | BlackBox:
     """Open one of the demo's pretrained models, `demo:NAME`."""
     path = DEMO / "checkpoints" / f"{spec.rest}.safetensors"
     known = demo_models()
@@ -61,16 +70,51 @@ def load_demo(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     return load_py(Spec(spec.text, "py", target, weights=str(path), options=spec.options), like)
 
 
+def _own_preprocess(spec: Spec, made: Any) -> Preprocess:
+    """Read what a module or a function says of its input, under the options of the spec."""
+    cfg = getattr(made, "pretrained_cfg", None)
+    reads_text = callable(getattr(made, "tokenizer", None)) or getattr(made, "reads", None) == "text"
+    if reads_text and (given := sorted(PREPROCESS_OPTIONS & set(spec.options))):
+        raise SpecError(f"{spec.text!r} reads text, so {given[0]} means nothing; drop it")
+    try:
+        own = from_pretrained_cfg(cfg) if cfg else Preprocess(kind="text" if reads_text else "image")
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"the pretrained_cfg of {spec.text!r} is not as timm's: {first_line(error)}") from error
+    return read_preprocess(spec, own)
+
+
+def _box(spec: Spec, function: Any, architecture: dict[str, Any], like: Splits | None) -> BlackBox:
+    """Describe a function that a factory has made."""
+    if not callable(function):
+        kind = type(function).__name__
+        raise ModelError(
+            f"the factory of {spec.text!r} must return a torch module, or a function of images, not {kind}"
+        )
+    if spec.weights is not None:
+        raise SpecError(
+            f"the factory of {spec.text!r} returns a function, into which no weights can be loaded; drop @ and load "
+            "them in the factory"
+        )
+    preprocess, classes = _own_preprocess(spec, function), getattr(function, "classes", None)
+    name, outputs = architecture["factory"], getattr(function, "outputs", None)
+    known = replace(box_callable(function, None, preprocess, classes or None, name, outputs, like), spec=spec.text)
+    identity = json.dumps([source_of(factory_of(architecture, spec.text)), architecture["arguments"]], sort_keys=True)
+    notes = _unsaid(spec, function, preprocess, known.preprocess.channels)
+    return replace(known, identity=identity, notes=(*known.notes, *notes))
+
+
+def _unsaid(spec: Spec, made: Any, preprocess: Preprocess, channels: int | None) -> tuple[str, ...]:
+    """Say what a module or a function without a description of its pixels gets."""
+    if preprocess.kind == "text" or getattr(made, "pretrained_cfg", None):
+        return ()
+    return unsaid(spec, preprocess, channels)
+
+
 def wrap(
     spec: Spec, module: nn.Module, architecture: dict[str, Any], notes: tuple[str, ...], like: Splits | None
 ) -> TorchClassifier:
     """Describe a built module: preprocessing, classes, source."""
-    cfg = getattr(module, "pretrained_cfg", None)
-    try:
-        own = from_pretrained_cfg(cfg) if cfg else Preprocess()
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"the pretrained_cfg of {spec.text!r} is not as timm's: {first_line(error)}") from error
-    preprocess = read_preprocess(spec, own)
+    preprocess = _own_preprocess(spec, module)
     taken = find_inputs(module, preprocess, spec.text, like)
     set_aside(module, spec.text)
     classes = getattr(module, "classes", None)
@@ -83,24 +127,9 @@ def wrap(
         architecture=architecture,
         classes=tuple(classes) if classes else None,
         source=source_of(factory_of(architecture, spec.text)),
-        notes=notes if cfg else notes + _unsaid(spec, preprocess, taken.channels),
+        notes=notes + _unsaid(spec, module, preprocess, taken.channels),
         shape=taken.shape,
     )
-
-
-def _unsaid(spec: Spec, preprocess: Preprocess, channels: int | None) -> tuple[str, ...]:
-    """Say what a model without a description of its input gets."""
-    missing = [key for key in ("mean", "std") if key not in spec.options]
-    notes = []
-    if missing:
-        size = "" if preprocess.size else ", at the data's own size"
-        notes.append(
-            f"{spec.text} says nothing of its {' and '.join(missing)}: it gets pixels in [0, 1] that are "
-            f"not {'normalised' if len(missing) == 2 else 'shifted' if missing == ['mean'] else 'scaled'}{size}"
-        )
-    if preprocess.channels is None and channels is not None:
-        notes.append(f"{spec.text} takes {channels} channels and no others: images are brought to that")
-    return tuple(notes)
 
 
 def build_whole(architecture: dict[str, Any], text: str) -> tuple[nn.Module, tuple[str, ...]]:
@@ -109,7 +138,13 @@ def build_whole(architecture: dict[str, Any], text: str) -> tuple[nn.Module, tup
     Raises:
         ModelError: If the factory fails or returns something else than a module.
     """
-    module = build(architecture, text)
+    module = _make(architecture, text)
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"the factory of {text!r} must return a torch module, not {type(module).__name__}")
+    return _in_float32(module, architecture, text)
+
+
+def _in_float32(module: nn.Module, architecture: dict[str, Any], text: str) -> tuple[nn.Module, tuple[str, ...]]:
     others = sorted({str(v.dtype) for v in tensors(module.state_dict()).values() if needs_cast(v)})
     if not others:
         return module, ()
@@ -117,16 +152,13 @@ def build_whole(architecture: dict[str, Any], text: str) -> tuple[nn.Module, tup
     return module.float(), (f"{text} was built in {' and '.join(others)}: it is cast to torch.float32",)
 
 
-def build(architecture: dict[str, Any], text: str) -> nn.Module:
-    """Call the factory that an architecture describes; see `build_whole`."""
+def _make(architecture: dict[str, Any], text: str) -> Any:
+    """Call the factory that an architecture describes."""
     factory = factory_of(architecture, text)
     try:
-        module = factory(**architecture["arguments"])
+        return factory(**architecture["arguments"])
     except Exception as error:  # the user's code may raise anything
         raise ModelError(f"the factory of {text!r} failed: {first_line(error)}") from error
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"the factory of {text!r} must return a torch module, not {type(module).__name__}")
-    return module
 
 
 def factory_of(architecture: dict[str, Any], text: str) -> Callable[..., Any]:

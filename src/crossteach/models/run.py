@@ -12,16 +12,18 @@ from ..code import read_code
 from ..errors import ModelError, SpecError
 from ..specs import HINT, Spec
 from ..types import Preprocess, TrainableClassifier
-from . import py, timm, torchvision
+from . import clip, hf, py, timm, torchvision
 from .checkpoints import read_weights
 from .extra_state import read_extra_state, set_aside
 from .preprocess import PREPROCESS_OPTIONS, read_preprocess
-from .saving import ARCHITECTURE, DESCRIPTION, WEIGHTS
+from .saving import ARCHITECTURE, DESCRIPTION, TOKENIZER, WEIGHTS
 from .torch_classifier import TorchClassifier
 from .trust import require_trust
 from .weights import fit_weights
 
 BUILDERS: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
+    "clip": clip.build,
+    "hf": hf.build,
     "py": lambda architecture, text: py.build_whole(architecture, text)[0],
     "timm": timm.build,
     "torchvision": torchvision.build,
@@ -61,6 +63,8 @@ def open_saved(path: Path, text: str, trust: bool = False) -> TorchClassifier:
     architecture, source = saved["architecture"], ""
     if architecture.get("source") == "py":
         architecture["where"], source = _own_code(folder, architecture, trust)
+    if architecture.get("source") == "hf":
+        architecture["where"] = str(folder / TOKENIZER)
     module = _build(architecture, folder, text)
     fit_weights(module, read_weights(folder / WEIGHTS) | read_extra_state(folder), text)
     set_aside(module, text)
@@ -87,7 +91,9 @@ def _read(saved: dict[str, Any]) -> dict[str, Any]:
     """Check what stands in `model.json`: it may come from anybody."""
     classes, shape, architecture = saved["classes"], saved.get("shape"), dict(saved["architecture"])
     words = [architecture[key] for key in ("source", "where", "factory", "name") if key in architecture]
-    if not all(isinstance(word, str) for word in words) or not _is_plain(architecture.get("arguments", {})):
+    if not all(isinstance(word, str) for word in words) or not _is_plain(
+        [architecture.get(key) for key in ("arguments", "cfg")]
+    ):
         raise TypeError("an architecture is described by words and plain values")
     given: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in saved["preprocess"].items()

@@ -3,7 +3,7 @@
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..files import make_folder, write_bytes, write_json
 from ..types import Preprocess
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+TOKENIZER = "tokenizer"
+"""The folder of a tokenizer that is saved with its model."""
 ARCHITECTURE = "architecture.py"
 """The copy of a factory's source that is saved with its weights, so that the original may move or change."""
 
@@ -25,11 +27,23 @@ RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.", re.MULTILINE)
 """What makes a source file unfit for a copy."""
 
 
+@runtime_checkable
+class Saveable(Protocol):
+    """A tokenizer that is more than code: it has files of its own."""
+
+    def save(self, folder: Path) -> None:
+        """Write the files that open it again."""
+        ...
+
+
 def save(classifier: "TorchClassifier", folder: Path) -> None:
     """Write weights and description; a factory's own file goes beside them, and is known from then on as the user's."""
     target, built = make_folder(folder), classifier.architecture
     write_weights(classifier.module, target / WEIGHTS)
     write_extra_state(classifier.module, target)
+    tokenizer = getattr(classifier.module, "tokenizer", None)
+    if isinstance(tokenizer, Saveable):
+        tokenizer.save(target / TOKENIZER)
     description = {
         "name": classifier.name,
         "n_classes": classifier.n_classes,
@@ -62,7 +76,7 @@ def loading_code(classifier: "TorchClassifier") -> str:
     lines += [f"module.load_state_dict({'state' if extra else weights})", "module.eval()"]
     if left := parts_left_in_train_mode(classifier.module):
         lines += ["for part in module.modules():", f"    part.training = False  # eval() leaves {left} in train mode"]
-    return "\n".join([*lines, *_asking(classifier.preprocess, classifier.shape)])
+    return "\n".join([*lines, *_asking(classifier.preprocess, classifier.shape, _attribute(classifier))])
 
 
 def _building(classifier: "TorchClassifier") -> list[str]:
@@ -70,17 +84,44 @@ def _building(classifier: "TorchClassifier") -> list[str]:
     built: dict[str, Any] = classifier.architecture
     arguments = ", ".join(f"{key}={value!r}" for key, value in built.get("arguments", {}).items())
     if built.get("source") == "timm":
+        cfg = f"pretrained_cfg={built['cfg']!r}" if "cfg" in built else ""
         return [
             "import timm",
-            f"module = timm.create_model({', '.join(filter(None, (repr(built['name']), arguments)))})",
+            f"module = timm.create_model({', '.join(filter(None, (repr(built['name']), cfg, arguments)))})",
         ]
     if built.get("source") == "torchvision":
         named = ", ".join(filter(None, (repr(built["name"]), "weights=None", arguments)))
         return ["import torchvision", f"module = torchvision.models.get_model({named})"]
+    if built.get("source") == "hf":
+        return _building_hf(built["arguments"])
+    if built.get("source") == "clip":
+        return [
+            "from crossteach.models.clip import build  # the image tower is open_clip's, the head a matrix",
+            f"module = build({built!r}, 'the student')",
+        ]
     if built.get("source") == "py":
         where = Path(ARCHITECTURE).stem if _is_copied(classifier) else built["where"].removesuffix(".py")
         return [f"from {where} import {built['factory']}", f"module = {built['factory']}({arguments})"]
     return [f"module = ...  # your own {type(classifier.module).__name__}, built as it was for crossteach"]
+
+
+def _building_hf(arguments: dict[str, Any]) -> list[str]:
+    """Return the lines that make a model of transformers."""
+    task = {"image": "ImageClassification", "text": "SequenceClassification"}[arguments["task"]]
+    lines = [
+        "import json",
+        f"from transformers import AutoConfig, AutoModelFor{task}, AutoTokenizer",
+        f'config = json.load(open("{DESCRIPTION}"))["architecture"]["arguments"]["config"]',
+        f'module = AutoModelFor{task}.from_config(AutoConfig.for_model(config.pop("model_type"), **config))',
+    ]
+    if arguments["task"] == "image":
+        return [line.replace(", AutoTokenizer", "") for line in lines]
+    return [
+        *lines,
+        f'tokenizer = AutoTokenizer.from_pretrained("{TOKENIZER}")',
+        "module.tokenizer = lambda texts: dict(tokenizer([text.decode() for text in texts], padding=True, "
+        f'truncation=True, max_length={arguments["max_length"]}, return_tensors="pt"))',
+    ]
 
 
 def _resizing(preprocess: Preprocess) -> str:
@@ -93,8 +134,19 @@ def _resizing(preprocess: Preprocess) -> str:
     return f": resized ({preprocess.interpolation}), {how[preprocess.crop_mode]}{cut}"
 
 
-def _asking(preprocess: Preprocess, shape: tuple[int, int, int] | None) -> list[str]:
+def _attribute(classifier: "TorchClassifier") -> str:
+    """Return what leads from a module's answer to its logits."""
+    return ".logits" if classifier.architecture.get("source") == "hf" else ""
+
+
+def _asking(preprocess: Preprocess, shape: tuple[int, int, int] | None, attribute: str) -> list[str]:
     """Return a function that scores images."""
+    if preprocess.kind == "text":
+        tokens = [
+            "    tokens = module.tokenizer(texts)",
+            f"    return (module(**tokens) if isinstance(tokens, dict) else module(tokens)){attribute}",
+        ]
+        return ["", "", "def logits(texts):", '    """Score a list of texts, as bytes."""', *tokens]
     channels = preprocess.channels or (shape[0] if shape else len(preprocess.mean))
     size = "height, width" if preprocess.size is None else ", ".join(map(str, preprocess.size))
     how = _resizing(preprocess)
@@ -105,5 +157,5 @@ def _asking(preprocess: Preprocess, shape: tuple[int, int, int] | None) -> list[
         "def logits(images):",
         f'    """Score images [N, {channels}, {size}] with values in [0, 1]{how}."""',
         "    centre, spread = (torch.tensor(each)[:, None, None] for each in (mean, std))",
-        "    return module((images - centre) / spread)",
+        f"    return module((images - centre) / spread){attribute}",
     ]

@@ -78,13 +78,16 @@ def _score(classifier: Classifier, images: Float[Tensor, "N c h w"], rows: int) 
 def batch_rows(classifier: Classifier, images: Float[Tensor, "N c h w"]) -> int:
     """Return how many images of this shape a model is asked at once.
 
-    It is what `scoring.batch` says, else a power of two up to `CHUNK`: as many as cost `BUDGET` on a CPU, where a
-    padded batch costs what a full one does, and `CHUNK` on any other device.
+    It is what `scoring.batch` says, else what a black box says of itself, else a power of two up to `CHUNK`: as many
+    as cost `BUDGET` on a CPU, where a padded batch costs what a full one does, and `CHUNK` on any other device.
     """
     given = set_batch(classifier)
     module = getattr(classifier, "module", None)
     if given is not None:
         return given
+    if (own := getattr(classifier, "rows_at_once", None)) is not None:
+        rows: int = own(images)
+        return rows
     if not isinstance(module, nn.Module) or images.device.type != "cpu" or _is_elsewhere(module):
         return CHUNK
     known, shape = _CHOSEN.setdefault(module, {}), tuple(images.shape[1:])

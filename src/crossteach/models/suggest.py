@@ -3,12 +3,15 @@
 from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
+from zipfile import ZipFile, is_zipfile
 
 from ..runs import RunFolder
 from ..specs import Spec, nearest
 from .py import demo_models
 
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
+WHOLE = {".onnx": "onnx", ".pt2": "export", ".torchscript": "torchscript"}
+"""What files with these endings are opened as: they hold their architecture."""
 
 
 def suggest_model(spec: Spec, schemes: Collection[str]) -> str:
@@ -23,7 +26,8 @@ def suggest_model(spec: Spec, schemes: Collection[str]) -> str:
     if meant := _meant(spec, whole, schemes):
         return spec.instead(meant)
     if Path(whole).suffix.lower() in WEIGHTS:
-        return f"weights need their architecture: timm:NAME@{whole}, or py:FILE.py:FACTORY@{whole}"
+        hint = f", but for a TorchScript archive: torchscript:{whole}" if _is_script(whole) else ""
+        return f"weights need their architecture: timm:NAME@{whole}, or py:FILE.py:FACTORY@{whole}{hint}"
     known = ", ".join(f"{name}:" for name in sorted(schemes))
     return f"expected one of {known} as in timm:resnet18"
 
@@ -36,9 +40,19 @@ def _meant(spec: Spec, whole: str, schemes: Collection[str]) -> str | None:
         return f"py:{whole}" if spec.rest else f"py:{whole}:FACTORY"
     if whole and Path(whole).is_dir() and (RunFolder(Path(whole)).is_whole or (Path(whole) / "model.json").is_file()):
         return f"run:{whole}"
+    if not spec.rest and (scheme := WHOLE.get(Path(whole).suffix.lower())):
+        return f"{scheme}:{whole}"
     if whole in demo_models():
         return f"demo:{whole}"
     return _of_timm(whole) if not spec.rest else None
+
+
+def _is_script(path: str) -> bool:
+    """Tell a TorchScript archive by what it holds: code beside its weights."""
+    if not is_zipfile(path):
+        return False
+    with ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _of_timm(name: str) -> str | None:

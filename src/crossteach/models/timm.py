@@ -1,4 +1,4 @@
-"""`timm:NAME`, `timm:NAME@weights.safetensors`, `timm:NAME?pretrained=false`."""
+"""`timm:NAME`, `timm:NAME@FILE`, `timm:NAME?pretrained=false`, `timm:hf-hub:ORG/NAME`, `timm:local-dir:FOLDER`."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,9 @@ from .weights import load_weights
 
 ELSEWHERE = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 """Arguments by which timm would read other files than the one that a spec names, some of them as pickles."""
+
+FILES = ("architecture", "url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load")
+"""Entries of timm's description of a model that say where its weights are."""
 
 HINT = (
     "give ?size= as the architecture was made for, or size and img_size together, as in ?size=64&img_size=64, "
@@ -35,7 +38,33 @@ def load_timm(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     pretrained = spec.weights is None and spec.flag("pretrained", True)
     module = build(architecture, spec.text, pretrained)
     notes = load_weights(module, spec) if spec.weights is not None else ()
-    return describe(spec, module, _own_preprocess(module, arguments), architecture, notes, like, HINT)
+    own, classes = _own_preprocess(module, arguments), None
+    if _is_elsewhere(spec.rest):  # what it is stands in its config.json, which a saved student shall not need
+        said: Any = module.pretrained_cfg
+        architecture |= _described_there(module, said, arguments)
+        classes = said.get("label_names")
+    return describe(spec, module, own, architecture, notes, like, HINT, classes)
+
+
+def _is_elsewhere(name: str) -> bool:
+    """Tell a name that timm looks up on the hub or in a folder from that of one of its own architectures."""
+    return ":" in name
+
+
+def _described_there(module: Any, said: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the architecture of a model whose description timm has read elsewhere; no file is named in it."""
+    given = {key: value for key, value in getattr(module, "_model_args", {}).items() if _is_plain(value)}
+    return {
+        "name": said["architecture"],
+        "cfg": {key: value for key, value in said.items() if key not in FILES and _is_plain(value)},
+        "arguments": {**given, "num_classes": int(module.num_classes), **arguments},
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple | dict):
+        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _own_preprocess(module: nn.Module, arguments: dict[str, Any]) -> Preprocess:
@@ -54,14 +83,14 @@ def build(architecture: dict[str, Any], text: str, pretrained: bool = False) -> 
     except ImportError:
         raise MissingExtraError(f"{text!r} needs timm; pip install 'crossteach[timm]'") from None
     name, arguments = architecture["name"], architecture["arguments"]
-    if not timm.is_model(name.split(".")[0]):
+    if not _is_elsewhere(name) and not timm.is_model(name.split(".")[0]):
         near = timm.list_models(f"*{name.split('.')[0][:6]}*")[:3]
         raise SpecError(f"timm has no model {name!r}" + (f"; near it: {', '.join(near)}" if near else ""))
     wrong = [key for key in ELSEWHERE if key in arguments]
     if wrong:
         raise SpecError(f"{text!r} has the option {wrong[0]!r}, which would read another file; name weights by @FILE")
     try:
-        return timm.create_model(name, pretrained=pretrained, **arguments)
+        return timm.create_model(name, pretrained=pretrained, pretrained_cfg=architecture.get("cfg"), **arguments)
     except Exception as error:  # hub, network and constructor raise whatever they like
         reason = first_line(error)
         hint = "; give @FILE.safetensors, or ?pretrained=false for random weights" if pretrained else ""

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +13,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..data.texts import fixed_texts
 from ..errors import ModelError
 from ..types import Family, Preprocess
 from . import saving
-from .asking import digest_of_state, evaluation_mode, fixed_inputs, kind, prepare_for, read_logits
+from .asking import (
+    ask,
+    describe_answers,
+    digest_of_state,
+    evaluation_mode,
+    fixed_inputs,
+    kind,
+    prepare_for,
+    read_logits,
+    tokenized,
+)
 from .extra_state import extra_bytes
 from .layers import family_of
-
-PROJECTIONS = 2
-"""Numbers of each fixed input's answer that a fingerprint keeps, beside its class and its spread."""
 
 
 @dataclass
@@ -70,7 +79,7 @@ class TorchClassifier:
         Raises:
             ModelError: If the module returns no logits.
         """
-        returned = self.module(prepare_for(images, self.preprocess, self.device))
+        returned = ask(self.module, self.prepared(images))
         try:
             scores = read_logits(returned, self.n_classes)
         except ModelError as error:
@@ -80,6 +89,12 @@ class TorchClassifier:
             said = f"{self.name} answers {kind(returned)} in {mode} mode: its first that scores the classes is taken"
             self.notes = self.notes if said in self.notes else (*self.notes, said)
         return scores
+
+    def prepared(self, images: Float[Tensor, "N c h w"]) -> Tensor | Mapping[str, Tensor]:
+        """Bring images, or texts, to what the module takes; a mapping is given to it as named arguments."""
+        if self.preprocess.kind == "text":
+            return tokenized(self.module, images, self.device)
+        return prepare_for(images, self.preprocess, self.device)
 
     @property
     def fingerprint(self) -> str:
@@ -96,24 +111,14 @@ class TorchClassifier:
     @cached_property
     @torch.no_grad()
     def _answers(self) -> str:
-        """What the model says on fixed inputs: asked whenever it is opened, so that changed code is another model.
-
-        Of each answer the class, the spread to two digits, and two projections of the standardised logits to one
-        decimal are kept. No rounding is both fine enough to see every change and coarse enough to be the same on every
-        machine: this one sees a change of a few percent of the spread, and two machines whose logits differ by one in
-        a million disagree about once in 3,000 models. They would ask again, no more.
-        """
+        """What the model says on fixed inputs: asked whenever it is opened, so that changed code is another model."""
         with evaluation_mode(self.module):
-            logits = self.logits(self.fixed_inputs()).double().cpu()
-        spread = logits.std(dim=1, correction=0, keepdim=True)
-        signs = torch.rand(logits.shape[1], PROJECTIONS, generator=torch.Generator().manual_seed(1)) < 0.5
-        standard = (logits - logits.mean(1, keepdim=True)) / spread.clamp(min=1e-12)
-        projected = standard @ (2.0 * signs.double() - 1) / logits.shape[1] ** 0.5
-        numbers = [[round(value, 1) + 0.0 for value in row] for row in projected.tolist()]  # no minus zero
-        return f"{logits.argmax(1).tolist()} {[f'{s:.2g}' for s in spread[:, 0].tolist()]} {numbers}"
+            return describe_answers(self.logits(self.fixed_inputs()))
 
     def fixed_inputs(self) -> Float[Tensor, "8 c h w"]:
-        """Return images of a size that the model takes, the same on every machine and whenever it is opened."""
+        """Return images of a size that the model takes, or texts: the same everywhere and whenever it is opened."""
+        if self.preprocess.kind == "text":
+            return fixed_texts()
         known = self.shape or (len(self.preprocess.mean), 32, 32)
         return fixed_inputs(self.preprocess.size or known[1:], self.preprocess.channels or known[0])
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import MissingExtraError, ModelError, SpecError, first_line
-from ..specs import Spec
+from ..specs import Spec, parse_spec
 from ..types import Preprocess, Splits
 from .named import arguments_of, describe
 from .torch_classifier import TorchClassifier
@@ -68,6 +68,22 @@ def _published(name: str, weights: str, text: str) -> Any:
     except KeyError:
         there = ", ".join(enum.__members__)
         raise SpecError(f"torchvision has no weights {weights!r} of {name}; there are {there}") from None
+
+
+def published_accuracy(text: str) -> tuple[float, str] | None:
+    """Return the accuracy that torchvision publishes of the weights that a spec names, in %, and on which data.
+
+    Returns:
+        None for another spec, other weights, or where torchvision says nothing. (timm's package holds no accuracies.)
+    """
+    spec = parse_spec(text)
+    if spec.scheme != "torchvision" or spec.weights is not None or not spec.flag("pretrained", True):
+        return None
+    name, _, weights = spec.rest.partition("/")
+    for measured_on, metrics in _published(name, weights or "DEFAULT", text).meta.get("_metrics", {}).items():
+        if "acc@1" in metrics:
+            return float(metrics["acc@1"]), str(measured_on)
+    return None
 
 
 def _preprocess_of(described: Any) -> Preprocess:

@@ -1,4 +1,4 @@
-"""Which saved students may run the code that lies beside their weights.
+"""Which files may run code: saved students that have it beside their weights, and programs that torch unpickles.
 
 The architecture of a student from a `py:` model is Python, and opening the student runs it. Runs that this user made
 are known: when a student is saved, the hash of its code goes into the user's store folder. Every other student needs
@@ -45,6 +45,24 @@ def require_trust(path: Path, source: str, architecture: Mapping[str, Any], trus
         f"{path} is Python that opening this student would run, and it is not from a run of yours (or was changed "
         "since); read it, then pass --trust (in a plan trust: true, in Python trust=True)"
     )
+
+
+def require_word(path: Path, loader: str, trust: bool) -> None:
+    """Let a file through that torch reads in a way that could run code hidden in it, or refuse it unread.
+
+    Args:
+        path: The file.
+        loader: The function of torch that reads it.
+        trust: Whether the user vouches for it.
+
+    Raises:
+        TrustError: If the user does not vouch for it.
+    """
+    if not trust:
+        raise TrustError(
+            f"{path} is read by {loader}, which could run code hidden in the file; if you know where it comes from, "
+            "pass --trust (in a plan trust: true, in Python trust=True)"
+        )
 
 
 def _is_known(source: str, architecture: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from .words import NUMBER, number, scout_command
 
 MODEL_COLUMNS = (
     ("accuracy", "Accuracy, %", 2),
+    ("balanced_accuracy", "Balanced, %", 2),
     ("accuracy_top5", "Top 5, %", 2),
     ("ece", "ECE", 4),
     ("ece_calibrated", "ECE, calibrated", 4),
@@ -35,7 +36,8 @@ def scout_page(run: Run, tables: Tables) -> Page:
     """Turn a scout's folder into its page."""
     summary = checked(run)
     pairs = Pairs(run, summary)
-    write_tables(summary, pairs, tables)
+    by_answers = unlabelled_rows(summary)
+    write_tables(summary, pairs, by_answers, tables)
     chosen = pairs.first()
     matrix = summary["positive_flips"]
     drawings = [figures.flips(summary)] if matrix else []
@@ -49,7 +51,7 @@ def scout_page(run: Run, tables: Tables) -> Page:
         "models": summary["models"],
         "columns": columns(summary["models"]),
         "matrix": heat(matrix) if matrix else None,
-        "unlabelled": unlabelled(summary),
+        "unlabelled": unlabelled(summary, by_answers),
         "ceilings": [(name, summary["ceilings"].get(key)) for key, name in CEILINGS],
         "controls": controls(summary),
         "pairs": [pair_row(pair) for pair in pairs.shown(SHOWN_PAIRS)],
@@ -80,16 +82,29 @@ def checked(run: Run) -> dict[str, Any]:
     names = [model["name"] for model in summary["models"]]
     if len(names) < 2 or len(set(names)) < len(names):
         raise damaged(path, f"its models are {', '.join(names)}; expected two or more of different names")
-    pool = summary.get("pool")
-    if pool is not None:
-        require(pool, path, pools=list, by=str, ranking=list, questions=int)
-        for key in ("disagreement", "expected_gain"):
-            _require_square(pool.get(key), len(names), path, key)
-        if not _numbers(pool.get("expected_accuracy"), len(names)):
-            raise damaged(path, f"its 'expected_accuracy' are not {len(names)} numbers")
+    require({"pool": None, **summary}, path, pool=(dict, absent))
+    if summary.get("pool") is not None:
+        _require_pool(summary["pool"], len(names), path)
     if summary["positive_flips"] is not None:
         _require_square(summary["positive_flips"], len(names), path, "positive_flips")
     return summary
+
+
+def _require_pool(pool: dict[str, Any], count: int, path: Path) -> None:
+    """Raise RunFolderError unless what is said of samples without labels is all that the page needs."""
+    require(pool, path, pools=list, by=str, ranking=list, questions=int)
+    for each in pool["pools"]:
+        require({"pools": each}, path, pools=dict)
+        require(each, path, pool=str, asked=int)
+    for key in ("disagreement", "expected_gain"):
+        _require_square(pool.get(key), count, path, key)
+    if not _numbers(pool.get("expected_accuracy"), count):
+        raise damaged(path, f"its 'expected_accuracy' are not {count} numbers")
+    require({"labelled": None, **pool}, path, labelled=(dict, type(None)))
+    if pool.get("labelled") is not None:
+        require(pool["labelled"], path, answered=int)
+        for key in ("gain", "error"):
+            _require_square(pool["labelled"].get(key), count, path, key)
 
 
 def _numbers(values: Any, count: int) -> bool:
@@ -138,19 +153,19 @@ def sentence(summary: dict[str, Any]) -> str:
     return " ".join(text)
 
 
-def unlabelled(summary: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what the page shows of samples without labels."""
+def unlabelled(summary: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return what the page shows of samples without labels; the rows are those of `unlabelled_rows`."""
     pool = summary.get("pool")
     if pool is None:
         return None
-    rows = unlabelled_rows(summary)
+    said = pool.get("labelled")
     return {
-        "pools": [clean(str(each.get("pool", ""))) for each in pool["pools"]],
-        "asked": sum(each.get("asked", 0) for each in pool["pools"]),
+        "pools": [clean(each["pool"]) for each in pool["pools"]],
+        "asked": sum(each["asked"] for each in pool["pools"]),
         "judge": pool["by"] == "judge",
         "matrix": heat(pool["disagreement"]),
         "accuracy": pool["expected_accuracy"],
-        "labelled": (pool.get("labelled") or {}).get("answered"),
+        "labelled": {key: said.get(key) for key in ("answered", "neither", "skipped")} if said else None,
         "rows": rows[:SHOWN_PAIRS],
         "left_out": max(0, len(rows) - SHOWN_PAIRS),
         "questions": pool["questions"],
@@ -159,7 +174,9 @@ def unlabelled(summary: dict[str, Any]) -> dict[str, Any] | None:
 
 def unlabelled_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """List every student with its teachers, the most promising first, by answers alone and by a person's labels."""
-    pool, names = summary["pool"], [model["name"] for model in summary["models"]]
+    pool, names = summary.get("pool"), [model["name"] for model in summary["models"]]
+    if pool is None:
+        return []
     labelled = pool.get("labelled") or {}
     rows = []
     for s, student in enumerate(names):
@@ -217,7 +234,7 @@ def repeat(run: Run) -> str | None:
     return clean(scout_command(run.config, f"{run.name}-again")) if known else None
 
 
-def write_tables(summary: dict[str, Any], pairs: Pairs, tables: Tables) -> None:
+def write_tables(summary: dict[str, Any], pairs: Pairs, by_answers: list[dict[str, Any]], tables: Tables) -> None:
     """Write all data that the page shows a part of."""
     names = [model["name"] for model in summary["models"]]
     keys = ["name", "spec", *(key for key, *_ in MODEL_COLUMNS), "fingerprint"]
@@ -227,7 +244,7 @@ def write_tables(summary: dict[str, Any], pairs: Pairs, tables: Tables) -> None:
         tables.write("positive_flips", ["student", *names], rows)
     if summary.get("pool") is not None:
         heads = ["student", "teacher", "expected", "gain", "error"]
-        tables.write("unlabelled", heads, [[row[head] for head in heads] for row in unlabelled_rows(summary)])
+        tables.write("unlabelled", heads, [[row[head] for head in heads] for row in by_answers])
         rows = [[name, *row] for name, row in zip(names, summary["pool"]["disagreement"], strict=True)]
         tables.write("disagreement", ["model", *names], rows)
     flat = [flatten(pair) for pair in pairs.all]

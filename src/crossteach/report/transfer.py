@@ -28,6 +28,7 @@ from .words import (
 
 MEASURES = (
     ("accuracy", "Accuracy, %"),
+    ("balanced_accuracy", "Balanced accuracy, %"),
     ("transfer_delta", "Change, points"),
     ("interval", "95% interval"),
     ("p_value", "p-value"),
@@ -161,7 +162,8 @@ def asked(summary: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, st
 def measures(summary: dict[str, Any], tables: Tables) -> list[tuple[str, ...]]:
     """Put the returned student beside the end of training."""
     ungated = summary["ungated"]
-    returned = {**summary, "accuracy": summary["accuracy_after"]}
+    ends = {"accuracy": summary["accuracy_after"], "balanced_accuracy": summary.get("balanced_accuracy_after")}
+    returned = {**summary, **ends}
     write = {"interval": interval, "p_value": p_value, "transfer_delta": points}
     rows, raw = [], []
     for key, name in MEASURES:

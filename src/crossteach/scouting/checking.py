@@ -1,42 +1,39 @@
 """Is this model what its user thinks it is? One model on a few hundred samples, and what would score better."""
 
-from collections.abc import Iterator
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats
 from torch import Tensor
 
-from ..answers.check import chance_problem, require_channels, require_label_space, steadiness_problem
-from ..answers.class_order import class_order_problem
+from ..answers.check import chance_problem, require_channels, require_label_space, steadiness_problem, too_few_to_tell
+from ..answers.class_order import class_order_problem, enough_to_tell, labelled_parts
+from ..answers.problem import Problem
+from ..answers.store import Store
 from ..data.cut import stratified_sample
 from ..data.label_space import fit_label_space
 from ..data.views import plain_images
 from ..errors import ModelError
 from ..functional.calibration import calibration_error, fit_temperature
-from ..models import TorchClassifier
-from ..models.preprocess import from_pretrained_cfg
-from ..models.scoring import score
-from ..types import Interpolation, Predictions, Preprocess, Progress, Split, Splits, no_progress
+from ..models import Opened, TorchClassifier, random_copy
+from ..models.asking import changed_by_a_pass, sum_to_one
+from ..models.scoring import provenance, score
+from ..models.torchvision import published_accuracy
+from ..types import Classifier, Predictions, Progress, Split, Splits, no_progress
+from .variants import AT_ONCE, Variant, how_to_ask, normalisations, variants
 
-MOST_SAMPLES, AT_ONCE = 1000, 128
-"""Samples that are asked about, and that are read at once."""
+MOST_SAMPLES, FEW_SAMPLES = 1000, 200
+"""Samples that are asked about: by a check, and before every transfer."""
 LEVEL, LIFT = 1e-4, 3.0
 """A variant is better if chance would favour it so with less than this probability, and by so many points."""
-NORMALISATIONS = {
-    "none": ((0.0,), (1.0,)),
-    "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "to [-1, 1]": ((0.5,), (0.5,)),
-    "CLIP": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-    "pixels of 0 to 255": ((0.0,), (1 / 255,)),
-}
-INTERPOLATIONS: tuple[Interpolation, ...] = ("bilinear", "bicubic", "nearest")
-CROPS = (1.0, 0.875)
-SIZES = (3 / 4, 7 / 8, 8 / 7, 4 / 3)
-"""Shares of a model's own size that are tried."""
+TELLING, FEW = 0.05, 20
+"""Share of all that answers could tell from which a head looks trained, and samples below which nothing is broken."""
+FAR_OFF = 10.0
+"""Points below a published accuracy that are said."""
 
 Verdict = Literal["ok", "suspicious", "broken"]
 
@@ -50,31 +47,22 @@ class Finding:
     evidence: str
     advice: str = ""
     """What to do about it; empty where nothing is wrong."""
+    spec: str | None = None
+    """The spec to type in place of the model's own, where one mends it."""
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Another preprocessing, and the options that ask for it."""
-
-    what: str
-    options: str
-    preprocess: Preprocess
-    flipped: bool = False
-    """Whether the channels are in the other order; no option asks for that."""
-
-
-def check_model(model: TorchClassifier, data: Splits, progress: Progress = no_progress) -> dict[str, Any]:
+def check_model(model: Opened, data: Splits, progress: Progress = no_progress) -> dict[str, Any]:
     """Look whether a model is trained, is asked as it wants to be, and answers steadily.
 
     Args:
         model: It is left as it is.
-        data: Up to 1,000 labelled samples of the selection split are asked about, else of test; without labels only
-            what needs none is looked at.
+        data: Up to 1,000 labelled samples of the selection split are asked about, else of test, else of train; without
+            labels only what needs none is looked at. The order of classes is looked at on each split with labels.
         progress: Told how many variants have been tried.
 
     Returns:
-        `model`, `data`, `samples`, `labelled`, `accuracy` (%), `ece`, `ece_calibrated`, `temperature`, `findings`
-        (what, verdict, evidence, advice) and the `verdict`: the worst of theirs.
+        `model`, `data`, `split`, `samples`, `labelled`, `accuracy` (%), `ece`, `ece_calibrated`, `temperature`,
+        `findings` (what, verdict, evidence, advice, spec) and the `verdict`: the worst of theirs.
 
     Raises:
         LabelSpaceError: If model and data do not have the same classes.
@@ -84,19 +72,13 @@ def check_model(model: TorchClassifier, data: Splits, progress: Progress = no_pr
     require_label_space(model, data)
     require_channels(model, data)
     split = _samples(data)
-    findings: list[Finding] = [_steadiness(model, data)]
-    plain = _ask(model, split, model.preprocess)
+    plain = _ask(model, split, Variant("its own", model.preprocess))
     finite = bool(plain.isfinite().all())
-    findings.append(
-        Finding("answers are finite", "ok", f"on {len(split):,} samples")
-        if finite
-        else Finding(
-            "answers are finite", "broken", "some are NaN or infinite", "check the weights and the range of pixels"
-        )
-    )
+    alone = [_leaves_itself(model)] if isinstance(model, TorchClassifier) else []
+    findings = [_steadiness(model, data), *alone, _finite(finite, split)]
     measured: dict[str, float | None] = dict.fromkeys(("accuracy", "ece", "ece_calibrated", "temperature"))
     if finite:
-        findings += [_logits(plain), _variety(plain)]
+        findings += [_logits(plain), _variety(plain), _telling(model, split, plain)]
         if split.labels is not None:
             measured = _measure(plain, torch.from_numpy(split.labels))
             findings += _against_labels(model, data, split, plain, progress)
@@ -104,6 +86,7 @@ def check_model(model: TorchClassifier, data: Splits, progress: Progress = no_pr
     return {
         "model": model.spec,
         "data": data.spec,
+        "split": split.name,
         "samples": len(split),
         "labelled": split.labels is not None,
         **measured,
@@ -115,58 +98,94 @@ def check_model(model: TorchClassifier, data: Splits, progress: Progress = no_pr
 
 def _samples(data: Splits) -> Split:
     """Choose what is asked about: samples with labels where there are any."""
-    for split in (data.selection, data.test):
-        if split.labels is not None and len(split.labelled()):
-            known = split.labelled()
-            return known.take(stratified_sample(known, min(len(known), MOST_SAMPLES)))
+    for part in labelled_parts(data):
+        return part.take(stratified_sample(part, min(len(part), MOST_SAMPLES)))
     rows = np.random.default_rng(0).permutation(len(data.test))[:MOST_SAMPLES]
     return data.test.take(np.sort(rows))
 
 
-def _ask(model: TorchClassifier, split: Split, preprocess: Preprocess, flipped: bool = False) -> Float[Tensor, "N C"]:
+def _ask(model: Opened, split: Split, variant: Variant) -> Float[Tensor, "N C"]:
     """Score samples as a preprocessing shows them, a few at a time."""
-    asked = replace(model, preprocess=preprocess)
+    asked = replace(model, preprocess=variant.preprocess)
     parts = []
     for start in range(0, len(split), AT_ONCE):
-        images = plain_images(split, np.arange(start, min(start + AT_ONCE, len(split))), preprocess)
-        parts.append(score(asked, images.flip(1) if flipped else images, require_finite=False))
+        rows = np.arange(start, min(start + AT_ONCE, len(split)))
+        images = plain_images(split, rows, variant.preprocess)
+        parts.append(score(asked, images.flip(1) if variant.flipped else images, require_finite=False))
     return torch.cat(parts)
 
 
-def _steadiness(model: TorchClassifier, data: Splits) -> Finding:
-    what = "asked twice it answers alike, and asking leaves it as it was"
+def _steadiness(model: Opened, data: Splits) -> Finding:
+    what = "asked twice it answers alike"
     try:
         problem = steadiness_problem(model, data)
     except ModelError as error:
         found, _, advice = str(error).partition("; ")
         return Finding(what, "broken", found, advice)
-    if not problem:
+    if problem is None:
         return Finding(what, "ok", "alone and beside other images")
-    found, _, advice = problem.partition("; ")
-    return Finding(what, "suspicious", found, advice)
+    return Finding(what, "suspicious", *problem)
+
+
+def _leaves_itself(model: TorchClassifier) -> Finding:
+    """Tell whether a pass changes weights or buffers: here they are put back, elsewhere its answers would drift."""
+    what, changed = "a pass leaves weights and buffers alone", changed_by_a_pass(model.clone())
+    if not changed:
+        return Finding(what, "ok", "none is another afterwards")
+    weights = {name for name, _ in model.module.named_parameters()} & set(changed)
+    named = f"{changed[0]}{f' and {len(changed) - 1} more' if len(changed) > 1 else ''}"
+    advice = "let the module change them in train mode only"
+    return Finding(what, "broken" if weights else "suspicious", f"in evaluation mode it changes {named}", advice)
+
+
+def _finite(finite: bool, split: Split) -> Finding:
+    what = "answers are finite"
+    if finite:
+        return Finding(what, "ok", f"on {len(split):,} samples")
+    return Finding(what, "broken", "some are NaN or infinite", "check the weights and the range of pixels")
 
 
 def _logits(plain: Float[Tensor, "N C"]) -> Finding:
     """Tell probabilities from logits: a softmax of probabilities is nearly flat, and all partitions read it."""
-    sums = plain.sum(1)
-    if bool((plain >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all()):
-        advice = "return logits, or the logarithm of the probabilities"
-        return Finding(
-            "answers are logits", "suspicious", "every answer is positive and sums to 1: probabilities", advice
-        )
+    what = "answers are logits"
+    if sum_to_one(plain):
+        evidence = "every answer is positive and sums to 1: probabilities"
+        return Finding(what, "suspicious", evidence, "return logits, or the logarithm of the probabilities")
     low, high = plain.min().item(), plain.max().item()
-    return Finding("answers are logits", "ok", f"they lie between {low:.3g} and {high:.3g}")
+    return Finding(what, "ok", f"they lie between {low:.3g} and {high:.3g}")
 
 
 def _variety(plain: Float[Tensor, "N C"]) -> Finding:
     counts = plain.argmax(1).bincount(minlength=plain.shape[1])
     most, given = 100.0 * counts.max().item() / len(plain), int((counts > 0).sum())
     evidence = f"{given} of {plain.shape[1]} classes are given, the commonest to {most:.1f}% of the samples"
-    if given == 1 and plain.shape[1] > 1 and len(plain) > 1:
-        return Finding(
-            "answers vary", "broken", evidence, "check the weights: this model answers one class to everything"
-        )
+    if given == 1 and plain.shape[1] > 1:
+        advice = "check the weights: this model answers one class to everything"
+        return Finding("answers vary", "broken" if len(plain) >= FEW else "suspicious", evidence, advice)
     return Finding("answers vary", "ok", evidence)
+
+
+def _telling(model: Opened, split: Split, plain: Float[Tensor, "N C"]) -> Finding:
+    """Tell whether a head looks trained: that of random weights gives all samples nearly the same probabilities."""
+    what, told, copy = "the head looks trained", _information(plain), random_copy(model)
+    evidence = f"its answers tell {100 * told:.1f}% of what they could"
+    drawn = 0.0
+    if isinstance(copy, TorchClassifier) and copy.fingerprint != model.fingerprint:
+        few = split.take(np.arange(min(AT_ONCE, len(split))))
+        random = _ask(copy, few, Variant("its own", model.preprocess))
+        drawn = _information(random) if bool(random.isfinite().all()) else 0.0
+        evidence += f", those of a copy with random weights {100 * drawn:.1f}%"
+    if told >= max(TELLING, 2 * min(drawn, 0.25)) or plain.shape[1] < 2 or len(plain) < FEW:
+        return Finding(what, "ok", evidence)
+    return Finding(what, "suspicious", evidence, "give trained weights, or answers that are not scaled down")
+
+
+def _information(logits: Float[Tensor, "N C"]) -> float:
+    """Return the mutual information of sample and answer, as a share of ln C: 1 if all classes are given for sure."""
+    probs = logits.double().softmax(1)
+    mean = probs.mean(0)
+    within, overall = (-(p * p.clamp(min=1e-12).log()).sum(-1).mean().item() for p in (probs, mean))
+    return max(0.0, overall - within) / math.log(max(2, logits.shape[1]))
 
 
 def _measure(plain: Float[Tensor, "N C"], labels: Tensor) -> dict[str, float | None]:
@@ -184,99 +203,119 @@ def _measure(plain: Float[Tensor, "N C"], labels: Tensor) -> dict[str, float | N
 
 
 def _against_labels(
-    model: TorchClassifier, data: Splits, split: Split, plain: Float[Tensor, "N C"], progress: Progress
+    model: Opened, data: Splits, split: Split, plain: Float[Tensor, "N C"], progress: Progress
 ) -> list[Finding]:
     """Compare with labels: better than chance, classes in the data's order, no preprocessing that suits it better."""
     assert split.labels is not None
-    labels = torch.from_numpy(split.labels)
-    answered = Predictions(model.name, plain, labels, split.ids, "", "")
-    right = f"{answered.accuracy:.1f}% right on {len(split):,} samples"
-    chance = chance_problem(answered, model.spec)
-    order = class_order_problem(answered.preds, split.labels, "the labels", model.spec, data.classes)
-    better = _better_variant(model, split, answered.correct, progress)
-    trained = Finding("better than chance", "ok", right)
-    if chance:
-        trained = Finding(
-            "better than chance", "broken", chance.partition("; ")[0], "give trained weights, or see below"
+    answered = Predictions(model.name, plain, torch.from_numpy(split.labels), split.ids, "", "")
+    published = as_published(model, answered)
+    return [
+        _better_than_chance(model, answered, split),
+        *([published] if published else []),
+        _order(model, data, answered),
+        _better_variant(model, split, answered.correct, progress),
+    ]
+
+
+def _better_than_chance(model: Opened, answered: Predictions, split: Split) -> Finding:
+    what, problem = "better than chance", chance_problem(answered, model.spec)
+    if problem is None:
+        return Finding(
+            what, "ok", f"{answered.accuracy:.1f}% right on {len(split):,} samples of the {split.name} split"
         )
-    found, _, advice = order.partition("; ")
-    listed = Finding("classes in the data's order", "suspicious" if order else "ok", found or right, advice)
-    return [trained, listed, better]
+    if too_few_to_tell(answered):
+        return Finding(what, "suspicious", f"{problem.found}: too few samples to tell", "give more with labels")
+    return Finding(what, "broken", problem.found, "give trained weights, or see below")
 
 
-def _better_variant(model: TorchClassifier, split: Split, correct: Tensor, progress: Progress) -> Finding:
+def as_published(model: Opened, answered: Predictions) -> Finding | None:
+    """Compare with the accuracy that stands beside the weights, where one does: torchvision's."""
+    known = published_accuracy(model.spec)
+    if known is None:
+        return None
+    published, measured_on = known
+    evidence = f"{answered.accuracy:.1f}% here, {published:.1f}% published on {measured_on}"
+    right, n = int(answered.correct.sum()), len(answered.preds)
+    if stats.binom.cdf(right, n, max(0.0, (published - FAR_OFF) / 100)) >= LEVEL:
+        return Finding("as published", "ok", evidence)
+    advice = f"if these are pictures of {measured_on}, see below what is off; others may be harder"
+    return Finding("as published", "suspicious", evidence, advice)
+
+
+def _order(model: Opened, data: Splits, answered: Predictions) -> Finding:
+    """Look at the order of classes on every split with labels."""
+    what, seen = "classes in the data's order", []
+    for part in labelled_parts(data):
+        part = enough_to_tell(part, len(data.classes))
+        assert part.labels is not None
+        same = np.array_equal(part.ids, answered.ids)
+        preds = answered.preds if same else _ask(model, part, Variant("its own", model.preprocess)).argmax(1)
+        asked = (preds, part.labels, "the labels", model.spec, data.classes)
+        problem = class_order_problem(*asked, split=part.name)
+        if problem is not None:
+            return Finding(what, "suspicious", *problem)
+        seen.append(f"{100 * (preds.numpy() == part.labels).mean():.1f}% of {part.name}")
+    return Finding(what, "ok", f"the labels agree: {', '.join(seen)}")
+
+
+def _better_variant(model: Opened, split: Split, correct: Tensor, progress: Progress) -> Finding:
     """Try other preprocessings on the same samples, and name the best one that is far better than the model's own."""
-    variants, found, failed = list(_variants(model, split)), [], 0
-    for done, variant in enumerate(variants, 1):
+    tried, found, failed = list(variants(model, split)), [], 0
+    for done, variant in enumerate(tried, 1):
         try:
-            logits = _ask(model, split, variant.preprocess, variant.flipped)
+            logits = _ask(model, split, variant)
         except Exception:  # a model of one size takes no other; the module is its user's and may raise anything
             failed += 1
             continue
         finally:
-            progress("trying other preprocessings", done, len(variants))
+            progress("trying other preprocessings", done, len(tried))
         assert split.labels is not None
-        right = logits.argmax(1) == torch.from_numpy(split.labels)
-        won, lost = int((right & ~correct).sum()), int((correct & ~right).sum())
-        points = 100.0 * (won - lost) / len(correct)
-        if points >= LIFT and stats.binom.sf(won - 1, won + lost, 0.5) < LEVEL / len(variants):
+        points = _gained(logits.argmax(1) == torch.from_numpy(split.labels), correct, len(tried))
+        if points is not None:
             found.append((points, variant))
     what = "preprocessing"
+    if not tried:
+        return Finding(what, "ok", f"of {model.preprocess.kind}, nothing else is tried")
     skipped = f"; {failed} could not be asked" if failed else ""
     if not found:
-        return Finding(
-            what, "ok", f"none of {len(variants) - failed} others is better by {LIFT:g} points or more{skipped}"
-        )
+        none = f"none of {len(tried) - failed} others is better by {LIFT:g} points or more{skipped}"
+        return Finding(what, "ok", none)
     points, best = max(found, key=lambda each: each[0])
     own = 100.0 * correct.double().mean().item()
-    evidence = f"{best.what}: {own + points:.1f}% right instead of {own:.1f}%"
-    advice = f"add {best.options} to the spec" if best.options else "turn the channels over in the model"
-    return Finding(what, "suspicious", evidence + skipped, advice)
+    evidence = f"{best.what}: {own + points:.1f}% right instead of {own:.1f}%{skipped}"
+    return Finding(what, "suspicious", evidence, *how_to_ask(model, best))
 
 
-def _variants(model: TorchClassifier, split: Split) -> Iterator[Variant]:
-    """List what a model may have been trained with, each one change away from its own preprocessing."""
-    own = model.preprocess
-    channels = own.channels or split.inputs.channels
-    named = getattr(model.module, "pretrained_cfg", None)
-    if named and (itself := from_pretrained_cfg(named)) != own:
-        yield Variant("as the model itself names it", _options(itself), itself)
-    pixels = plain_images(split, np.arange(min(AT_ONCE, len(split))), own)
-    mean, spread = (each.tolist() for each in (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=1e-3)))
-    normalisations = {**NORMALISATIONS, "as these samples are": (tuple(mean), tuple(spread))}
-    for name, (centre, scale) in normalisations.items():
-        if len(centre) in (1, channels) and (centre, scale) != (own.mean, own.std):
-            changed = replace(own, mean=centre, std=scale)
-            yield Variant(f"normalisation: {name}", _options(changed, "mean", "std"), changed)
-    if channels == 3:
-        yield Variant("blue before red", "", own, flipped=True)
-    size = own.size or split.inputs.size
-    if size is not None:
-        sizes = {(round(size[0] * share), round(size[1] * share)) for share in SIZES}
-        if split.inputs.size is not None:
-            sizes.add(split.inputs.size)
-        for sides in sorted(sizes - {size}):
-            changed = replace(own, size=sides)
-            yield Variant(f"images of {sides[0]}x{sides[1]} pixels", _options(changed, "size"), changed)
-    if own.size is None:
-        return
-    for interpolation in INTERPOLATIONS:
-        if interpolation != own.interpolation:
-            changed = replace(own, interpolation=interpolation)
-            yield Variant(f"{interpolation} resizing", _options(changed, "interpolation"), changed)
-    for crop in CROPS:
-        if crop != own.crop:
-            changed = replace(own, crop=crop)
-            yield Variant(f"a central crop of {crop:g}", _options(changed, "crop"), changed)
+def _gained(right: Bool[Tensor, " N"], correct: Bool[Tensor, " N"], tried: int) -> float | None:
+    """Return by how many points one of so many variants is better; None where that is little, or may be chance."""
+    won, lost = int((right & ~correct).sum()), int((correct & ~right).sum())
+    points = 100.0 * (won - lost) / len(correct)
+    return points if points >= LIFT and stats.binom.sf(won - 1, won + lost, 0.5) < LEVEL / tried else None
 
 
-def _options(preprocess: Preprocess, *keys: str) -> str:
-    """Write preprocessing as options of a spec, all of it where no keys are named."""
-    written = {
-        "size": None if preprocess.size is None else "x".join(map(str, dict.fromkeys(preprocess.size))),
-        "mean": ",".join(f"{value:.4g}" for value in preprocess.mean),
-        "std": ",".join(f"{value:.4g}" for value in preprocess.std),
-        "interpolation": preprocess.interpolation,
-        "crop": f"{preprocess.crop:.4g}",
-    }
-    return "&".join(f"{key}={value}" for key, value in written.items() if value and (not keys or key in keys))
+def normalisation_problem(model: Classifier, data: Splits, store: Store) -> Problem | None:
+    """Say that another normalisation suits a model far better, by a few samples of selection: before every transfer.
+
+    Args:
+        model: Of one that is no torch module, or that reads text, nothing is tried.
+        data: Its selection split; without labels nothing is tried.
+        store: Where the answers are kept.
+    """
+    selection = data.selection
+    if selection.labels is None or not isinstance(model, Opened) or model.preprocess.kind != "image":
+        return None
+    few = selection.take(stratified_sample(selection, min(len(selection), FEW_SAMPLES)))
+    assert few.labels is not None
+    tried = [Variant("its own", model.preprocess), *normalisations(model.preprocess, few)]
+    key = {"kind": "normalisations", **provenance(model, few.fingerprint)}
+    if (known := store.recall(key)) is None:
+        known = {"preds": [_ask(model, few, variant).argmax(1).tolist() for variant in tried]}
+        store.remember(key, known)
+    correct, *others = torch.tensor(known["preds"]) == torch.from_numpy(few.labels)
+    gained = [(_gained(right, correct, len(others)) or 0.0, k) for k, right in enumerate(others, 1)]
+    points, best = max(gained, default=(0.0, 0))
+    if not points:
+        return None
+    own = 100.0 * correct.double().mean().item()
+    found = f"{model.spec!r} has {own:.1f}% right on {len(few)} samples of the selection split, and {own + points:.1f}%"
+    return Problem(f"{found} with another normalisation ({tried[best].what})", how_to_ask(model, tried[best])[0])

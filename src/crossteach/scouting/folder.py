@@ -16,13 +16,14 @@ from ..data.pictures import write_pictures
 from ..errors import ConfigError, DataError, first_line
 from ..files import write_json
 from ..functional.flips import count_by_class, strongest
+from ..labels_file import QUESTIONS, require_unfilled
 from ..runs import RunFolder, open_run
 from ..types import Classifier, Progress, Splits, no_progress
 from .comparison import flips_between
 from .embeddings import Embed, source_fingerprint
 from .matching import Given
 from .scout import require_comparable, scout_comparable
-from .unlabelled import QUESTIONS, write_questions
+from .unlabelled import write_questions
 
 MOST_PICTURES, A_PAIR, A_CLASS = 240, 12, 3
 """Pictures of all pairs together, of one pair, and of one class of a pair: a report has to stay small."""
@@ -63,7 +64,7 @@ def open_scout(
 
     Raises:
         ConfigError: If the labels lie in the folder.
-        RunFolderError: If the folder holds another scout, or a transfer.
+        RunFolderError: If the folder holds another scout, or a transfer, or labels that would be lost.
         FolderInUseError: If another process fills the folder.
     """
     models, data, notes = require_comparable(models, data, force, label_map)
@@ -84,6 +85,7 @@ def open_scout(
     }
     with open_run(out, config, overwrite, done="scout.json").working() as folder:
         if not folder.is_whole:
+            require_unfilled([folder.path / QUESTIONS])
             asked = (models, data, store or Store(), progress, embeddings, ensembles, controls, notes, labels)
             found = scout_comparable(*asked)
             if data.test.labels is not None:

@@ -22,7 +22,6 @@ from ..answers.check import (
     name_weak,
     order_notes,
     order_problems,
-    refuse_or_say,
     require_channels,
     require_label_space,
     steadiness_problem,
@@ -30,6 +29,7 @@ from ..answers.check import (
 from ..answers.compact import CompactPredictions, compact, require_same_samples
 from ..answers.mapping import mapping_notes
 from ..answers.prediction import images_per_second, predict, stored_blocks
+from ..answers.problem import Problem, refuse_or_say
 from ..answers.store import Store
 from ..data.cut import stratified_sample, tune_and_gate
 from ..data.label_space import fit_label_space
@@ -38,6 +38,7 @@ from ..functional.calibration import calibration_error, fit_temperature
 from ..functional.ensembles import EnsembleAccuracies, ensemble_accuracies
 from ..functional.flips import flip_matrix, percent
 from ..functional.semantics import Closeness
+from ..functional.statistics import balanced_accuracy
 from ..models import MappedClassifier, random_copy
 from ..types import Classifier, Predictions, Progress, Split, Splits, no_progress
 from .comparison import describe_flips, describe_partitions
@@ -50,6 +51,8 @@ MOST_TRANSFER_SAMPLES = 10_000
 """Samples of the transfer set on which partitions are tried; a larger one is drawn from, class by class."""
 MOST_FIT_SAMPLES = 2_500
 """Samples of the tune part that fit a temperature; one number needs no more."""
+MEASURED = ("accuracy", "balanced_accuracy", "accuracy_top5", "ece", "ece_calibrated")
+"""What is known of a model on test labels."""
 TOP_5_FROM = 11
 """Classes from which top-5 accuracy is reported."""
 
@@ -161,7 +164,7 @@ def scout_comparable(
             *notes,
             *mapping_notes(models, data.selection, store),
             *_notes(data),
-            *_notes_on_models(models, names, answers.selection, data.classes),
+            *_notes_on_models(models, names, answers, data.classes),
         ],
         "seconds": 0.0,
     }
@@ -258,10 +261,11 @@ def _ensembles(models: Sequence[Classifier], test: Split, store: Store, progress
 
 def _describe_model(model: Classifier, name: str, index: int, answers: Answers, data: Splits) -> dict[str, Any]:
     test, temperature = answers.test[index], answers.temperatures[index]
-    measured: dict[str, float | None] = dict.fromkeys(("accuracy", "accuracy_top5", "ece", "ece_calibrated"))
-    if test.within_top is not None:
+    measured: dict[str, float | None] = dict.fromkeys(MEASURED)
+    if test.within_top is not None and test.labels is not None:
         measured = {
             "accuracy": test.accuracy,
+            "balanced_accuracy": balanced_accuracy(test.correct.numpy(), test.labels.numpy()),
             "accuracy_top5": percent(test.within_top) if len(data.classes) >= TOP_5_FROM else None,
             "ece": calibration_error(test.confidence.exp(), test.correct),
             "ece_calibrated": None if temperature is None else calibration_error(test.calibrated.exp(), test.correct),
@@ -272,7 +276,7 @@ def _describe_model(model: Classifier, name: str, index: int, answers: Answers, 
         **measured,
         **_of_known_classes(test, len(data.classes)),
         "temperature": temperature,
-        "params": model.n_parameters,
+        "params": model.n_parameters or None,
         "family": model.family,
         "images_per_second": round(images_per_second(model, data.test), 1),
         "fingerprint": model.fingerprint,
@@ -315,12 +319,16 @@ def _notes(data: Splits) -> list[str]:
 
 
 def _notes_on_models(
-    models: Sequence[Classifier], names: Sequence[str], selection: Sequence[CompactPredictions], classes: Sequence[str]
+    models: Sequence[Classifier], names: Sequence[str], answers: Answers, classes: Sequence[str]
 ) -> list[str]:
     """Say which models are near chance or far below the best, or count the classes in another order."""
-    problems = order_problems([model.spec for model in models], selection, classes, f"what {names[0]} says")
-    said = [problem.partition("; ")[0] for problem in problems.values()]
-    return [*said, *order_notes(classes), *name_weak([f"model {name}" for name in names], selection)]
+    parts = {"selection": answers.selection, "test": answers.test, "train": answers.transfer}
+    labelled = {split: said for split, said in parts.items() if said[0].labels is not None}
+    specs, first, problems = [model.spec for model in models], f"what {names[0]} says", dict[str, Problem]()
+    for split, said in (labelled or {"selection": answers.selection}).items():
+        problems = order_problems(specs, said, classes, first, split) | problems
+    orders = [problem.found for problem in problems.values()]
+    return [*orders, *order_notes(classes), *name_weak([f"model {name}" for name in names], answers.selection)]
 
 
 def compare(

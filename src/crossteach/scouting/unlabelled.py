@@ -16,22 +16,28 @@ from torch import Tensor
 from ..answers.prediction import answer_blocks, predict
 from ..answers.store import Store
 from ..data.cut import stratified_sample, tune_and_gate
-from ..data.labels_file import read_labels_file
 from ..data.pictures import write_pictures
-from ..errors import DataError
+from ..errors import ConfigError
 from ..files import write_bytes
 from ..functional.flips import percent
-from ..functional.judging import Judge, fit_judge
-from ..functional.unlabelled import DrawnQuestions, beliefs, draw_questions, expected_gains, worth_asking
+from ..functional.judging import MOST_FIT, Judge, fit_judge
+from ..functional.unlabelled import (
+    DrawnQuestions,
+    beliefs,
+    draw_questions,
+    expected_gains,
+    gains_by_labels,
+    worth_asking,
+)
+from ..labels_file import FEWEST, NEITHER, QUESTIONS, read_labels, written_id
 from ..types import Classifier, Pool, Progress, Splits
 
 MOST_SAMPLES = 10_000
 """Samples of all pools together that the models are asked about; of more, so many are drawn."""
-JUDGED_FROM, MOST_FIT = 500, 2_500
-"""Labels of the tune part from which a judge says who is right, and how many it learns from at most. With fewer it
-ranks teachers worse than the ensemble does, which needs none: benchmarks/unlabelled.py."""
+JUDGED_FROM = 500
+"""Labels of the tune part from which a judge says who is right. With fewer it ranks teachers worse than the ensemble
+does, which needs none: benchmarks/unlabelled.py."""
 MOST_QUESTIONS = 200
-QUESTIONS = "questions.csv"
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def ask_unlabelled(models: Sequence[Classifier], data: Splits, store: Store, pro
         pools = (Pool(data.spec, data.test, len(data.test)),)
     if not pools:
         return None
-    pools = _draw(pools)
+    pools = _draw(_distinct(pools))
     judge = _judge(models, data, store, progress)
     right, preds = [], []
     for pool in pools:
@@ -78,6 +84,19 @@ def ask_unlabelled(models: Sequence[Classifier], data: Splits, store: Store, pro
             right.append(beliefs(logits) if judge is None else judge(logits).sigmoid())
             preds.append(logits.argmax(2))
     return Unlabelled(pools, torch.cat(right, 1), torch.cat(preds, 1), "ensemble" if judge is None else "judge")
+
+
+def _distinct(pools: Sequence[Pool]) -> list[Pool]:
+    """Take an image that stands in two pools once: it is one sample, and one question."""
+    seen, kept = np.array([], np.int64), []
+    for pool in pools:
+        new = np.flatnonzero(~np.isin(pool.split.ids, seen))
+        if again := len(pool.split) - len(new):
+            pool = replace(pool, split=pool.split.take(new), dropped={**pool.dropped, "in an earlier pool": again})
+        if len(new):
+            kept.append(pool)
+        seen = np.concatenate([seen, pool.split.ids])
+    return kept
 
 
 def _draw(pools: Sequence[Pool]) -> tuple[Pool, ...]:
@@ -110,7 +129,8 @@ def describe_unlabelled(
         labels: A person's answers to the questions, where there are any.
 
     Raises:
-        DataError: If the answers are not about these questions.
+        ConfigError: If there are too few answers.
+        DataError: If they are not about these questions.
     """
     gains = expected_gains(found.right, found.preds)
     return {
@@ -124,7 +144,7 @@ def describe_unlabelled(
         "expected_gain": gains.tolist(),
         "ranking": _rank(names, gains),
         "questions": len(found.questions.rows),
-        "labelled": None if labels is None else _by_labels(found, names, read_labels(found, classes, labels)),
+        "labelled": None if labels is None else _by_labels(found, names, classes, labels),
     }
 
 
@@ -156,44 +176,27 @@ def write_questions(found: Unlabelled, names: Sequence[str], classes: Sequence[s
     writer.writerow(("sample", "file", "label", *names))
     for row in rows.tolist():
         said = [classes[c] for c in found.preds[:, row].tolist()]
-        writer.writerow((int(found.ids[row]), files[row], "", *said))
+        writer.writerow((written_id(int(found.ids[row])), files[row], "", *said))
     write_bytes(folder / QUESTIONS, text.getvalue().encode())
 
 
-def read_labels(found: Unlabelled, classes: Sequence[str], path: Path) -> dict[int, int]:
-    """Read a person's labels: the class of each question that has one, by its place among the questions.
-
-    Raises:
-        DataError: If the file cannot be read, is about other samples, or has no label.
-    """
-    place = {str(sample): k for k, sample in enumerate(found.ids[found.questions.rows].tolist())}
-    number = {name: c for c, name in enumerate(classes)}
-    given: dict[int, int] = {}
-    for sample, label in read_labels_file(path, f"{QUESTIONS} of a scout"):
-        if not label:
-            continue
-        if sample not in place:
-            raise DataError(
-                f"{path} labels sample {sample!r}, which this scout does not ask about; "
-                "give the same models and pools as the scout that asked"
-            )
-        if label not in number:
-            raise DataError(f"{path} labels sample {sample} {label!r}, which is none of the {len(classes)} classes")
-        given[place[sample]] = number[label]
-    if not given:
-        raise DataError(f"{path} has no label; fill its column label with class names")
-    return given
-
-
-def _by_labels(found: Unlabelled, names: Sequence[str], labels: dict[int, int]) -> dict[str, Any]:
+def _by_labels(found: Unlabelled, names: Sequence[str], classes: Sequence[str], path: Path) -> dict[str, Any]:
     """Estimate from a person's labels what each student would gain of each teacher, in points on these samples."""
-    questions, places = found.questions, np.array(sorted(labels))
-    rows = questions.rows[places]
-    stands_for = questions.weights[places] * len(questions.rows) / len(places)
-    truth = torch.tensor([labels[place] for place in places.tolist()])
-    correct = (found.preds[:, rows] == truth).double()
-    teaches = found.right[None, :, rows] > found.right[:, None, rows]
-    change = (correct[None] - correct[:, None]) * teaches * torch.from_numpy(stands_for)
-    scale = 100.0 / found.preds.shape[1]
-    gains, errors = scale * change.sum(2), scale * (change**2).sum(2).sqrt()
-    return {"answered": len(places), "gain": gains.tolist(), "error": errors.tolist(), "ranking": _rank(names, gains)}
+    asked = found.questions.rows
+    given = read_labels(path, f"{QUESTIONS} of a scout of these models and pools", found.ids[asked], classes)
+    if len(given) < max(1, min(FEWEST, len(asked))):
+        raise ConfigError(f"{path} has {len(given)} labels, and fewer than {FEWEST} decide nothing; fill in more")
+    number = {name: c for c, name in enumerate(classes)} | {NEITHER: -1}  # no model gives that class
+    places = np.array(sorted(given), np.int64)
+    labels = torch.tensor([number[given[place]] for place in places.tolist()])
+    told = gains_by_labels(found.right, found.preds, found.questions.answered(places), labels)
+    last = int(places.max(initial=-1))
+    return {
+        "asked": len(asked),
+        "answered": len(places),
+        "skipped": last + 1 - len(places),
+        "neither": int((found.preds[:, asked[places]] != labels).all(0).sum()),
+        "gain": told.gains.tolist(),
+        "error": told.errors.tolist(),
+        "ranking": _rank(names, told.gains),
+    }

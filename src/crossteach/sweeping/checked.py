@@ -4,27 +4,32 @@ from collections.abc import Iterator
 
 import torch
 
-from ..answers.check import chance_problem, name_weak, order_notes, order_problems, refuse_or_say, steadiness_problem
+from ..answers.check import chance_problem, name_weak, order_notes, order_problems, steadiness_problem
+from ..answers.class_order import labelled_parts
 from ..answers.compact import PredictedClasses
 from ..answers.mapping import mapping_notes
 from ..answers.prediction import predict
+from ..answers.problem import Problem, refuse_or_say
 from ..answers.store import Store
 from ..data.cut import stratified_sample
 from ..models.mapped import partial_knowledge
 from ..models.scoring import provenance
-from ..types import Classifier, Splits
+from ..scouting.checking import normalisation_problem
+from ..types import Classifier, Split, Splits
 
 ASKED = 5000
-"""Samples of the selection split that every model of a plan is asked about."""
+"""Samples of a split that every model of a plan is asked about."""
 
 
 class CheckedModels:
-    """What the models of a plan, opened one at a time, answer on some of the selection split."""
+    """What the models of a plan, opened one at a time, answer on some of each split with labels."""
 
     def __init__(self, data: Splits, store: Store) -> None:
         self._classes, self._data, self._store = data.classes, data, store
-        self._some = data.selection.take(stratified_sample(data.selection, min(len(data.selection), ASKED)))
-        self._said: dict[str, PredictedClasses] = {}
+        some = data.selection.take(stratified_sample(data.selection, min(len(data.selection), ASKED)))
+        self._parts = [some, *(part for part in labelled_parts(data) if part.name != "selection")]
+        self._said: dict[str, list[PredictedClasses]] = {}
+        self._normalised: dict[str, Problem | None] = {}
         self._forced: dict[str, bool] = {}
         self._notes: list[str] = []
 
@@ -39,19 +44,20 @@ class CheckedModels:
         Raises:
             ModelError: If it is not what it should be.
         """
-        said = self._ask(model)
-        self._notes += mapping_notes([model], self._some, self._store)
-        found = [steadiness_problem(model, self._data), chance_problem(said, model.spec) if learns else ""]
+        said = [self._ask(model, part) for part in self._parts]
+        self._notes += mapping_notes([model], self._parts[0], self._store)
+        found = [steadiness_problem(model, self._data), chance_problem(said[0], model.spec) if learns else None]
         self._notes += refuse_or_say([problem for problem in found if problem], force)
+        self._normalised[model.spec] = normalisation_problem(model, self._data, self._store)
         self._said[model.spec], self._forced[model.spec] = said, force
 
-    def _ask(self, model: Classifier) -> PredictedClasses:
+    def _ask(self, model: Classifier, part: Split) -> PredictedClasses:
         """Return the classes that a model gives; they are kept in the store, its logits are not."""
-        key = {"kind": "predicted classes", **provenance(model, self._some.fingerprint)}
+        key = {"kind": "predicted classes", **provenance(model, part.fingerprint)}
         if (known := self._store.recall(key)) is None:
-            known = {"preds": predict(model, self._some).preds.tolist()}
+            known = {"preds": predict(model, part).preds.tolist()}
             self._store.remember(key, known)
-        labels = None if self._some.labels is None else torch.from_numpy(self._some.labels)
+        labels = None if part.labels is None else torch.from_numpy(part.labels)
         return PredictedClasses(
             model=model.name,
             n_classes=model.n_classes,
@@ -66,13 +72,16 @@ class CheckedModels:
         Raises:
             ModelError: If one counts the classes in another order than the data.
         """
-        if self._some.labels is None:  # each job compares its teachers with its student
-            return tuple(self._notes)
         return (*self._notes, *self._of_all())
 
     def _of_all(self) -> Iterator[str]:
-        specs, said = list(self._said), list(self._said.values())
-        for spec, problem in order_problems(specs, said, self._classes, "").items():
-            yield from refuse_or_say([problem], self._forced[spec])
+        specs, problems = list(self._said), dict[str, Problem]()
+        for part, *said in zip(self._parts, *self._said.values(), strict=True):
+            if part.labels is not None:  # without, each job compares its teachers with its student
+                problems = order_problems(specs, said, self._classes, "", part.name) | problems
+        for spec in specs:  # another order first: in a wrong one another normalisation says nothing
+            found = [problems.get(spec), self._normalised[spec]]
+            yield from refuse_or_say([problem for problem in found if problem], self._forced[spec])
         yield from order_notes(self._classes)
-        yield from name_weak([f"model {each.model}" for each in said], said)
+        on_selection = [said[0] for said in self._said.values()]
+        yield from name_weak([f"model {each.model}" for each in on_selection], on_selection)

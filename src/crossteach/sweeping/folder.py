@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from ..errors import RunFolderError, first_line
 from ..files import holding, is_held, make_folder, require_free, write_bytes, write_json, writing
+from ..labels_file import require_unfilled
 
 OURS = ("plan.yaml", "jobs.json", "jobs", "failed", "progress.json", "results.parquet", "sweep.json")
 ADVICE = "wait for its end (--status shows how far it is), or choose another --out"
@@ -62,12 +63,14 @@ class SweepFolder:
         write_json(self.path / "jobs.json", list(jobs))
 
     def _empty(self) -> None:
+        written = [self.path / name for name in (*OURS, *ADDED)]
+        require_unfilled(written)
         with writing(self.path):
-            for name in (*OURS, *ADDED):
-                if (self.path / name).is_dir():
-                    shutil.rmtree(self.path / name)
+            for inside in written:
+                if inside.is_dir():
+                    shutil.rmtree(inside)
                 else:
-                    (self.path / name).unlink(missing_ok=True)
+                    inside.unlink(missing_ok=True)
 
     def job(self, name: str) -> Path:
         """Return the run folder of a job."""

@@ -12,7 +12,7 @@ from ..data import load_data
 from ..data.label_map import LabelMap
 from ..data.label_space import fit_label_space
 from ..errors import FolderInUseError, RunFolderError
-from ..models import TorchClassifier, load_model
+from ..models import MappedClassifier, Opened, TorchClassifier, load_model
 from ..scouting.matching import map_model
 from ..transferring.curriculum import transfer
 from ..types import Classifier, Splits
@@ -87,11 +87,11 @@ def _data(spec: str | None, pools: tuple[str, ...]) -> Splits:
     return load_data(spec, pools)
 
 
-_LOADED: dict[tuple[str, str], TorchClassifier] = {}
+_LOADED: dict[tuple[str, str], Opened] = {}
 """The models that this process has opened, the one used last at the end."""
 
 
-def _models(specs: tuple[str, ...], place: Place) -> list[TorchClassifier]:
+def _models(specs: tuple[str, ...], place: Place) -> list[Opened]:
     """Open models, or take those that are open; close those unused for longest when they weigh too much."""
     for spec in specs:
         key = spec, place.device
@@ -102,11 +102,14 @@ def _models(specs: tuple[str, ...], place: Place) -> list[TorchClassifier]:
     return [_LOADED[spec, place.device] for spec in specs]
 
 
-def _load(spec: str, place: Place) -> TorchClassifier:
+def _load(spec: str, place: Place) -> Opened:
     return load_model(spec, place.trust, _data(place.data, place.pools)).to(place.device)
 
 
 def state_bytes(model: Classifier) -> int:
-    """Return how many bytes a model's weights and buffers take; 0 of a black box."""
-    module = getattr(model, "module", None)
-    return 0 if module is None else sum(value.nbytes for value in module.state_dict().values())
+    """Return how many bytes a model's weights and buffers take, or a black box's file."""
+    if isinstance(model, MappedClassifier):
+        return state_bytes(model.inner)
+    if isinstance(model, TorchClassifier):
+        return sum(value.nbytes for value in model.module.state_dict().values())
+    return int(getattr(model, "n_bytes", 0))

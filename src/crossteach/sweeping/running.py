@@ -100,7 +100,7 @@ def plan_cost(
         "models": [
             {
                 "spec": m.spec,
-                "params": m.params,
+                "params": m.params or None,
                 "views_to_answer": sum(sum(numbers.values()) for numbers in m.missing_views.values()),
                 "answers_per_second": round(1 / max(m.answer_seconds, 1e-9), 1),
                 "seconds_a_step": round(m.step_seconds, 5),
@@ -240,7 +240,13 @@ class _Running:
             "done": len(rows),
             "failed": [{"job": f["job"], "reason": f["reason"]} for f in failures],
             "models": [
-                {"spec": m.spec, "name": m.name, "family": m.family, "params": m.params, "fingerprint": m.fingerprint}
+                {
+                    "spec": m.spec,
+                    "name": m.name,
+                    "family": m.family,
+                    "params": m.params or None,
+                    "fingerprint": m.fingerprint,
+                }
                 for m in models.values()
             ],
             "methods": describe_methods(rows),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..answers.arguments import require_distinct
+from ..answers.arguments import require_distinct, require_trainable
 from ..answers.check import require_channels, require_label_space, require_test_labels
 from ..answers.store import Store
 from ..answers.tutors import count_missing
@@ -17,12 +17,12 @@ from ..data.drawn import KEPT_BYTES
 from ..data.label_space import fit_label_space
 from ..data.views import views_of
 from ..errors import ConfigError, LabelSpaceError
-from ..models import MappedClassifier, TorchClassifier, load_model
+from ..models import MappedClassifier, Opened, load_model
 from ..scouting.matching import map_model
 from ..settings import changed
-from ..transferring.methods import choose_method
-from ..transferring.setup import find_side, open_setup, try_views
-from ..types import Classifier, Progress, Splits, no_progress
+from ..transferring.methods import Method, choose_method
+from ..transferring.setup import find_side, open_setup, require_features, try_views, with_random_weights
+from ..types import Classifier, Progress, Splits, TrainableClassifier, no_progress
 from .asked import AskedViews, tutor_views
 from .checked import CheckedModels
 from .jobs import state_bytes
@@ -87,10 +87,11 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     mapped: list[str] = []
     for done, spec in enumerate(plan.models):
         lessons = {(replace(j.config, seed=0), len(j.teachers)): None for j in jobs if j.student == spec}
-        teaching = {
-            (j.config.contrast, j.config.views): None for j in jobs if spec in j.teachers and _reads_features(j, data)
-        }
+        methods = [(j.config, _method(j, data)) for j in jobs if spec in j.teachers]
+        teaching = {(config.contrast, config.views): None for config, method in methods if method.features is not None}
         opened = load_model(spec, plan.trust, data).to(device)
+        if any(method.random_teachers for _, method in methods):
+            with_random_weights(opened)
         if checked is None:
             data = fit_label_space(data, (opened,))
             checked = CheckedModels(data, store)
@@ -109,7 +110,7 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     return Survey(data, models, (*mapped, *checked.compared()), BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most)
 
 
-def _require_not_named(model: TorchClassifier, plan: Plan, learns: bool) -> None:
+def _require_not_named(model: Opened, plan: Plan, learns: bool) -> None:
     if learns and plan.label_map is not None and plan.label_map.names(model):
         raise LabelSpaceError(
             f"the label map {plan.label_map.source} names {model.spec!r}, which is a student of the plan: students "
@@ -129,9 +130,8 @@ def _require_used(plan: Plan, models: dict[str, ModelFacts], mapped: Sequence[st
         )
 
 
-def _reads_features(job: Job, data: Splits) -> bool:
-    """Tell whether a job reads its teacher's features."""
-    return choose_method(job.config.method, data, job.config.pool.share)[1].features is not None
+def _method(job: Job, data: Splits) -> Method:
+    return choose_method(job.config.method, data, job.config.pool.share)[1]
 
 
 def _open(
@@ -145,15 +145,14 @@ def _open(
     require_label_space(model, data)
     require_channels(model, data)
     for config, teachers in lessons:
-        assert isinstance(model, TorchClassifier), "a model that learns is not mapped"
-        others = [_another(model, number) for number in range(teachers)]  # the real ones meet the checks on their turn
+        learner = require_trainable(model, "the student")
+        others = [_another(learner, number) for number in range(teachers)]  # the real ones are checked on their turn
         layer = config.contrast.student_layer  # the stand-ins are built like the student
         config = replace(config, force=True, contrast=replace(config.contrast, teacher_layer=layer))
         open_setup(model, others, data, config, store, no_progress, ask=False)
     inner = model.inner if isinstance(model, MappedClassifier) else model  # features have no classes
     for contrast, shown in teaching:
-        assert isinstance(inner, TorchClassifier), "a plan's models are modules"
-        find_side("teacher", inner, contrast, try_views(views_of(shown, data), data, model))
+        find_side("teacher", require_features(inner), contrast, try_views(views_of(shown, data), data, model))
     first = lessons[0][0] if lessons else None
     timed = time_model(model, first, asked[0].config if asked else ViewsConfig(), data, store)
     return ModelFacts(
@@ -176,7 +175,7 @@ def _missing(model: Classifier, asked: AskedViews, data: Splits, store: Store) -
     return {number: missing[number] for number in asked.numbers}
 
 
-def _another(model: TorchClassifier, number: int) -> TorchClassifier:
+def _another(model: TrainableClassifier, number: int) -> TrainableClassifier:
     """Return a model like this one that is not this one, another for each number."""
     other = model.clone()
     with torch.no_grad():

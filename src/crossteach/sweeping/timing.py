@@ -12,17 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..answers.arguments import require_trainable
 from ..answers.store import Store
 from ..config import PartitionConfig, TransferConfig, ViewsConfig
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import CrossteachError, ModelError, first_line
-from ..models import TorchClassifier
 from ..models.scoring import CHUNK, provenance, score
 from ..transferring.methods import METHODS
 from ..transferring.plan import TrainingPlan
 from ..transferring.sources import Source
 from ..transferring.training import train
-from ..types import Classifier, Splits
+from ..types import Classifier, Splits, TrainableClassifier
 
 STEPS = 3
 """Steps of a student that are timed."""
@@ -66,7 +66,7 @@ def time_model(
     torch.set_num_threads(1)
     try:
         answer = _seconds_an_answer(model, views_of(shown, data), data)
-        step = _seconds_a_step(model, config, data) if config and isinstance(model, TorchClassifier) else 0.0
+        step = _seconds_a_step(require_trainable(model, "the student"), config, data) if config else 0.0
     except CrossteachError:
         raise
     except Exception as error:  # the module is its user's and may raise anything
@@ -90,7 +90,7 @@ def _seconds_an_answer(model: Classifier, views: Views, data: Splits) -> float:
     return _seconds(answer) / len(rows)
 
 
-def _seconds_a_step(model: TorchClassifier, config: TransferConfig, data: Splits) -> float:
+def _seconds_a_step(model: TrainableClassifier, config: TransferConfig, data: Splits) -> float:
     method = replace(METHODS["self"], frozen_student=False)
     short = replace(config, partition=PartitionConfig())
     tutors = _RandomTutors(model.n_classes)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import MissingExtraError, ModelError
 from ..functional.averaging import State, snapshot
-from ..models.asking import evaluation_mode, read_logits
+from ..models.asking import ask, evaluation_mode, read_logits
 from ..models.layers import find_heads
 
 ADAPTER = "crossteach"
@@ -222,7 +222,7 @@ def adapted(module: nn.Module, rank: int) -> Iterator[list[nn.Parameter]]:
 
 
 @torch.no_grad()
-def folded(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> State:
+def folded(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor | Mapping[str, Tensor]) -> State:
     """Return the plain weights that an adapted module's state stands for.
 
     Args:
@@ -249,9 +249,10 @@ def folded(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> St
     return snapshot(plain)
 
 
-def _answer(module: nn.Module, inputs: Tensor) -> Tensor:
+def _answer(module: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
+    own = inputs.clone() if isinstance(inputs, Tensor) else {key: value.clone() for key, value in inputs.items()}
     with evaluation_mode(module):
-        return read_logits(module(inputs.clone())).float()
+        return read_logits(ask(module, own)).float()
 
 
 def _peft() -> Any:

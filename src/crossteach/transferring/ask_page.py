@@ -23,15 +23,21 @@ class Question:
     """What the old and the new student answer; the page shows them in an order drawn by lot."""
 
 
-def render_page(run: Path, questions: Sequence[Question]) -> str:
-    """Return the page with all pictures inside; nothing in it says which student gave which answer."""
+def render_page(run: Path, questions: Sequence[Question], draw: str) -> str:
+    """Return the page with all pictures inside; nothing in it says which student gave which answer.
+
+    Args:
+        run: Where the pictures lie.
+        questions: In the order of their draw.
+        draw: Names the draw: a browser shows the answers again that were given on a page of fewer questions.
+    """
     lot = random.Random(0)  # the same page every time; the order says nothing
     asked = []
     for question in questions:
         options = list(question.answers)
         lot.shuffle(options)
         asked.append({"sample": question.sample, "picture": picture_uri(run / question.file), "options": options})
-    return _template().render(asked=_script_json(asked), count=len(asked))
+    return _template().render(asked=_script_json(asked), count=len(asked), draw=draw)
 
 
 def _script_json(value: object) -> str:

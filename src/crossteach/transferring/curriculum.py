@@ -40,7 +40,7 @@ TAKEN: tuple[Verdict, ...] = ("accepted", "unverified")
 
 
 def transfer(
-    student: TrainableClassifier,
+    student: Classifier,
     teachers: Sequence[Classifier],
     data: Splits | None,
     out: str | Path,
@@ -54,9 +54,9 @@ def transfer(
     """Teach a student what its teachers know and it does not; return it better, or as it was.
 
     Args:
-        student: The pretrained model that learns. It is not changed: a copy is trained.
-        teachers: One or more models; none for the controls that need none. Their classes are the student's, or a label
-            map says where they belong, or equal names do.
+        student: The pretrained model that learns, a `TrainableClassifier`. It is not changed: a copy is trained.
+        teachers: One or more models, which may be black boxes; none for the controls that need none. Their classes are
+            the student's, or a label map says where they belong, or equal names do.
         data: Train teaches, selection decides, test reports. None where there are only pools: then nothing is verified.
         out: The run folder. A half-done run of the same configuration resumes, a whole one is read.
         config: Settings; the defaults suit small and large models alike. `curriculum` says how several teachers teach.
@@ -72,6 +72,7 @@ def transfer(
         The student, the summary, and the folder in which both stand.
 
     Raises:
+        ModelError: If the student cannot learn, or a model is not what it should be.
         LabelSpaceError: If models and data do not share their classes.
         MissingLabelsError: If the method, or the order of teachers, reads labels that the data do not have.
         ConfigError: If the settings do not fit together.
@@ -85,7 +86,7 @@ def transfer(
     order = setup.config.curriculum.order
     with open_run(Path(out), describe(setup), overwrite).working() as run:
         if run.is_whole:
-            return read_result(student, run)
+            return read_result(setup.student, run)
         if order == "parallel" or len(teachers) < 2:  # one teacher needs no order
             return teach(setup, run)
         tune, gate = tune_and_gate(data.selection)

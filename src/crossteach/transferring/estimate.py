@@ -3,8 +3,9 @@
 import torch
 
 from ..answers.prediction import predict, score_split
+from ..data.cut import stratified_sample
 from ..functional.averaging import State
-from ..functional.judging import FEWEST, fit_judge
+from ..functional.judging import FEWEST, MOST_FIT, fit_judge
 from ..types import Split, TrainableClassifier
 from .measured import TransferPredictions
 from .setup import TransferSetup
@@ -26,7 +27,7 @@ def estimate_delta(
         copy: Of the student; its module has the weights that it came with afterwards.
         ended: The weights of the end of training.
         found: What all predict on the test split.
-        tune: The tune part of the selection split.
+        tune: The tune part of the selection split; of a large one the judge learns from a sample.
 
     Returns:
         Points; None where the tune part has too few labels.
@@ -35,12 +36,13 @@ def estimate_delta(
         return None
     kept = {name: value.clone() for name, value in copy.module.state_dict().items()}
     copy.module.load_state_dict(ended)
-    new = score_split(copy, tune)
+    few = stratified_sample(tune, min(len(tune), MOST_FIT))
+    new = score_split(copy, tune.take(few))
     copy.module.load_state_dict(kept)
     if not bool(new.isfinite().all()):
         return None
-    old, *teachers = (predict(model, tune, setup.store).logits for model in (setup.student, *setup.teachers))
-    judge = fit_judge(torch.stack([old, new, *teachers]), torch.from_numpy(tune.labels))
+    old, *teachers = (predict(model, tune, setup.store).logits[few] for model in (setup.student, *setup.teachers))
+    judge = fit_judge(torch.stack([old, new, *teachers]), torch.from_numpy(tune.labels[few]))
     logits = [each.logits for each in (found.before, found.ungated, *found.teachers)]
     parts = zip(*(torch.split(each, AT_ONCE) for each in logits), strict=True)
     right = torch.cat([judge(torch.stack(part)).sigmoid()[:2] for part in parts], 1).double().mean(1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..functional.flips import change, percent, positive_flips, transfer_rate, transfer_rate_by_area
 from ..functional.label_spaces import ensemble_probs, known_together
-from ..functional.statistics import Interval, paired_delta, sign_flip_test
+from ..functional.statistics import Interval, balanced_accuracy, paired_delta, sign_flip_test
 from ..types import Predictions
 
 
@@ -37,7 +37,7 @@ class TransferPredictions:
 
 
 NEEDS_LABELS = (
-    *("accuracy", "transfer_delta", "knowledge_gain", "knowledge_loss", "retained"),
+    *("accuracy", "balanced_accuracy", "transfer_delta", "knowledge_gain", "knowledge_loss", "retained"),
     *("transfer_rate", "transfer_rate_by_area", "p_value", "interval"),
 )
 """What `measure` leaves empty where the test split has no labels."""
@@ -64,6 +64,7 @@ def _compare(found: TransferPredictions, after: Predictions, labels: Int[Tensor,
     flips = found.positive_flips
     return {
         "accuracy": changed.accuracy_after,
+        "balanced_accuracy": balanced(after),
         "transfer_delta": changed.delta,
         "knowledge_gain": changed.gain,
         "knowledge_loss": changed.loss,
@@ -75,6 +76,13 @@ def _compare(found: TransferPredictions, after: Predictions, labels: Int[Tensor,
         "p_value": sign_flip_test(right, right_after, before.group),
         "interval": [interval.low, interval.high],
     }
+
+
+def balanced(answers: Predictions) -> float | None:
+    """Return the mean accuracy of the classes, in %; None without labels."""
+    if answers.labels is None:
+        return None
+    return balanced_accuracy(answers.correct.numpy(), answers.labels.numpy())
 
 
 def ensemble_accuracy(models: Sequence[Predictions]) -> float | None:

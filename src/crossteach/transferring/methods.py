@@ -122,6 +122,7 @@ _unsupervised = from_partition(partition.unsupervised)
 _teacher = from_partition(partition.teacher_only)
 _frozen = from_partition(partition.frozen_student_only)
 _learned = from_mixture(partition.learned)
+_shuffled = from_partition(partition.shuffled)
 
 METHODS: dict[str, Method] = {
     "kl": Method(_teacher, frozen_student=False),
@@ -144,7 +145,7 @@ METHODS: dict[str, Method] = {
     "self+labels": Method(frozen_or_label, _frozen, teachers=False, labels=True, control=True),
     "wise-ft": Method(kl_weight=0.0, frozen_student=False, teachers=False, labels=True, control=True, alpha=0.5),
     "kl+ensemble": Method(from_mixture(partition.uniform), control=True),
-    "kl+dp-random": Method(from_partition(partition.shuffled), _unsupervised, labels=True, control=True, margin=True),
+    "kl+dp-random": Method(_shuffled, _shuffled, labels=True, control=True, margin=True),
     "kl+dp-random-teacher": Method(
         _supervised, _unsupervised, labels=True, control=True, margin=True, random_teachers=True
     ),

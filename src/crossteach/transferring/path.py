@@ -15,7 +15,7 @@ from ..data.cut import stratified_sample
 from ..data.views import ViewBatch
 from ..functional.averaging import State, interpolate, snapshot
 from ..functional.label_spaces import ensemble_probs
-from ..models.asking import prepare_for, set_mode
+from ..models.asking import Asked, set_mode
 from ..models.mapped import known_by
 from ..types import Predictions, Split, TrainableClassifier
 from .evidence import Evidence, measure_evidence
@@ -202,8 +202,8 @@ def with_own_statistics(setup: TransferSetup, copy: TrainableClassifier, state: 
     a_step = sum(source.a_step for source in plan.sources)
     views = (view for source in plan.sources for view in _some_views(source, source.a_step / a_step))
     with torch.no_grad(), seeded(setup.config.seed, copy.device):
-        images = (prepare_for(view.images(copy.preprocess), copy.preprocess, copy.device) for view in views)
-        update_bn(images, copy.module, copy.device)
+        for_module = ([copy.prepared(view.images(copy.preprocess))] for view in views)
+        update_bn(for_module, Asked(copy.module))
     set_mode(copy.module, training=False)
     return snapshot(copy.module)
 

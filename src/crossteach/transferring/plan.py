@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..config import TransferConfig
 from ..data.pixels import resize
+from ..data.texts import join
 from ..data.views import ViewBatch
 from ..functional.judging import Judge
 from ..models.features import FeaturePair
@@ -95,8 +96,10 @@ class Batch:
     """How many samples are of pools; they stand last."""
 
     def images(self, preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
-        """Return the pixels in [0, 1], at the model's size where the sources differ in theirs."""
+        """Return the pixels in [0, 1], at the model's size where the sources differ in theirs, or the texts."""
         parts = [view.images(preprocess) for view in self.views]
+        if preprocess.kind == "text":
+            return join(parts)
         if len({part.shape[2:] for part in parts}) > 1:
             assert preprocess.size is not None, "a setup with sources of other sizes has been refused"
             parts = [resize(part, preprocess.size, preprocess.interpolation) for part in parts]

@@ -17,8 +17,10 @@ from .training import end_of_training, train
 
 Objective = Callable[[Float[Tensor, "n C"]], float]
 """Student logits on the tune part to a number; lower is better."""
-BORNE = 1.25
-"""A rate is borne if a short training at it leaves the objective below so many times where it began."""
+BORNE, SLACK = 1.25, 0.02
+"""A rate is borne if a short training at it leaves the objective below so many times where it began, or no more than
+so much above it. The slack is what a right answer given with 98% costs (−ln 0.98): a student that is perfect on the
+tune part begins near 0, and a share of nothing would bear no rate. It decides where the objective begins below 0.08."""
 RUINED = 1e9
 """Stands for an objective that is not finite."""
 
@@ -64,7 +66,7 @@ def choose_rate(
     if known is not None:
         return known["lr"], known["objectives"]
     tried: dict[float, float] = {}
-    bearable = BORNE * objective(answers(student)) if plan.teaches_pools else -math.inf
+    bearable = bearable_from(objective(answers(student))) if plan.teaches_pools else -math.inf
     for done, rate in enumerate(reversed(rates)):
         tried[rate] = _after_a_short_training(student, plan, rate, answers, objective)
         borne = tried[rate] <= bearable
@@ -76,6 +78,16 @@ def choose_rate(
     if store is not None:
         store.remember(key, {"lr": best, "objectives": objectives})
     return best, objectives
+
+
+def bearable_from(begun: float) -> float:
+    """Return up to where the objective may stand after a short training at a rate that is borne.
+
+    Example:
+        >>> bearable_from(1.0), bearable_from(0.0)
+        (1.25, 0.02)
+    """
+    return max(BORNE * begun, begun + SLACK)
 
 
 def _after_a_short_training(

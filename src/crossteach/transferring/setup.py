@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..answers.arguments import require_classifier, require_distinct, require_splits
+from ..answers.arguments import require_classifier, require_distinct, require_splits, require_trainable
 from ..answers.check import (
     check_answers,
     require_channels,
     require_label_space,
     train_mode_notes,
 )
+from ..answers.problem import refuse_or_say
 from ..answers.store import Store
 from ..config import ContrastConfig, TransferConfig
 from ..data.label_space import fit_label_space
@@ -28,6 +29,7 @@ from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
 from ..models.mapped import MappedClassifier, known_by
 from ..models.scoring import ask_in_batches
+from ..scouting.checking import normalisation_problem
 from ..scouting.matching import Given, share_classes
 from ..scouting.scout import unique_names
 from ..types import Classifier, Pool, Progress, Splits, TrainableClassifier
@@ -85,7 +87,7 @@ class TransferSetup:
 
 
 def open_setup(
-    student: TrainableClassifier,
+    student: Classifier,
     teachers: Sequence[Classifier],
     data: Splits,
     config: TransferConfig,
@@ -97,7 +99,7 @@ def open_setup(
     """Check that models, data and method fit together, before anything is trained or written.
 
     Args:
-        student: The model that learns.
+        student: The model that learns: a `TrainableClassifier`.
         teachers: The models that it learns from.
         data: What it learns on.
         config: Settings.
@@ -113,7 +115,7 @@ def open_setup(
         ModelError: If the student answers like chance, or a model's answers are not what they should be.
     """
     started = time.perf_counter()
-    _require_arguments(student, teachers, data)
+    student = _require_arguments(student, teachers, data)
     alike = [teacher for teacher in teachers if teacher.n_classes == student.n_classes]
     data = fit_label_space(data, (student, *alike))
     teachers = share_classes(teachers, data.classes, label_map)
@@ -128,19 +130,21 @@ def open_setup(
     _require_sizes(data, (student, *teachers))
     _require_others(student, teachers)
     _require_order(data, config, len(teachers))
-    teachers = [_with_random_weights(t) for t in teachers] if method.random_teachers else teachers
+    teachers = [with_random_weights(t) for t in teachers] if method.random_teachers else teachers
     notes = [*data.notes, *(note for pool in data.pools for note in pool_notes(pool))]
     if ask:
         asked = () if method.random_teachers else teachers
         notes += check_answers(student, asked, data, store, progress, config.force)
+        found = [normalisation_problem(model, data, store) for model in (student, *asked)]
+        notes += refuse_or_say([problem for problem in found if problem], config.force)
     notes += _notes_of_what_learns(student, method, config)
     views = views_of(config.views, data)
     view = try_views(views, data, student)
     if config.optim.train_statistics:
         notes += train_mode_notes(student, view.images(student.preprocess))
     notes += [note for c in (student, *teachers) for note in getattr(c, "notes", ())]
-    found = [_find_features(student, t, view, config.contrast) for t in teachers if method.features is not None]
-    features = found[0] if found else None  # several teachers teach one after the other, each in a setup of its own
+    pairs = [_find_features(student, t, view, config.contrast) for t in teachers if method.features is not None]
+    features = pairs[0] if pairs else None  # several teachers teach one after the other, each in a setup of its own
     return TransferSetup(
         student, tuple(teachers), data, views, config, name, method, store, progress, features, tuple(notes), started
     )
@@ -156,14 +160,15 @@ def _for_other_classes(name: str, method: Method) -> Method:
     return beside_frozen_student(method)
 
 
-def _require_arguments(student: TrainableClassifier, teachers: Sequence[Classifier], data: Splits) -> None:
-    """Raise if an argument is not of the type that it should be, with the line that says how to make one."""
+def _require_arguments(student: Classifier, teachers: Sequence[Classifier], data: Splits) -> TrainableClassifier:
+    """Return the student; raise if an argument is not what it should be, with the line that says how to make one."""
     require_splits(data)
-    require_classifier(student, "the student", trainable=True)
+    learner = require_trainable(student, "the student")
     if not isinstance(teachers, Sequence):
         raise ConfigError(f"teachers must be a list of classifiers, as in [teacher], not {type(teachers).__name__}")
     for number, teacher in enumerate(teachers, 1):
         require_classifier(teacher, f"teacher {number}")
+    return learner
 
 
 def _require_method(name: str, method: Method, data: Splits, config: TransferConfig, n_teachers: int) -> None:
@@ -292,7 +297,7 @@ def _require_labels_for_the_gate(data: Splits, config: TransferConfig) -> None:
         )
 
 
-def _with_random_weights(teacher: Classifier) -> Classifier:
+def with_random_weights(teacher: Classifier) -> Classifier:
     """Replace a teacher by its architecture with random weights; it keeps the spec it was asked for by."""
     copy = random_copy(teacher)
     if copy is None or copy.fingerprint == teacher.fingerprint:
@@ -333,15 +338,21 @@ def _find_features(
     student: TrainableClassifier, teacher: Classifier, view: ViewBatch, config: ContrastConfig
 ) -> FeaturePair:
     """Find the layers that a feature loss compares, and count what they give."""
+    shown = require_features(teacher)
+    ours, width = find_side("student", student, config, view)
+    theirs, teacher_width = find_side("teacher", shown, config, view)
+    return FeaturePair(ours, theirs, (width, teacher_width), shown)
+
+
+def require_features(teacher: Classifier) -> TrainableClassifier:
+    """Return a teacher whose features can be read; raise ModelError if it shows its answers only."""
     if isinstance(teacher, MappedClassifier):
         teacher = teacher.inner  # features have no classes
     if not isinstance(teacher, TrainableClassifier):
         raise ModelError(
             f"teacher {teacher.spec!r} shows its answers only, no features; use a method on answers, as kl"
         )
-    ours, width = find_side("student", student, config, view)
-    theirs, teacher_width = find_side("teacher", teacher, config, view)
-    return FeaturePair(ours, theirs, (width, teacher_width), teacher)
+    return teacher
 
 
 def find_side(
@@ -359,6 +370,8 @@ def find_side(
 
 def _require_sizes(data: Splits, models: Sequence[Classifier]) -> None:
     """Raise ConfigError if a model takes images as they are, and the sources hold images of several sizes."""
+    if data.test.inputs.kind == "text":
+        return
     sizes = {split.inputs.size for split in data.taught}
     for model in models:
         if len(sizes) > 1 and model.preprocess.size is None:
@@ -371,6 +384,12 @@ def _require_sizes(data: Splits, models: Sequence[Classifier]) -> None:
 def try_views(views: Views, data: Splits, model: Classifier) -> ViewBatch:
     """Draw two views before anything is written: a user's augmentation may be wrong."""
     split = data.taught[0]
+    if views.augmentation.kind not in (None, split.inputs.kind):
+        fit = {"text": "words, span", "image": "warp, crop"}[split.inputs.kind]
+        raise ConfigError(
+            f"views.augmentation={views.augmentation.name.partition('*')[0]} is made for {views.augmentation.kind}, "
+            f"and {data.spec!r} holds {split.inputs.kind}; use {fit} or none"
+        )
     index = np.arange(min(2, len(split)))
     try:
         view = replace(views.batch(split, index, np.zeros(len(index), np.int64)), keep=False)

@@ -18,7 +18,7 @@ from .evidence import in_words, speaks_for
 from .exhibits import write_exhibits
 from .foreign import REASON, LeftOut
 from .gate import GateResult
-from .measured import TransferPredictions, ensemble_accuracy, measure
+from .measured import TransferPredictions, balanced, ensemble_accuracy, measure
 from .sources import Source
 
 NO_SHARE = "left out by pool.share=0"
@@ -59,6 +59,8 @@ def summarise(
         "n_test": len(before.ids),
         "accuracy_before": None if before.labels is None else before.accuracy,
         "accuracy_after": gated.pop("accuracy"),
+        "balanced_accuracy_before": balanced(before),
+        "balanced_accuracy_after": gated.pop("balanced_accuracy"),
         "ensemble_accuracy": ensemble_accuracy([before, *teachers]),
         **gated,
         **_of_teachers(before, teachers),

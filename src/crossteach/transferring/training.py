@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..data.prefetch import prefetch
 from ..functional.averaging import State, interpolate, snapshot
-from ..models.asking import prepare_for, set_mode
+from ..models.asking import set_mode
 from ..models.features import Seen, features_of, reading
 from ..types import Progress, TrainableClassifier, no_progress
 from .adapting import adapted, folded, learning
@@ -75,12 +75,12 @@ def train(
     return replace(ended, weights=plain, slow=slow)
 
 
-def _two_views(student: TrainableClassifier, plan: TrainingPlan) -> Float[Tensor, "n C H W"]:
+def _two_views(student: TrainableClassifier, plan: TrainingPlan) -> Tensor | Mapping[str, Tensor]:
     """Return what the student's module is shown of two samples: folded weights must answer as the adapters did."""
     source = plan.sources[0]
     rows = np.arange(min(2, len(source.split)))
     images = source.views.batch(source.split, rows, np.zeros(len(rows), np.int64)).images(student.preprocess)
-    return prepare_for(images, student.preprocess, student.device)
+    return student.prepared(images)
 
 
 @contextmanager

@@ -18,25 +18,21 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from ..data import load_data
-from ..data.labels_file import read_labels_file
 from ..data.pictures import write_pictures
 from ..errors import ConfigError, DataError, RunFolderError, first_line
 from ..files import make_folder, write_bytes, write_json
 from ..functional.averaging import State
 from ..functional.finite import Drawn, net_interval
 from ..functional.statistics import Interval
+from ..labels_file import ASK, FEWEST, read_labels, require_free_word, written_id
 from ..runs import RunFolder, read_json
 from ..types import Split, TrainableClassifier
 from .ask_page import Question, render_page
 from .gate import Verdict
 
-NEITHER = "neither"
-"""Answers that no model is right."""
-FEWEST = 5
-"""Labels that can decide anything at all."""
 ORIGINAL, TRAINED, RETURNED = "original", "trained", "student"
 """Folders of a run: the student as it was, at the end of training, and the one of these that is returned."""
-QUESTIONS, PAGE, FOUND = "ask.csv", "ask.html", "verify.json"
+PAGE, FOUND = "ask.html", "verify.json"
 
 
 def keep_both(run: RunFolder, original: TrainableClassifier, copy: TrainableClassifier, ended: State) -> None:
@@ -65,14 +61,19 @@ class Differences:
     ids: Int[np.ndarray, " N"]
 
     @cached_property
+    def digest(self) -> str:
+        """Of the samples and of what the two answer."""
+        return hashlib.blake2b(self.ids.tobytes() + self.old.tobytes() + self.new.tobytes(), digest_size=8).hexdigest()
+
+    @cached_property
     def order(self) -> Int[np.ndarray, " D"]:
         """The samples on which they differ, in the order in which they are asked about: a draw by lot, always the same.
 
         It depends on what the two answer, so labels of another run are labels of other samples.
         """
         rows = np.flatnonzero(self.old != self.new)
-        digest = hashlib.blake2b(self.ids.tobytes() + self.old.tobytes() + self.new.tobytes(), digest_size=8).digest()
-        return np.random.default_rng(int.from_bytes(digest, "little")).permutation(rows)
+        seed = int.from_bytes(bytes.fromhex(self.digest), "little")
+        return np.random.default_rng(seed).permutation(rows)
 
 
 def verify(
@@ -82,7 +83,8 @@ def verify(
 
     Args:
         run: The folder of a transfer whose test samples have no labels.
-        ask: How many samples to ask about: written as `ask.html`, which works in any browser, and `ask.csv`.
+        ask: How many samples to ask about: written as `ask.html`, which works in any browser, and `ask.csv`. Labels
+            that `ask.csv` holds already stay in it.
         labels: A file of answers: columns `sample` and `label`, as the page saves and `ask.csv` has them.
         data: The test split, where the run was made of data that no spec opens again.
 
@@ -145,28 +147,32 @@ def _kept(run: Path) -> dict[str, Any]:
 
 
 def _ask(found: Differences, wanted: int, data: Split | None) -> dict[str, Any]:
-    """Write the page and the list of the first samples of the draw."""
+    """Write the page and the list of the first samples of the draw; what a person has filled in there stays."""
     if wanted < FEWEST:
         raise ConfigError(f"--ask must be at least {FEWEST}, not {wanted}: fewer labels decide nothing")
-    rows = found.order[:wanted]
+    require_free_word(found.classes)
+    listed = found.run / ASK
+    known = read_answers(found, listed).labels if listed.is_file() else ()
+    rows = found.order[: max(wanted, len(known))]
     split = _test_split(found) if data is None else data
     if not np.array_equal(split.ids, found.ids):
         raise DataError(f"the test samples are not those of {found.run}; give the data that the run had, unchanged")
     files = write_pictures(split, rows.tolist(), found.run)
     questions = [
         Question(
-            sample=str(found.ids[row]),
+            sample=written_id(int(found.ids[row])),
             file=files[int(row)],
             answers=(found.classes[found.old[row]], found.classes[found.new[row]]),
         )
         for row in rows.tolist()
     ]
-    write_bytes(found.run / PAGE, render_page(found.run, questions).encode())
+    write_bytes(found.run / PAGE, render_page(found.run, questions, found.digest).encode())
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("sample", "file", "label"))
-    writer.writerows((question.sample, question.file, "") for question in questions)
-    write_bytes(found.run / QUESTIONS, table.getvalue().encode())
+    labels = [label or "" for label in known] + [""] * (len(questions) - len(known))
+    writer.writerows((q.sample, q.file, label) for q, label in zip(questions, labels, strict=True))
+    write_bytes(listed, table.getvalue().encode())
     return {"asked": len(rows)}
 
 
@@ -244,6 +250,7 @@ def conclude(found: Differences, answers: Answers, look: int, gate: Mapping[str,
         "skipped": skipped,
         "wins": wins,
         "losses": losses,
+        "neither": len(told) - wins - losses,
         "delta": shown.estimate,
         "interval": [shown.low, shown.high],
         "bound": one_sided.low,
@@ -257,19 +264,9 @@ def read_answers(found: Differences, path: Path) -> Answers:
     Raises:
         DataError: If it is no such file, about other samples, or has an answer that is no class.
     """
-    place = {str(found.ids[row]): number for number, row in enumerate(found.order.tolist())}
-    given: dict[int, str] = {}
-    for sample, label in read_labels_file(path, str(found.run / QUESTIONS)):
-        if sample not in place:
-            raise DataError(
-                f"{path} answers about sample {sample!r}, which {found.run} does not ask about; is it another run's?"
-            )
-        if label and label != NEITHER and label not in found.classes:
-            raise DataError(f"{path} answers {label!r} for sample {sample}; expected a class name, or {NEITHER}")
-        if label and given.setdefault(place[sample], label) != label:
-            raise DataError(f"{path} answers twice about sample {sample}, and not the same; keep one answer")
-    last = max(given, default=-1)
-    return Answers(tuple(given.get(number) for number in range(last + 1)))
+    like = f"{ASK} as `crossteach verify {found.run} --ask` writes it"
+    given = read_labels(path, like, found.ids[found.order], found.classes)
+    return Answers(tuple(given.get(place) for place in range(max(given, default=-1) + 1)))
 
 
 def labels_needed(found: Differences, known: Mapping[str, Any], gate: Mapping[str, Any]) -> int | None:

@@ -1,0 +1,96 @@
+"""Encoded pictures, wherever they lie: in files, in tars, in tables. What is made of them is the same."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int
+
+from .look import shown
+
+ABSENT = -1
+"""The size of a picture that is not there."""
+
+
+@runtime_checkable
+class EncodedPictures(Protocol):
+    """The content of picture files, read one at a time; several threads may read."""
+
+    def __len__(self) -> int: ...
+
+    def sizes(self) -> Int[np.ndarray, " N"]:
+        """Bytes of each; `ABSENT` where there is none."""
+        ...
+
+    def read(self, row: int) -> bytes:
+        """Read one whole.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        ...
+
+    def tail(self, row: int, count: int) -> bytes:
+        """Read the end of one, as far as possible without the rest.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        ...
+
+    def name(self, row: int) -> str:
+        """Name one in messages."""
+        ...
+
+    def take(self, rows: Int[np.ndarray, " n"]) -> "EncodedPictures":
+        """Return some of them."""
+        ...
+
+
+class PictureFiles:
+    """Picture files on a disk."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def sizes(self) -> Int[np.ndarray, " N"]:
+        """Bytes of each file; `ABSENT` where there is none."""
+        return np.fromiter((size_of(path) for path in self._paths), np.int64, len(self))
+
+    def read(self, row: int) -> bytes:
+        """Read one file; what is none, as a device, is not opened."""
+        if size_of(self._paths[row]) == ABSENT:
+            raise FileNotFoundError("no such file")
+        return self._paths[row].read_bytes()
+
+    def tail(self, row: int, count: int) -> bytes:
+        """Read the end of one file."""
+        with self._paths[row].open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - count))
+            return file.read(count)
+
+    def name(self, row: int) -> str:
+        """Return the path of one file."""
+        return shown(self._paths[row])
+
+    def take(self, rows: Int[np.ndarray, " n"]) -> "PictureFiles":
+        """Return some of the files."""
+        return PictureFiles([self._paths[row] for row in rows.tolist()])
+
+
+def name_of(path: Path, root: Path) -> bytes:
+    """Return the bytes of a file's name below the root, else its whole name: names need not be UTF-8."""
+    return os.fsencode((path.relative_to(root) if path.is_relative_to(root) else path).as_posix())
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file; `ABSENT` if there is none, or if it is no file."""
+    try:
+        return path.stat().st_size if path.is_file() else ABSENT
+    except (OSError, ValueError):  # ValueError: a path with a zero byte in it
+        return ABSENT
