@@ -86,6 +86,17 @@ def test_without_a_map_a_permuted_teacher_is_refused_or_found_by_its_names(task,
     assert "10 of the 10 classes of columns stand for 10 of 10, by equal names" in found.notes
 
 
+def test_a_student_without_names_shares_the_order_of_its_teachers_names_where_its_answers_say_so(task, tmp_path):
+    """Folders come in the order of their names, and both models count otherwise."""
+    data = load_data(task.data)
+    place = np.argsort(ORDER)
+    parts = {name: getattr(data, name) for name in ("train", "selection", "test")}
+    parts = {name: replace(split, labels=place[split.labels]) for name, split in parts.items()}
+    shuffled = replace(data, classes=tuple(f"digit {i}" for i in ORDER), **parts)
+    found = run(task, tmp_path / "run", teacher_of(task, tuple(range(10)), names=True), data=shuffled)
+    assert found.summary["label_maps"] is None and found.summary["accuracy_before"] > 80
+
+
 def changed(out: Path):
     """Return what is right before and after training, by sample, and the labels."""
     table = pq.read_table(out / "samples.parquet").to_pydict()

@@ -18,6 +18,7 @@ from ..answers.check import (
     require_label_space,
     train_mode_notes,
 )
+from ..answers.prediction import predict
 from ..answers.problem import refuse_or_say
 from ..answers.store import Store
 from ..config import ContrastConfig, TransferConfig
@@ -116,11 +117,10 @@ def open_setup(
     """
     started = time.perf_counter()
     student = _require_arguments(student, teachers, data)
-    alike = [teacher for teacher in teachers if teacher.n_classes == student.n_classes]
-    data = fit_label_space(data, (student, *alike))
-    teachers = share_classes(teachers, data.classes, label_map)
     ask_in_batches((student, *teachers), config.scoring.batch)
     _require_something_taught(data)
+    data = _over_the_students_classes(student, teachers, data, store if ask else None)
+    teachers = share_classes(teachers, data.classes, label_map)
     name, method = choose_method(config.method, data, config.pool.share)
     _require_method(name, method, data, config, len(teachers))
     if known_by(teachers) is not None:
@@ -149,6 +149,26 @@ def open_setup(
     return TransferSetup(
         student, tuple(teachers), data, views, config, name, method, store, progress, features, tuple(notes), started
     )
+
+
+def _over_the_students_classes(
+    student: TrainableClassifier, teachers: Sequence[Classifier], data: Splits, store: Store | None
+) -> Splits:
+    """Return data over the student's classes, in its order.
+
+    A student without names has that of a teacher with names, unless the order that the data came in suits its answers
+    better: then it is the teacher that counts otherwise. Without a store no answer is asked for.
+    """
+    alike = [teacher for teacher in teachers if teacher.n_classes == student.n_classes]
+    fitted, own = fit_label_space(data, (student, *alike)), fit_label_space(data, (student,))
+    if fitted.classes == own.classes or set(fitted.classes) != set(own.classes) or store is None:
+        return fitted
+    labels = [each.selection.labels for each in (fitted, own)]
+    if any(each is None for each in labels):
+        return fitted
+    preds = predict(student, data.selection, store).preds.numpy()
+    by_teacher, by_itself = ((preds == each).mean() for each in labels)
+    return own if by_itself > by_teacher else fitted
 
 
 def _for_other_classes(name: str, method: Method) -> Method:
