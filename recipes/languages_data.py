@@ -15,8 +15,8 @@ Columns: `text` of 12 to 80 characters, `label` (null in the pool), `group`, `sp
 
 `strings_12` has the first 12 characters of the same strings. `strings_others` has a test of the languages that not all
 three models know, under the code that a model has for them: what a student must not lose. Strings keep the licences of
-their packages (GPL, LGPL, MPL, BSD and others); none enters this repository. Debian's packages are those of the system's
-release: another release gives other strings.
+their packages (GPL, LGPL, MPL, BSD and others); none enters this repository. Debian's packages are those of this
+system's release; another gives other strings.
 """
 
 import hashlib
