@@ -31,6 +31,11 @@ def _read_part(trains: str) -> tuple[str, int]:
     return part, int(rank or ADAPTER_RANK)
 
 
+OPTIMISERS = ("auto", "sgd", "adamw")
+PROBE_RATES = {"sgd": (0.003, 0.01), "adamw": (0.0001, 0.0003, 0.001)}
+"""What the probe tries of each optimiser, unless a config says it."""
+
+
 @dataclass(frozen=True)
 class OptimConfig:
     """How the student is trained."""
@@ -43,6 +48,8 @@ class OptimConfig:
     """Peak learning rate; None asks a short probe on the tune part of the selection split."""
     batch_size: int = 128
     """Samples a step; the rate does not depend on it."""
+    optimiser: str = "auto"
+    """sgd, adamw, or auto: adamw for a student that reads text, whose tokens each meet few samples, else sgd."""
     momentum: float = 0.9
     """Of SGD."""
     weight_decay: float = 0.0
@@ -62,8 +69,9 @@ class OptimConfig:
     """Whether dropout, drop-path and batch norm run in train mode; by default they stay as in evaluation."""
     precision: Precision = "auto"
     """auto: float32 on CPU, bfloat16 on a GPU that has it, else float16 with loss scaling."""
-    probe_rates: tuple[float, ...] = (0.003, 0.01)
-    """Learning rates the probe tries, ascending; what ends best is taken, and where pools teach the highest borne."""
+    probe_rates: tuple[float, ...] | None = None
+    """Learning rates the probe tries, ascending; what ends best is taken, and where pools teach the highest borne. None
+    is 0.003 and 0.01 of SGD, 0.0001, 0.0003 and 0.001 of AdamW."""
     probe_steps: int = 50
     """Steps the probe gives each rate."""
 
@@ -85,12 +93,13 @@ class OptimConfig:
         _require(0 <= self.stop_below < 1, "optim.stop_below must lie in [0, 1)", self.stop_below)
         _require(0 < self.clip < math.inf, "optim.clip must be above 0", self.clip)
         require_one_of(get_args(Precision), "optim.precision", self.precision)
+        require_one_of(OPTIMISERS, "optim.optimiser", self.optimiser)
+        rates = self.probe_rates
         _require(
-            len(self.probe_rates) > 0
-            and 0 < min(self.probe_rates) <= max(self.probe_rates) < math.inf
-            and list(self.probe_rates) == sorted(set(self.probe_rates)),
+            rates is None
+            or (len(rates) > 0 and 0 < min(rates) <= max(rates) < math.inf and list(rates) == sorted(set(rates))),
             "optim.probe_rates must rise and be above 0",
-            self.probe_rates,
+            rates,
         )
         _require(self.probe_steps >= 1, "optim.probe_steps must be at least 1", self.probe_steps)
 
@@ -131,8 +140,8 @@ class PoolConfig:
     """A pool sample is left out as foreign if the tutors' ensemble is less sure of it than of this share of selection,
     and more than twice this share of the pool is so strange; 0 keeps all."""
     probe_rate: float | None = 0.03
-    """Where pools teach, a learning rate beside `optim.probe_rates`; the highest of them that the student bears for
-    `optim.probe_steps` is taken. None adds none."""
+    """Where pools teach, a learning rate of SGD beside `optim.probe_rates`; the highest of them that the student bears
+    for `optim.probe_steps` is taken. None adds none."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.share <= 1, "pool.share must lie in [0, 1]", self.share)
@@ -305,7 +314,7 @@ def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in items}
 
 
-PROCEDURE = 7
+PROCEDURE = 8
 """Raised when defaults or rules change what a run of the same settings computes.
 
 It is kept in every run folder, and a run of another procedure is refused there. Sweeps do their jobs anew.

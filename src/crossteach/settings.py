@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from .config import TransferConfig, require_one_of
 from .errors import ConfigError
@@ -96,7 +96,9 @@ def _with(config: Config, path: list[str], value: str, key: str) -> Config:
 
 def _read(text: str, current: object, key: str, admitted: tuple[object, ...]) -> object:
     """Read a value as the type that the field has now; an optional field takes a number, whole or not, or none."""
-    if isinstance(current, tuple):
+    if isinstance(current, tuple) or any(get_origin(kind) is tuple for kind in admitted):
+        if text == "none" and type(None) in admitted:
+            return None
         value: object = tuple(float(part) if _is_number(part) else _refuse(key, part) for part in text.split(","))
         return value
     value = literal(text)

@@ -196,7 +196,7 @@ ONE = ("path", "label")
         (
             [(*ONE, "split"), (P, "a", "train"), (L, "b", "dev")],
             "",
-            r"must say train, val or test, but row 2 has 'dev'",
+            r"must say train, val, test or pool, but row 2 has 'dev'",
         ),
         ([(*ONE, "split"), (P, "a", "test")], "", "has no train split; it needs train and test"),
         ([ONE, (P, "a|b"), (L, "b")], "", r"several labels for one sample, as 'a\|b'; .* one label"),
@@ -217,7 +217,7 @@ def test_other_options_and_files_are_refused_in_one_line(root, tmp_path):
     with pytest.raises(SpecError, match="has the option 'size', which csv: does not know"):
         crossteach.load_data(f"csv:{path}?size=3")
     with pytest.raises(
-        DataError, match=r"no file .*nowhere.csv for .*; expected a table with the columns path and label"
+        DataError, match=r"no file .*nowhere.csv for .*; expected a table with the columns path \(or text\) and label"
     ):
         crossteach.load_data(f"csv:{tmp_path}/nowhere.csv")
     path.write_bytes(path.read_text().encode("utf-16"))

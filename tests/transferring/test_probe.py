@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import crossteach
 from crossteach import Store, TransferConfig, load_data, load_model, with_settings
 from crossteach.answers.prediction import score_split
 from crossteach.answers.tutors import LiveTutors
@@ -85,6 +86,33 @@ def test_a_student_that_is_perfect_where_it_is_judged_bears_a_rate_too(task, pla
     )
     assert rate == taken
     assert objectives["0.01"] > BORNE * scale, "relative to where it began, the rate is not borne in either case"
+
+
+def test_a_rate_that_makes_the_student_better_at_once_is_raised(task, plan):
+    """It began at 1.0: 0.01 ends at 0.9, three times that at 0.8, nine times at 1.2, which is borne and not better."""
+    fresh = replace(plan, sources=tuple(replace(s, split=replace(s.split, name="pool")) for s in plan.sources))
+    config = with_settings(plan.config, ["optim.probe_rates=0.003,0.01", "pool.probe_rate=none"])
+    asked = iter([1.0, 0.9, 0.8, 1.2])
+    rate, objectives = choose_rate(
+        load_model(task.student), replace(fresh, config=config), lambda _: torch.zeros(3, 10), lambda _: next(asked)
+    )
+    assert rate == pytest.approx(0.09)
+    assert list(objectives.values()) == [0.9, 0.8, 1.2]
+    asked = iter([1.0, 0.9, 0.8, 1.3])
+    rate, _ = choose_rate(
+        load_model(task.student), replace(fresh, config=config), lambda _: torch.zeros(3, 10), lambda _: next(asked)
+    )
+    assert rate == pytest.approx(0.03), "the next one is not borne"
+
+
+def test_text_is_taught_by_adamw_and_images_by_sgd(plan):
+    assert plan.optimiser == "sgd" and plan.probe_rates == (0.003, 0.3, 1000)
+    split = crossteach.from_texts((["a", "b"], [0, 1]), (["c", "d"], [0, 1]), (["e", "f"], [0, 1])).train
+    text = replace(
+        plan, sources=tuple(replace(source, split=split) for source in plan.sources), config=TransferConfig()
+    )
+    assert text.optimiser == "adamw" and text.probe_rates == (0.0001, 0.0003, 0.001)
+    assert replace(text, config=with_settings(TransferConfig(), ["optim.optimiser=sgd"])).optimiser == "sgd"
 
 
 def test_of_two_equal_rates_the_lower_one_is_taken(task, plan):

@@ -53,7 +53,8 @@ def assemble(
         classes: Class names; labels index them.
         raw: `train` and `test`, and `selection` where the source has one.
         notes: What the source has to say.
-        cut_test: Whether a missing test split is cut from the others.
+        cut_test: Whether a missing test split is cut from the others, and a missing train is empty beside two that
+            judge: pools teach then.
 
     Raises:
         DataError: If a split is missing or empty, lengths differ, a label is out of range, two classes share a name, or
@@ -61,9 +62,13 @@ def assemble(
     """
     classes = _names(spec, classes)
     for name in ("train", "test"):
-        if name not in raw and not (cut_test and name == "test"):
+        spared = name == "test" or {"selection", "test"} <= set(raw)
+        if name not in raw and not (cut_test and spared):
             raise DataError(f"{spec.text!r} has no {name} split; it needs train and test (and, better, a selection)")
     splits = {name: _split(spec, name, part, len(classes)) for name, part in raw.items()}
+    if "train" not in splits:
+        splits["train"] = splits["test"].take(np.arange(0), "train")
+        notes = [*notes, "there is no train split: pools alone teach"]
     kinds = {name: part.inputs.kind for name, part in raw.items()}
     if len(set(kinds.values())) > 1:
         raise DataError(f"the splits of {spec.text!r} hold {kinds}; give all of them the same kind")
@@ -161,7 +166,7 @@ def _absent(splits: dict[SplitName, Split], classes: Sequence[str]) -> list[str]
     notes = []
     for name in ("train", "test"):
         labels = splits[name].labels
-        if labels is not None:
+        if labels is not None and len(labels):
             absent = [classes[i] for i in np.setdiff1d(np.arange(len(classes)), labels)]
             if absent:
                 notes.append(

@@ -74,7 +74,7 @@ def settle_duplicates(spec: Spec, splits: dict[SplitName, Split]) -> list[str]:
         lost[name] |= equal
     if wanted == "drop":
         for name, gone in lost.items():
-            if gone.all():
+            if len(gone) and gone.all():
                 raise DataError(
                     f"all {len(gone)} images of the {name} split of {spec.text!r} stand in another split too, so "
                     "nothing is left to judge by; give other images, or ?duplicates=keep"

@@ -176,18 +176,20 @@ def from_frame(
     name: str = "frame",
     *,
     path: str = "path",
+    text: str | None = None,
     label: str = "label",
     split: str | None = None,
     group: str | None = None,
     **options: Any,
 ) -> Splits:
-    """Make data of a data frame that lists picture files, as `csv:FILE` does of a file.
+    """Make data of a data frame that lists picture files or holds texts, as `csv:FILE` does of a file.
 
     Args:
-        frame: Of pandas or polars, with a row a picture.
+        frame: Of pandas or polars, with a row a sample.
         root: The folder that its paths are relative to.
         name: What the data are called in messages.
         path: The column of paths.
+        text: The column of texts. None takes one called `text` where there are no paths.
         label: The column of class names or ids; an empty cell, None or NaN is no label.
         split: The column that says train, val or test. None takes one called `split`, if there is one; else all rows
             are train and the other splits are cut off, by a fixed seed. "" reads none.
@@ -203,7 +205,7 @@ def from_frame(
         data = crossteach.from_frame(pandas.read_csv("birds.csv"), "pictures", path="file", label="species")
         ```
     """
-    columns = {"path": path, "label": label, "split": split, "group": group}
+    columns = {"path": path, "text": text, "label": label, "split": split, "group": group}
     named = {key: column for key, column in columns.items() if column is not None and column != key}
     return splits_of_frame(Spec(name, "frame", "", options=_words(options)), frame, Path(root), named)
 

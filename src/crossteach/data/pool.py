@@ -42,7 +42,7 @@ SOURCES: dict[str, tuple[Reader, set[str]]] = {
     "folder": (folder_pool, PICTURE_OPTIONS),
     "idx": (_of_arrays(idx_pool), set()),
     "sklearn": (_of_arrays(sklearn_pool), set()),
-    "csv": (csv_pool, {*PICTURE_OPTIONS, "path", "split", "group"}),
+    "csv": (csv_pool, {*PICTURE_OPTIONS, "path", "text", "split", "group", "longest"}),
     "wds": (wds_pool, shards.POOL_OPTIONS),
     "hf": (hf_pool, hf.POOL_OPTIONS),
 }

@@ -15,12 +15,12 @@ import numpy as np
 
 from ..errors import DataError, first_line
 from ..specs import Spec
-from ..types import SplitName
+from ..types import Kind, SplitName
 from .assemble import split_of
 from .label_words import LabelWords, collect_words, word_of
 from .look import shown
 
-TABLE_OPTIONS = {"path", "label", "split", "group"}
+TABLE_OPTIONS = {"path", "text", "label", "split", "group"}
 """Options that name the columns of a table."""
 FIELD = 1 << 24
 """Characters that a cell may have."""
@@ -31,10 +31,12 @@ class Columns:
     """Which columns of a table are read; None for one that it lacks."""
 
     item: str
-    """Names the samples."""
+    """Names the samples, or holds them."""
     label: str | None
     split: str | None
     group: str | None
+    kind: Kind = "image"
+    """`text`: the cells hold the samples themselves."""
 
     @property
     def named(self) -> list[str]:
@@ -49,32 +51,34 @@ class Table:
     what: str
     """Names it in messages."""
     columns: Columns
-    cells: Mapping[str, Sequence[str]]
+    cells: Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
 class TablePart:
     """The samples of one split, in the order of the table."""
 
-    items: list[str]
+    items: list[Any]
+    """Paths; of text strings, or bytes where a parquet file holds them."""
     labels: LabelWords | None
     group: np.ndarray | None
 
 
-def choose_columns(options: Mapping[str, str], header: Sequence[str], what: str, item: str, labelled: bool) -> Columns:
+def choose_columns(options: Mapping[str, str], header: Sequence[str], what: str, labelled: bool) -> Columns:
     """Find the columns that a table is read by.
 
     Args:
-        options: Names of columns, by `item`, `label`, `split` and `group`; an empty name says that there is none.
-            Without one a column has the name of its purpose; split and group may be absent then.
+        options: Names of columns, by `path` or `text`, `label`, `split` and `group`; an empty name says that there is
+            none. Without one a column has the name of its purpose; split and group may be absent then.
         header: The columns that there are.
         what: Names the table in messages.
-        item: What the column of samples is for, and called by default: `path`.
         labelled: Whether labels are read.
 
     Raises:
         DataError: If a column that is needed or named is not there, or is there twice.
     """
+    has_text = "text" in options or ("path" not in options and "path" not in header and "text" in header)
+    item = "text" if has_text else "path"
 
     def find(key: str, needed: bool) -> str | None:
         name = options.get(key, key)
@@ -91,15 +95,20 @@ def choose_columns(options: Mapping[str, str], header: Sequence[str], what: str,
 
     found = find(item, True)
     assert found is not None
-    return Columns(found, find("label", True) if labelled else None, find("split", False), find("group", False))
+    return Columns(
+        found,
+        find("label", True) if labelled else None,
+        find("split", False),
+        find("group", False),
+        "text" if has_text else "image",
+    )
 
 
-def read_table(spec: Spec, item: str = "path", labelled: bool = True) -> Table:
+def read_table(spec: Spec, labelled: bool = True) -> Table:
     """Read the columns of a file that are needed.
 
     Args:
         spec: Names the file: parquet by its suffix, else text with columns parted by commas, semicolons or tabs.
-        item: See `choose_columns`.
         labelled: Whether labels are read.
 
     Raises:
@@ -107,10 +116,10 @@ def read_table(spec: Spec, item: str = "path", labelled: bool = True) -> Table:
     """
     path, what = spec.path, shown(spec.path)
     if not path.is_file():
-        raise DataError(f"no file {what} for {spec.text!r}; expected a table with the columns {item} and label")
+        raise DataError(f"no file {what} for {spec.text!r}; expected a table with the columns path (or text) and label")
 
     def choose(header: Sequence[str]) -> Columns:
-        return choose_columns(spec.options, header, what, item, labelled)
+        return choose_columns(spec.options, header, what, labelled)
 
     read = _read_parquet if path.suffix.lower() in (".parquet", ".pq") else _read_text
     try:
@@ -120,7 +129,7 @@ def read_table(spec: Spec, item: str = "path", labelled: bool = True) -> Table:
         raise DataError(f"{what} cannot be read ({first_line(error)}); {hint}") from error
 
 
-def table_of_frame(frame: Any, what: str, options: Mapping[str, str], item: str = "path") -> Table:
+def table_of_frame(frame: Any, what: str, options: Mapping[str, str]) -> Table:
     """Take the columns of a data frame: of pandas, polars, or another that has `columns` and gives them by name.
 
     Raises:
@@ -129,14 +138,14 @@ def table_of_frame(frame: Any, what: str, options: Mapping[str, str], item: str 
     header = getattr(frame, "columns", None)
     if header is None or not hasattr(frame, "__getitem__"):
         raise DataError(f"{what} must be a data frame with columns, not {type(frame).__name__}")
-    columns = choose_columns(options, list(map(str, header)), what, item, labelled=True)
+    columns = choose_columns(options, list(map(str, header)), what, labelled=True)
     return Table(what, columns, {name: _words(columns, name, frame[name].to_list()) for name in columns.named})
 
 
 def cut_table(table: Table) -> tuple[dict[SplitName, TablePart], list[str]]:
     """Part a table by its splits: all is train where it names none.
 
-    A row that stands twice in a split is taken once.
+    A row that names a picture twice in a split is taken once; of texts every row is a sample.
 
     Returns:
         The splits that have samples, and what the user should know.
@@ -148,7 +157,7 @@ def cut_table(table: Table) -> tuple[dict[SplitName, TablePart], list[str]]:
     items = cells[columns.item]
     if not items:
         raise DataError(f"{table.what} has no row below its header; it needs at least one")
-    if "" in items:
+    if not all(items):
         empty = [row for row, item in enumerate(items, 1) if not item]
         raise DataError(f"{len(empty)} rows of {table.what} name no {columns.item}, row {empty[0]} is the first")
     rows: dict[SplitName, list[int]] = {}
@@ -158,7 +167,7 @@ def cut_table(table: Table) -> tuple[dict[SplitName, TablePart], list[str]]:
     parts: dict[SplitName, TablePart] = {}
     notes = []
     for name, chosen in rows.items():
-        kept = _without_repeats(table, chosen)
+        kept = chosen if columns.kind == "text" else _without_repeats(table, chosen)
         parts[name] = _part(table, kept)
         if len(kept) < len(chosen):
             notes.append(f"{len(chosen) - len(kept)} of {len(chosen)} rows of {name} repeat another and are taken once")
@@ -169,13 +178,14 @@ def _read_splits(table: Table) -> list[SplitName] | None:
     if table.columns.split is None:
         return None
     words = table.cells[table.columns.split]
-    splits = {word: split_of(word) for word in set(words)}
+    pool: SplitName = "pool"
+    splits = {word: pool if word.lower() == pool else split_of(word) for word in set(words)}
     unknown = sorted(word for word, split in splits.items() if split is None)
     if unknown:
         row = words.index(unknown[0]) + 1
         raise DataError(
-            f"column {shown(table.columns.split)!r} of {table.what} must say train, val or test, but row {row} has "
-            f"{shown(unknown[0])!r}; change it, or give ?split= to read no splits"
+            f"column {shown(table.columns.split)!r} of {table.what} must say train, val, test or pool, but row "
+            f"{row} has {shown(unknown[0])!r}; change it, or give ?split= to read no splits"
         )
     return [split for word in words if (split := splits[word]) is not None]
 
@@ -200,13 +210,13 @@ def _without_repeats(table: Table, rows: Sequence[int]) -> list[int]:
 
 
 def _part(table: Table, rows: Sequence[int]) -> TablePart:
-    def column(name: str | None) -> list[str] | None:
+    def column(name: str | None) -> list[Any] | None:
         return None if name is None else [table.cells[name][row] for row in rows]
 
     items, labels, group = (column(name) for name in (table.columns.item, table.columns.label, table.columns.group))
     assert items is not None
     if group is not None:  # a sample without a group is one of its own
-        group = [name or item for name, item in zip(group, items, strict=True)]
+        group = [name or f"row {row}" for name, row in zip(group, rows, strict=True)]
     return TablePart(
         items, None if labels is None else collect_words(labels), None if group is None else np.array(group, str)
     )
@@ -259,8 +269,13 @@ def _read_parquet(path: Path, choose: Callable[[Sequence[str]], Columns]) -> Tab
     return Table(shown(path), columns, cells)
 
 
-def _words(columns: Columns, name: str, values: Iterable[Any]) -> list[str]:
-    """Write the cells of a column as words; what names a sample stays as it is."""
+def _words(columns: Columns, name: str, values: Iterable[Any]) -> list[Any]:
+    """Write the cells of a column as words; what names or holds a sample stays as it is."""
     if name != columns.item:
         return [word_of(value) for value in values]
+    if columns.kind == "text":
+        return [
+            "" if value is None or value != value else value if isinstance(value, bytes) else str(value)
+            for value in values
+        ]
     return ["" if value is None or value != value else str(value).strip() for value in values]

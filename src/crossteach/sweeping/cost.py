@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..config import PROBE_RATES
 from ..data.cut import TUNE_SHARE
 from ..data.views import views_of
 from ..transferring.methods import choose_method
@@ -71,8 +72,8 @@ def _lesson_seconds(job: Job, surveyed: Survey) -> float:
     evaluated = math.ceil(steps / steps_an_epoch(sources)) * tune + 2 * len(data.test)
     evaluated += len(job.config.gate.alphas) * (len(data.selection) - tune)
     if optim.lr is None:
-        steps += len(optim.probe_rates) * min(optim.probe_steps, steps)
-        evaluated += len(optim.probe_rates) * tune
+        steps += len(optim.probe_rates or PROBE_RATES["sgd"]) * min(optim.probe_steps, steps)
+        evaluated += len(optim.probe_rates or PROBE_RATES["sgd"]) * tune
     seconds = steps * step + evaluated * student.answer_seconds
     curriculum, budget = job.config.curriculum, job.config.time_budget
     if curriculum.order != "parallel" and curriculum.budget == "each":

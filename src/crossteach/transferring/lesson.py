@@ -40,7 +40,7 @@ from .summary import pool_summary, samples_taught, summarise, write_transfer
 from .training import train
 from .verification import keep_both
 
-FALLBACK_RATE = 0.01
+FALLBACK_RATES = {"sgd": 0.01, "adamw": 0.001}
 """Where the method reads labels and the selection split has none to probe with."""
 FOUND = ("lr", "epochs", "temperatures")
 """What is found out before training, and kept with it."""
@@ -150,7 +150,7 @@ def _plan_training(
         setup.method,
         config,
         setup.sources,
-        config.optim.lr or FALLBACK_RATE,
+        config.optim.lr or FALLBACK_RATES["sgd"],
         config.optim.epochs,
         features=setup.features,
         known=setup.known,
@@ -260,7 +260,8 @@ def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[float
     """Find the learning rate."""
     objective = _objective(setup, plan, tune)
     if objective is None:
-        return FALLBACK_RATE, (f"no labels to probe the learning rate with: optim.lr is {FALLBACK_RATE}",)
+        fallback = FALLBACK_RATES[plan.optimiser]
+        return fallback, (f"no labels to probe the learning rate with: optim.lr is {fallback}",)
     described = setup.config.to_dict()
     key = {
         "procedure": PROCEDURE,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..config import TransferConfig
+from ..config import PROBE_RATES, TransferConfig
 from ..data.pixels import resize
 from ..data.texts import join
 from ..data.views import ViewBatch
@@ -60,9 +60,18 @@ class TrainingPlan:
 
     @property
     def probe_rates(self) -> tuple[float, ...]:
-        """Rates that the probe may try, ascending: where a pool teaches one more."""
-        rates, more = self.config.optim.probe_rates, self.config.pool.probe_rate
-        return tuple(sorted({*rates, more})) if self.teaches_pools and more is not None else rates
+        """Rates that the probe may try, ascending: where a pool teaches by SGD one more."""
+        rates, more = self.config.optim.probe_rates or PROBE_RATES[self.optimiser], self.config.pool.probe_rate
+        added = self.teaches_pools and more is not None and self.optimiser == "sgd"
+        return tuple(sorted({*rates, more})) if added and more is not None else rates
+
+    @property
+    def optimiser(self) -> str:
+        """Which optimiser teaches: `sgd` or `adamw`."""
+        wanted = self.config.optim.optimiser
+        if wanted != "auto":
+            return wanted
+        return "adamw" if self.sources[0].split.inputs.kind == "text" else "sgd"
 
     @property
     def steps(self) -> int:

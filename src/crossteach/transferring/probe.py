@@ -21,6 +21,8 @@ BORNE, SLACK = 1.25, 0.02
 """A rate is borne if a short training at it leaves the objective below so many times where it began, or no more than
 so much above it. The slack is what a right answer given with 98% costs (−ln 0.98): a student that is perfect on the
 tune part begins near 0, and a share of nothing would bear no rate. It decides where the objective begins below 0.08."""
+CLIMB, HIGHEST = 3.0, 10.0
+"""By how much a rate is raised that has made the student better within a short training, and up to where."""
 RUINED = 1e9
 """Stands for an objective that is not finite."""
 
@@ -47,7 +49,8 @@ def choose_rate(
 
     On train it is the rate that ends best, the lower of two equals. Where a pool teaches it is the highest rate that
     the student bears: fresh samples reward a high rate at the end, and not after fifty steps, so what ends best after
-    these is too low (docs/pool.md has the figures).
+    these is too low (docs/pool.md has the figures). A student that has become better after these at the highest rate
+    has hardly been moved: three times that rate is tried, and so on.
 
     Args:
         student: Left as it is.
@@ -66,14 +69,22 @@ def choose_rate(
     if known is not None:
         return known["lr"], known["objectives"]
     tried: dict[float, float] = {}
-    bearable = bearable_from(objective(answers(student))) if plan.teaches_pools else -math.inf
+    begun = objective(answers(student)) if plan.teaches_pools else -math.inf
+    bearable = bearable_from(begun)
     for done, rate in enumerate(reversed(rates)):
         tried[rate] = _after_a_short_training(student, plan, rate, answers, objective)
         borne = tried[rate] <= bearable
         progress("trying rates", len(rates) if borne else done + 1, len(rates))
         if borne:
             break
-    best = min(tried) if plan.teaches_pools else min(rates, key=lambda rate: (tried[rate], rate))
+    rate = rates[-1]
+    while plan.teaches_pools and tried[rate] < begun and rate < HIGHEST:
+        rate *= CLIMB
+        tried[rate] = _after_a_short_training(student, plan, rate, answers, objective)
+    if plan.teaches_pools:
+        best = max((rate for rate, value in tried.items() if value <= bearable), default=min(tried))
+    else:
+        best = min(rates, key=lambda rate: (tried[rate], rate))
     objectives = {f"{rate:g}": tried[rate] for rate in sorted(tried)}
     if store is not None:
         store.remember(key, {"lr": best, "objectives": objectives})

@@ -24,7 +24,7 @@ from ..answers.store import Store
 from ..config import ContrastConfig, TransferConfig
 from ..data.label_space import fit_label_space
 from ..data.views import ViewBatch, Views, views_of
-from ..errors import ConfigError, CrossteachError, MissingLabelsError, ModelError, first_line
+from ..errors import ConfigError, CrossteachError, DataError, MissingLabelsError, ModelError, first_line
 from ..functional.judging import FEWEST
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
@@ -120,6 +120,7 @@ def open_setup(
     ask_in_batches((student, *teachers), config.scoring.batch)
     data = _over_the_students_classes(student, teachers, data, store if ask else None)
     teachers = share_classes(teachers, data.classes, label_map)
+    _require_something_taught(data)
     name, method = choose_method(config.method, data, config.pool.share)
     _require_method(name, method, data, config, len(teachers))
     if known_by(teachers) is not None:
@@ -275,6 +276,12 @@ def _require_order(data: Splits, config: TransferConfig, n_teachers: int) -> Non
 def _selection(data: Splits) -> str:
     """Name the selection split in a message: a user who gave none does not know of one."""
     return "the part of train that is set aside to decide" if data.selection_seen else "the selection split"
+
+
+def _require_something_taught(data: Splits) -> None:
+    """Raise DataError if there is neither a train split nor a pool."""
+    if not data.taught:
+        raise DataError(f"{data.spec!r} has no train split and there is no pool, so nothing teaches; add --pool DATA")
 
 
 def _require_batches(data: Splits, config: TransferConfig) -> None:

@@ -63,9 +63,13 @@ class Optimisation:
             made = plan.method.features.make(*plan.features.widths, plan.config.contrast)
             self.contrast = made.to(self.device)
         self._learning = [*weights, *(self.contrast.parameters() if self.contrast is not None else ())]
-        self._optimiser = torch.optim.SGD(
-            self._learning, lr=plan.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
-        )
+        self._optimiser: torch.optim.Optimizer
+        if plan.optimiser == "adamw":
+            self._optimiser = torch.optim.AdamW(self._learning, lr=plan.lr, weight_decay=optim.weight_decay)
+        else:
+            self._optimiser = torch.optim.SGD(
+                self._learning, lr=plan.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
+            )
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.slow = _slow_weights(student.module, plan)
 
