@@ -16,6 +16,9 @@ Example:
     torch.Size([2, 54])
 """
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -217,16 +220,42 @@ def mix(number: int) -> int:
 PAIR_BUCKETS = hash_pairs()
 
 
-def magika_05() -> Magika05:
-    """Build Magika 0.5 (113 classes, 0.28 million weights)."""
-    return Magika05()
+def over_shared(module: nn.Module, table: str) -> nn.Module:
+    """Let a module score the classes of a table, and last `other`: all of its own that the table leaves out.
+
+    Args:
+        module: Its weights keep their names.
+        table: A csv of `model_class,class`. The shared classes are those of all tables beside it, in order.
+    """
+    if not table:
+        return module
+    rows = {path: read_csv(path) for path in sorted(Path(table).parent.glob("*.csv"))}
+    shared = sorted({row["class"] for found in rows.values() for row in found if "class" in row})
+    belongs = {row["model_class"]: shared.index(row["class"]) for row in rows[Path(table)]}
+    groups = torch.tensor([belongs.get(name, len(shared)) for name in module.classes])
+    apart = torch.where(torch.arange(len(shared) + 1)[:, None] == groups, 0.0, -torch.inf)
+    module.register_buffer("shared", apart, persistent=False)
+    module.register_forward_hook(lambda asked, _, logits: (logits[:, None] + asked.shared).logsumexp(2))
+    module.classes = (*shared, "other")
+    return module
 
 
-def magika_10() -> Magika10:
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a table of two named columns."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def magika_05(shared: str = "") -> nn.Module:
+    """Build Magika 0.5 (113 classes, 0.28 million weights), over the classes of a table if one is named."""
+    return over_shared(Magika05(), shared)
+
+
+def magika_10(shared: str = "") -> nn.Module:
     """Build Magika 1.0 (214 classes, 0.78 million weights)."""
-    return Magika10()
+    return over_shared(Magika10(), shared)
 
 
-def guesslang() -> Guesslang:
+def guesslang(shared: str = "") -> nn.Module:
     """Build guesslang (54 classes, 0.68 million weights)."""
-    return Guesslang()
+    return over_shared(Guesslang(), shared)

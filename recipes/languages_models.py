@@ -14,8 +14,10 @@ are those of one release; languages_weights.py tells where each comes from and h
 | `lande` | 50 | 0.08 M | frequencies of 620 character n-grams, one hidden layer |
 """
 
+import csv
 import re
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -185,19 +187,45 @@ class Lande(nn.Module):
         return logits
 
 
-def lid176() -> nn.Module:
-    """Build fastText's identifier."""
-    return Lid176()
+def over_shared(module: nn.Module, table: str) -> nn.Module:
+    """Let a module score the classes of a table, and last `other`: all of its own that the table leaves out.
+
+    Args:
+        module: Its weights keep their names.
+        table: A csv of `model_class,class`. The shared classes are those of all tables beside it, in order.
+    """
+    if not table:
+        return module
+    rows = {path: read_csv(path) for path in sorted(Path(table).parent.glob("*.csv"))}
+    shared = sorted({row["class"] for found in rows.values() for row in found if "class" in row})
+    belongs = {row["model_class"]: shared.index(row["class"]) for row in rows[Path(table)]}
+    groups = torch.tensor([belongs.get(name, len(shared)) for name in module.classes])
+    apart = torch.where(torch.arange(len(shared) + 1)[:, None] == groups, 0.0, -torch.inf)
+    module.register_buffer("shared", apart, persistent=False)
+    module.register_forward_hook(lambda asked, _, logits: (logits[:, None] + asked.shared).logsumexp(2))
+    module.classes = (*shared, "other")
+    return module
 
 
-def py3langid() -> nn.Module:
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a table of two named columns."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def lid176(shared: str = "") -> nn.Module:
+    """Build fastText's identifier, over the classes of a table of `over_shared` if one is named."""
+    return over_shared(Lid176(), shared)
+
+
+def py3langid(shared: str = "") -> nn.Module:
     """Build py3langid's."""
-    return Py3Langid()
+    return over_shared(Py3Langid(), shared)
 
 
-def lande() -> nn.Module:
+def lande(shared: str = "") -> nn.Module:
     """Build lande's."""
-    return Lande()
+    return over_shared(Lande(), shared)
 
 
 def fnv1a(flat: bytes, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:

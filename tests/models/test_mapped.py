@@ -89,7 +89,7 @@ def test_a_part_of_a_model_that_wavers_is_found_to_waver(model):
             return self.inner(images)[:, :20] + 0.5 * torch.rand(len(images), 20)
 
     mapped = MappedClassifier(from_module(Wavers(), model.preprocess), torch.arange(20).numpy(), glyphs_classes())
-    assert "differ from pass to pass" in steadiness_problem(mapped, load_data("glyphs"))
+    assert "differ from pass to pass" in steadiness_problem(mapped, load_data("glyphs")).found
 
 
 def test_it_is_the_same_model_in_all_but_its_classes(model):
