@@ -6,7 +6,7 @@ drawn from a shared stream, so nothing depends on what was drawn before.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -217,6 +217,15 @@ class Views:
     first: int = 0
     """Which view the first epoch shows."""
 
+    def kept(self, count: int) -> "Views":
+        """Return so many views of each sample; where nothing is changed one is all there is, and 0 stays endless.
+
+        Example:
+            >>> Views(0, 4, augmentation("none")).kept(6).count, Views(0, 4, augmentation("warp")).kept(6).count
+            (1, 6)
+        """
+        return replace(self, count=min(count, 1) if self.augmentation.name == "none" else count)
+
     @property
     def key(self) -> str:
         """What a stored logit on a view depends on, beside model and data."""
@@ -249,7 +258,8 @@ def views_of(config: ViewsConfig, data: Splits) -> Views:
         ConfigError: If there is no such augmentation.
     """
     name = data.augmentation if config.augmentation == "auto" else config.augmentation
-    return Views(config.seed, config.count, augmentation(name, config.strength), config.first)
+    views = Views(config.seed, config.count, augmentation(name, config.strength), config.first)
+    return views.kept(config.count)
 
 
 def plain_images(split: Split, index: Int[np.ndarray, " n"], preprocess: Preprocess) -> Float[Tensor, "n c h w"]:

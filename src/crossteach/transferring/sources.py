@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -92,7 +92,7 @@ def sources_of(data: Splits, views: Views, config: TransferConfig) -> tuple[Sour
         config: The size of a batch, and the share of the pools in it.
     """
     size, joins_last = config.optim.batch_size, config.optim.train_statistics
-    of_pools = replace(views, count=config.pool.views if views.count else 0)
+    of_pools = views.kept(config.pool.views) if views.count else views
     pools = [pool.split for pool in data.pools]
     parts = parts_of_batch(size, len(data.train), [len(split) for split in pools], config.pool.share)
     shown = [(data.train, views), *((split, of_pools) for split in pools)]
