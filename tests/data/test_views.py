@@ -264,7 +264,7 @@ def test_the_key_says_what_a_view_depends_on():
 
 def test_an_unknown_augmentation_is_refused(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
-    with pytest.raises(ConfigError, match=r"warp, crop, none or FILE.py:FUNCTION, not 'flip'"):
+    with pytest.raises(ConfigError, match=r"warp, crop, none, words, span or FILE.py:FUNCTION, not 'flip'"):
         augmentation("flip")
     with pytest.raises(ConfigError, match=r"missing\.py:f"):
         augmentation(f"{tmp_path}/missing.py:f")

@@ -1,0 +1,125 @@
+"""Published models teach each other: file types and languages, students and teachers that nobody here has trained.
+
+    python recipes/file_types.py --out runs/file_types              # weights and snippets, see there
+    python recipes/languages_figures.py --out runs/languages        # weights and strings, see there
+    python recipes/published_models.py [PART ...] [--out runs/published_models]
+
+Each part is a plan for `crossteach sweep`: what is whole is not run again. A model scores the classes that all share,
+and `other`. Nothing of the pools' labels is read. docs/published_models.md has the figures of 2026-11-27.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from study import chosen_parts, read_rows, run_part, write_rows
+
+from crossteach.runs import read_json
+
+FILE_TYPES = ("guesslang", "magika_05", "magika_10")
+LANGUAGES = ("lid176", "py3langid")
+STEPS = 1500
+POOL = 12_000
+"""Snippets of the pool: Magika answers a hundred a second on one core."""
+ADDED = ("ensemble", "rate")
+Row = dict[str, Any]
+
+
+def method(name: str, label: str, **settings: Any) -> dict[str, Any]:
+    """Write a method of a plan under a label of its own."""
+    return {"method": name, "name": label, "settings": settings}
+
+
+def file_type(model: str, place: Path) -> str:
+    """Write the spec of a model of file types over the shared classes."""
+    return f"py:recipes/file_types_models.py:{model}@{place / model}.safetensors?shared=recipes/file_types/{model}.csv"
+
+
+def language(model: str, place: Path) -> str:
+    """Write the spec of a language identifier over the shared classes."""
+    return f"py:recipes/languages_models.py:{model}@{place / model}.safetensors?shared=recipes/languages/{model}.csv"
+
+
+def plans(file_types: Path, languages: Path) -> dict[str, dict[str, Any]]:
+    """List the parts, what costs least first."""
+    found: dict[str, dict[str, Any]] = {}
+    learned = [
+        method("auto", "learned"),
+        method("kl+dp-unsupervised", "most confident"),
+        method("kl+ensemble", "ensemble"),
+    ]
+    for size in ("", "_12"):
+        models = [language(name, languages) for name in LANGUAGES]
+        data = f"csv:{languages}/strings{size}.parquet"
+        for name, student in zip(LANGUAGES, models, strict=True):
+            found[f"languages{size}-{name}"] = {
+                "data": data,
+                "pools": [data],
+                "pairs": [[student, next(other for other in models if other != student)]],
+                "settings": {"optim.steps": STEPS},
+                "methods": [*learned, method("kl", "kl"), method("xe+dp", "seen", **{"pool.share": 0})],
+            }
+    for size in (200, 1000):
+        for name in FILE_TYPES:
+            models = [file_type(other, file_types) for other in FILE_TYPES if other != name]
+            found[f"files_{size}-{name}"] = {
+                "data": f"csv:{file_types}/snippets_{size}.parquet?text=text",
+                "pools": [f"csv:{file_types}/pool_{size}.parquet?text=text&samples={POOL}"],
+                "pairs": [[file_type(name, file_types), models], [file_type(name, file_types), models[0]]],
+                "settings": {"optim.steps": STEPS if name == "guesslang" else STEPS // 5},
+                "methods": learned if name == "guesslang" else learned[:1],
+            }
+    return found
+
+
+PARTS = list(plans(Path(), Path()))
+
+
+def gather(out: Path) -> Path:
+    """Put the rows of all parts that have any into one table."""
+    rows, schema = read_rows(out, PARTS)
+    for row in rows:
+        summary = read_json(out / row["part"] / "jobs" / row["job"] / "summary.json")
+        row["ensemble"], row["rate"] = summary["ensemble_accuracy"], summary["training"].get("lr")
+    return write_rows(out / "published_models.parquet", rows, schema, ADDED)
+
+
+def table(path: Path) -> None:
+    """Print what each run began with, what its teachers know, and what it gained; deltas in points on test."""
+    print("| part | teachers | method | before | ensemble | ungated | of the ensemble | returned | 95% | verdict |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for row in pq.read_table(path).to_pylist():
+        before, together, ended = row["accuracy_before"], row["ensemble"], row["ungated_transfer_delta"]
+        share = f"{100 * ended / (together - before):.0f}%" if together > before + 0.5 else "-"
+        low, high = row["interval_low"], row["interval_high"]
+        print(
+            f"| {row['part']} | {row['teacher_name']} | {row['method']} | {before:.1f} | {together:.1f} | {ended:+.2f} | "
+            f"{share} | {row['transfer_delta']:+.2f} | {low:+.2f} to {high:+.2f} | {row['verdict']} |"
+        )
+    print(
+        f"\nmean of the returned deltas {np.mean([r['transfer_delta'] for r in pq.read_table(path).to_pylist()]):+.2f}"
+    )
+
+
+def main() -> None:
+    """Run what is not run yet, part by part, or print the table of what was run."""
+    parser = argparse.ArgumentParser(description="Published models teach each other.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--out", type=Path, default=Path("runs/published_models"))
+    parser.add_argument("--file-types", type=Path, default=Path("runs/file_types"))
+    parser.add_argument("--languages", type=Path, default=Path("runs/languages"))
+    parser.add_argument("--table", type=Path, help="a file of rows: print its table and stop")
+    arguments = parser.parse_args()
+    if arguments.table:
+        table(arguments.table)
+        return
+    known = plans(arguments.file_types, arguments.languages)
+    for part in chosen_parts(parser, arguments.parts, PARTS):
+        run_part(part, known[part], arguments.out)
+        table(gather(arguments.out))
+
+
+if __name__ == "__main__":
+    main()
