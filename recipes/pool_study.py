@@ -94,7 +94,10 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
             "data": f"npz:{dirty / LABELLED}",
             "settings": {"optim.steps": STEPS},
             "students": list(MODELS.values()),
-            "methods": [method("xe", "xe, the pool's true labels")],
+            "methods": [
+                method("xe", "xe, the pool's true labels"),
+                method("xe", "xe, the pool's true labels, rate 0.03", **{"optim.lr": 0.03}),
+            ],
         },
         "rounds": {
             **shared,

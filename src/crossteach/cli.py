@@ -412,6 +412,49 @@ def sweep(
         require_whole(found, out)
 
 
+@app.command(epilog="Example:  crossteach store prune --max-size 20GB --older-than 90")
+@_one_line_errors
+def store(
+    action: Annotated[str, typer.Argument(metavar="ls|verify|prune", help="List, read through, or cut down.")],
+    max_size: Annotated[str | None, typer.Option(help="prune: what may be left, as 500MB or 20GiB.")] = None,
+    older_than: Annotated[float | None, typer.Option(help="prune: days since an entry was last used.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="prune: say what would go, remove nothing.")] = False,
+    as_json: Json = False,
+    store: StoreFolder = None,
+    seed: Annotated[int, typer.Option(help="Taken, as everywhere; nothing is drawn at random.")] = 0,
+    device: UnusedDevice = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Taken, as everywhere.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Look after the stored answers of models: ls lists them, verify reads them all, prune removes the least used.
+
+    What is removed is computed again when it is next asked for. Without limits prune removes what is damaged or was
+    never finished.
+    """
+    from .answers.stored import list_entries, prune_store, read_size, summary_of, verify_store
+
+    kept = _store(store)
+    if action == "ls":
+        entries = list_entries(kept)
+    elif action == "verify":
+        with terminal.progress(quiet) as report:
+            entries = verify_store(kept, report)
+    elif action == "prune":
+        entries = prune_store(kept, None if max_size is None else read_size(max_size), older_than, dry_run)
+    else:
+        raise ConfigError(f"store takes ls, verify or prune, not {action!r}")
+    found = {"action": action, "store": str(kept.folder), **summary_of(entries)}
+    if as_json:
+        terminal.print_json({**found, "listed": [vars(entry) for entry in entries]})
+    else:
+        terminal.show_store(found, [vars(entry) for entry in entries])
+    if action == "verify" and entries:
+        raise CrossteachError(
+            f"{len(entries)} entries of {kept.folder} are damaged, {entries[0].folder} among them; delete their "
+            "folders (--json lists all): what is asked for is computed again"
+        )
+
+
 @app.command(epilog="Example:  crossteach report my-run")
 @_one_line_errors
 def report(

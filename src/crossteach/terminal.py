@@ -299,6 +299,27 @@ def show_export(made: dict[str, Any]) -> None:
         say(f"Sent to {made['url']}", highlight=False)
 
 
+def show_store(found: dict[str, Any], entries: Sequence[Mapping[str, Any]], most: int = 20) -> None:
+    """Say what a store holds, or what was taken out of it: by kind, and the first entries."""
+    import time
+
+    from rich.table import Table
+
+    words = {"ls": "holds", "verify": "has damaged", "prune": "loses"}
+    say(f"{found['store']} {words[found['action']]} {found['entries']:,} entries, {found['bytes'] / 2**20:,.1f} MiB")
+    if not entries:
+        return
+    table = Table(title=f"Used last first{f', {most} of {len(entries):,}' if len(entries) > most else ''}")
+    for head in ("kind", "model", "rows known", "classes", "MiB", "days ago", "problem"):
+        table.add_column(head, justify="right" if head in ("rows known", "classes", "MiB", "days ago") else "left")
+    for entry in entries[:most]:
+        known = f"{entry['known']:,} of {entry['rows']:,}" if entry["rows"] else ABSENT
+        days = f"{max(0.0, time.time() - entry['used']) / 86400:.1f}"
+        cells = (entry["kind"], entry["model"][:8], known, str(entry["classes"] or ABSENT))
+        _add_row(table, *cells, f"{entry['bytes'] / 2**20:,.1f}", days, entry["problem"])
+    say(table)
+
+
 def show_plan(found: dict[str, Any]) -> None:
     """Print the jobs of a sweep, or where they are many how many each method has, and what is left of them costs."""
     from .sweeping.words import cost_in_words

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ from ..files import default_folder as default_folder
 from ..files import make_folder, write_json, writing
 
 FORMAT = 1
+MANIFEST, NEW = "manifest.json", ".new-"
+"""The file that makes a folder a table, and how the folder of one that is being made begins."""
 
 
 class LogitTable:
@@ -115,6 +118,8 @@ class Store:
         described, folder = self._described(key, rows, classes, dtype)
         if not self._is_whole(folder, rows, classes, dtype):
             self._create(folder, described, rows, classes, dtype)
+        with suppress(OSError):  # a store that is only read keeps no account of its use
+            os.utime(folder / MANIFEST)
         return LogitTable(folder)
 
     def count_known(self, key: dict[str, Any], rows: int, classes: int, dtype: str) -> int:
@@ -127,7 +132,7 @@ class Store:
         _, folder = self._described(key, rows, classes, dtype)
         if folder.is_dir():
             with writing(folder):
-                (folder / "manifest.json").unlink(missing_ok=True)
+                (folder / MANIFEST).unlink(missing_ok=True)
                 shutil.rmtree(folder)
 
     def remember(self, key: dict[str, Any], fact: dict[str, Any]) -> None:
@@ -157,7 +162,7 @@ class Store:
     @staticmethod
     def _is_whole(folder: Path, rows: int, classes: int, dtype: str) -> bool:
         """Return whether a table is there and has the size it must have."""
-        if not (folder / "manifest.json").is_file():
+        if not (folder / MANIFEST).is_file():
             return False
         try:
             logits = np.load(folder / "logits.npy", mmap_mode="r")
@@ -169,13 +174,13 @@ class Store:
     def _create(self, folder: Path, described: dict[str, Any], rows: int, classes: int, dtype: str) -> None:
         make_folder(folder.parent)
         with writing(folder):
-            temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+            temporary = Path(tempfile.mkdtemp(prefix=NEW, dir=folder.parent))
             try:
                 for name, shape, kind in (("logits", (rows, classes), dtype), ("done", (rows,), "uint8")):
                     path = temporary / f"{name}.npy"
                     np.lib.format.open_memmap(path, "w+", np.dtype(kind), shape).flush()
                     _reserve(path)
-                write_json(temporary / "manifest.json", described)
+                write_json(temporary / MANIFEST, described)
                 try:
                     temporary.rename(folder)
                 except OSError:  # the folder exists: another process was first, or the table is damaged

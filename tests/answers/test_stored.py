@@ -1,0 +1,141 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossteach import Store
+from crossteach.answers.stored import list_entries, prune_store, read_size, verify_store
+from crossteach.errors import ConfigError
+
+
+def fill(store, name, rows=100, known=None, classes=5, used=None):
+    table = store.table({"kind": "predictions", "model": name, "data": "d"}, rows, classes, "float32")
+    chosen = np.arange(rows if known is None else known)
+    table.write(chosen, np.random.default_rng(0).normal(size=(len(chosen), classes)).astype(np.float32))
+    table.flush(chosen)
+    (folder,) = (Path(e.folder) for e in list_entries(store) if e.model == name)
+    if used is not None:
+        for path in folder.iterdir():
+            os.utime(path, (used, used))
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def test_entries_are_listed_by_their_last_use(store):
+    now = time.time()
+    fill(store, "old", used=now - 9e5)
+    fill(store, "half", known=40, used=now - 100)
+    store.remember({"kind": "probe"}, {"lr": 0.1})
+    found = list_entries(store)
+    assert [(e.kind, e.model, e.known, e.rows, e.classes) for e in found] == [
+        ("fact", "", 0, 0, 0),
+        ("predictions", "half", 40, 100, 5),
+        ("predictions", "old", 100, 100, 5),
+    ]
+    assert all(e.bytes >= 100 * 5 * 4 for e in found[1:])
+
+
+def test_opening_a_table_is_a_use(store):
+    fill(store, "a", used=1e9)
+    store.table({"kind": "predictions", "model": "a", "data": "d"}, 100, 5, "float32")
+    assert list_entries(store)[0].used > time.time() - 60
+
+
+def test_damage_is_found_and_pruned_and_the_rest_stays(store):
+    good = fill(store, "good")
+    short, nan, manifest = fill(store, "short"), fill(store, "nan"), fill(store, "manifest")
+    with (short / "logits.npy").open("r+b") as file:
+        file.truncate(300)
+    values = np.load(nan / "logits.npy", mmap_mode="r+")
+    values[3, 2] = np.nan
+    values.flush()
+    (manifest / "manifest.json").write_text("{")
+    before = {path: path.read_bytes() for path in good.iterdir()}
+    found = {Path(e.folder): e.problem for e in verify_store(store)}
+    assert set(found) == {short, nan, manifest}
+    assert found[nan] == "1 of the rows from 0 hold NaN or infinity"
+    assert {Path(e.folder) for e in prune_store(store)} == {short, manifest}, "what is only read may hold NaN"
+    assert before == {path: path.read_bytes() for path in good.iterdir()}
+    assert not short.exists()
+
+
+def test_what_was_used_longest_ago_goes_until_the_rest_fits(store):
+    now = time.time()
+    folders = [fill(store, name, rows=5000, used=now - age) for name, age in (("a", 300), ("b", 200), ("c", 100))]
+    size = list_entries(store)[0].bytes
+    gone = prune_store(store, most_bytes=2 * size, dry_run=True)
+    assert [Path(e.folder) for e in gone] == folders[:1] and folders[0].exists()
+    prune_store(store, most_bytes=2 * size)
+    assert [f.exists() for f in folders] == [False, True, True]
+    prune_store(store, most_days=150 / 86400)
+    assert [f.exists() for f in folders] == [False, False, True]
+    prune_store(store, most_bytes=0)
+    assert list_entries(store) == []
+    assert list(store.folder.iterdir()) == [], "no empty folder is left"
+
+
+def test_a_table_in_the_making_is_left_alone_until_it_is_abandoned(store):
+    fill(store, "a")
+    making = next(store.folder.iterdir()) / ".new-abc"
+    making.mkdir()
+    (making / "logits.npy").write_bytes(b"x")
+    assert prune_store(store, most_bytes=10**9) == []
+    os.utime(making / "logits.npy", (1e9, 1e9))
+    assert [e.kind for e in prune_store(store)] == ["unfinished"]
+    assert not making.exists()
+
+
+@given(st.integers(0, 10**12), st.sampled_from(["", "B", "kB", " MB", "GiB"]))
+def test_sizes_are_read(number, unit):
+    factor = {"": 1, "B": 1, "kB": 1000, " MB": 10**6, "GiB": 2**30}[unit]
+    if number * factor < 2**63:
+        assert read_size(f"{number}{unit}") == int(float(number) * factor)
+
+
+@pytest.mark.parametrize("size", ["", "many", "-1GB", "1 parsec", "nan", "inf"])
+def test_wrong_sizes_are_one_line(size):
+    with pytest.raises(ConfigError, match="a size must be a number of bytes"):
+        read_size(size)
+
+
+def test_limits_below_zero_are_refused(store):
+    with pytest.raises(ConfigError, match="at least 0"):
+        prune_store(store, most_days=-1)
+
+
+def command(*arguments):
+    line = [sys.executable, "-m", "crossteach", "store", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+def test_the_command_lists_verifies_and_prunes(store):
+    fill(store, "good"), fill(store, "bad")
+    listed = command("ls", "--store", store.folder, "--json")
+    assert json.loads(listed.stdout)["entries"] == 2
+    assert "2 entries" in command("ls", "--store", store.folder).stdout
+    assert command("verify", "--store", store.folder).returncode == 0
+    (bad,) = (Path(e.folder) for e in list_entries(store) if e.model == "bad")
+    (bad / "done.npy").write_bytes(b"")
+    verified = command("verify", "--store", store.folder)
+    assert verified.returncode == 1
+    assert "1 entries of" in verified.stderr and str(bad) in verified.stderr
+    assert json.loads(command("prune", "--store", store.folder, "--json").stdout)["entries"] == 1
+    assert not bad.exists()
+    wrong = command("empty", "--store", store.folder)
+    assert (wrong.returncode, wrong.stderr) == (1, "crossteach: store takes ls, verify or prune, not 'empty'\n")
+
+
+def test_a_store_that_is_not_there_is_empty(tmp_path):
+    assert list_entries(Store(tmp_path / "none")) == []
+    assert not (tmp_path / "none").exists()
