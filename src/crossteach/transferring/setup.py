@@ -298,8 +298,12 @@ def pool_notes(pool: Pool) -> list[str]:
     """Say what was left out of a pool, and what its source has to say."""
     if not pool.dropped:
         return list(pool.notes)
+    kind = pool.split.inputs.kind
     reasons = ", ".join(f"{count} {reason}" for reason, count in pool.dropped.items())
-    return [*pool.notes, f"of {pool.found} images of the pool {pool.spec} {len(pool.split)} teach; left out: {reasons}"]
+    return [
+        *pool.notes,
+        f"of {pool.found} {kind}s of the pool {pool.spec} {len(pool.split)} teach; left out: {reasons}",
+    ]
 
 
 def _require_tutors_for_pools(name: str, method: Method, data: Splits, config: TransferConfig) -> None:
