@@ -94,7 +94,7 @@ def test_texts_without_letters_are_nearly_equal_where_they_are_equal():
 def test_notes_on_texts_that_stand_twice_speak_of_texts():
     data = crossteach.from_texts((["a", "b"], [0, 1]), (["a", "c"], [0, 1]), (["d", "e"], [0, 1]))
     assert any(note.startswith("1 of 2 texts of test stand in train too") for note in data.notes), data.notes
-    with pytest.raises(DataError, match="all 1 texts of the test split .*; give other texts"):
+    with pytest.raises(DataError, match=r"all 1 texts of the test split .*; give other texts"):
         crossteach.from_texts((["a", "b"], [0, 1]), (["a"], [0]), (["d", "e"], [0, 1]))
     with pytest.raises(DataError, match="of 1 texts 1 in test; give fresh ones"):
         with_pools(data, [crossteach.pool_from(["c"], name="mine")])

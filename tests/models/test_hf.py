@@ -125,6 +125,7 @@ def test_a_saved_student_loads_without_crossteach_by_the_lines_beside_it(text_fo
         model = crossteach.load_model(f"hf:{folder}")
         out = tmp_path / folder.name
         model.save(out)
+        assert str(folder.parent) not in (out / "model.json").read_text()
         (out / "load.py").write_text(model.loading_code() + f"\n\nprint({ask}.tolist())\n")
         done = subprocess.run([sys.executable, "load.py"], cwd=out, capture_output=True, text=True, check=True)
         batch = to_batch([b"good film"]) if folder == text_folder else torch.zeros(1, 3, 32, 32)

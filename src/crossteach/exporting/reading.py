@@ -14,7 +14,7 @@ from ..files import is_held
 from ..runs import read_json
 from ..settings import changed
 
-FOLDERS = re.compile(r"(?<=[:@])(?:~|\.{1,2})?/(?:[^@?]*/)?(?=[^/@?])")
+FOLDERS = re.compile(r"(?<=[:@])(?:~|\.{1,2})?/(?:[^@?]*/)?(?=[^/@?])|(?<==)(?:~|\.{1,2})?/(?:[^@?&]*/)?(?=[^/@?&])")
 """The folders before the name of a file or folder in a spec, where they begin at the root, at home or here."""
 
 
@@ -155,6 +155,8 @@ def without_folders(spec: str) -> str:
     Example:
         >>> without_folders("py:/home/me/zoo.py:small@../runs/a.safetensors?size=8"), without_folders("hf:ORG/NAME")
         ('py:zoo.py:small@a.safetensors?size=8', 'hf:ORG/NAME')
+        >>> without_folders("clip:ViT-B-32/openai?classes=/home/me/names.txt&prompts=../mine/p.txt")
+        'clip:ViT-B-32/openai?classes=names.txt&prompts=p.txt'
     """
     return FOLDERS.sub("", spec)
 

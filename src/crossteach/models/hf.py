@@ -100,8 +100,7 @@ def load_hf(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     architecture = {"source": "hf", "name": Path(spec.rest).name, "where": spec.rest, "arguments": arguments}
     module = build(architecture, spec.text, pretrained=spec.flag("pretrained", True))
     own = Preprocess(kind="text") if task == "text" else _own_preprocess(config, spec)
-    found = describe(spec, module, own, architecture, (), like, HINT, _class_names(config))
-    return replace(found, name=Path(spec.rest).name) if Path(spec.rest).is_dir() else found
+    return describe(spec, module, own, architecture, (), like, HINT, _class_names(config))
 
 
 def _transformers(text: str) -> Any:

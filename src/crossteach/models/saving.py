@@ -50,7 +50,7 @@ def save(classifier: "TorchClassifier", folder: Path) -> None:
         "classes": classifier.classes,
         "preprocess": asdict(classifier.preprocess),
         "shape": classifier.shape,
-        "architecture": built,
+        "architecture": {key: value for key, value in built.items() if key != "where" or built["source"] == "py"},
     }
     write_json(target / DESCRIPTION, description)
     if _is_copied(classifier):
