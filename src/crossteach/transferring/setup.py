@@ -28,7 +28,7 @@ from ..errors import ConfigError, CrossteachError, DataError, MissingLabelsError
 from ..functional.judging import FEWEST
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
-from ..models.mapped import MappedClassifier, known_by
+from ..models.mapped import MappedClassifier, file_of_map, known_by
 from ..models.scoring import ask_in_batches
 from ..scouting.checking import normalisation_problem
 from ..scouting.matching import Given, share_classes
@@ -449,7 +449,7 @@ def describe(setup: TransferSetup) -> dict[str, Any]:
     return {
         "command": "transfer",
         "student": {"spec": setup.student.spec, "fingerprint": setup.student.fingerprint},
-        "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint} for t in setup.teachers],
+        "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint, **file_of_map(t)} for t in setup.teachers],
         "data": {"spec": setup.data.spec if len(setup.data.train) else None, "fingerprint": setup.data.fingerprint},
         **({"pools": [pool.spec for pool in setup.data.pools]} if setup.data.pools else {}),
         "method": setup.method_name,
