@@ -44,7 +44,7 @@ Pools = Annotated[
     typer.Option(
         "--pool",
         metavar="DATA",
-        help="Unlabelled images that teach: folder:PATH, npz:FILE, …; may be given several times.",
+        help="Unlabelled images or texts that teach: folder:PATH, csv:FILE, …; may be given several times.",
     ),
 ]
 LabelMapFile = Annotated[
@@ -165,7 +165,7 @@ def scout(
     ] = None,
     pool: Annotated[
         list[str] | None,
-        typer.Option("--pool", metavar="DATA", help="Unlabelled images to compare the models on; may be repeated."),
+        typer.Option("--pool", metavar="DATA", help="Unlabelled samples to compare the models on; may be repeated."),
     ] = None,
     labels: Annotated[
         Path | None,

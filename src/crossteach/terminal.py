@@ -288,7 +288,7 @@ LISTED_JOBS = 60
 def show_export(made: dict[str, Any]) -> None:
     """Print where an export is, and how it was checked."""
     checked = made["checked"]
-    asked = f"{checked['fixed_inputs']} fixed images"
+    asked = f"{checked['fixed_inputs']} fixed {'images' if made['input'] else 'texts'}"
     asked += f" and {checked['samples']:,} test samples" if checked["samples"] else ""
     worst = checked["largest_difference"]
     agrees = f"to {worst:.2g}" if worst else "bit for bit"

@@ -153,7 +153,7 @@ def test_a_pool_alone_is_data_without_labels(tmp_path):
         ("npz:{}/pool.npz?samples=0", SpecError, "samples of .* must be at least 1"),
         ("npz:{}/pool.npz?duplicates=maybe", SpecError, "must be one of near, exact, keep, not 'maybe'"),
         ("npz:{}/pool.npz?classes=3", SpecError, "option 'classes', which npz: does not know"),
-        ("npz:{}/data.npz", DataError, "nothing is left of the pool .*: of 60 images 60 in train; give fresh images"),
+        ("npz:{}/data.npz", DataError, "nothing is left of the pool .*: of 60 images 60 in train; give fresh ones"),
         ("folder:{}/none", DataError, "expected one with pictures in it"),
         ("folder:{}/bare", DataError, "holds no image"),
         ("folder:{}/broken", DataError, "3 of 3 files in .* cannot be decoded"),

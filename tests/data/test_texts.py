@@ -84,6 +84,22 @@ def test_a_pool_loses_what_stands_in_test_or_nearly_does():
     assert dict(found.dropped) == {"repeated in the pool": 1, "in test": 1, "nearly in test": 1}
 
 
+def test_texts_without_letters_are_nearly_equal_where_they_are_equal():
+    data = crossteach.from_texts((["aa", "bb"], [0, 1]), (["1, 2, 3", "x"], [0, 1]), (["...", "z"], [0, 1]))
+    (found,) = with_pools(data, [crossteach.pool_from(["4, 5", "???", "1, 2, 3"], name="mine")]).pools
+    assert found.split.inputs.texts(found.split.rows) == [b"4, 5", b"???"]
+    assert dict(found.dropped) == {"in test": 1}
+
+
+def test_notes_on_texts_that_stand_twice_speak_of_texts():
+    data = crossteach.from_texts((["a", "b"], [0, 1]), (["a", "c"], [0, 1]), (["d", "e"], [0, 1]))
+    assert any(note.startswith("1 of 2 texts of test stand in train too") for note in data.notes), data.notes
+    with pytest.raises(DataError, match=r"all 1 texts of the test split .*; give other texts"):
+        crossteach.from_texts((["a", "b"], [0, 1]), (["a"], [0]), (["d", "e"], [0, 1]))
+    with pytest.raises(DataError, match="of 1 texts 1 in test; give fresh ones"):
+        with_pools(data, [crossteach.pool_from(["c"], name="mine")])
+
+
 def test_text_and_images_do_not_mix():
     data = crossteach.load_data("sklearn:digits")
     with pytest.raises(DataError, match="holds text but 'sklearn:digits' image"):

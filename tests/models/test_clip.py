@@ -72,6 +72,24 @@ def test_it_learns_as_a_student_and_its_head_stays(folder, data, tmp_path):
     assert again.fingerprint == result.student.fingerprint
 
 
+def test_published_weights_get_the_activation_that_they_were_trained_with(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", list(open_clip.factory._MODEL_CONFIG_PATHS))
+    (tmp_path / "tiny-clip.json").write_text(json.dumps(CONFIG))
+    open_clip.add_model_config(tmp_path / "tiny-clip.json")
+    torch.manual_seed(0)
+    theirs = open_clip.CLIP(**CONFIG, quick_gelu=True).eval()
+    save_file({k: 3 * v.contiguous() for k, v in theirs.state_dict().items()}, tmp_path / "tiny.safetensors")
+    tag = {"file": str(tmp_path / "tiny.safetensors"), "quick_gelu": True, **PREPROCESS}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-clip", {"openai": tag})
+    model = crossteach.load_model("clip:tiny-clip/openai?prompts=simple", like=data)
+    assert any(isinstance(part, open_clip.transformer.QuickGELU) for part in model.module.modules())
+    model.save(tmp_path / "student")
+    again = crossteach.load_model(f"run:{tmp_path / 'student'}", like=data)
+    said, expected = (crossteach.predict(each, data.test).logits for each in (again, model))
+    assert torch.equal(said, expected)
+
+
 def test_prompts_and_classes_come_from_files(folder, data, tmp_path):
     (tmp_path / "prompts.txt").write_text("a {} here\n\nthe {} there\n")
     (tmp_path / "classes.txt").write_text("ant\nbee\n")

@@ -9,9 +9,11 @@ from PIL import Image
 
 import crossteach
 from crossteach.config import OptimConfig, TransferConfig
+from crossteach.data.pixels import prepare
+from crossteach.data.pool import read_pool
 from crossteach.data.texts import to_batch
 from crossteach.errors import ModelError, SpecError
-from crossteach.models.hf import read_processor
+from crossteach.models.hf import _max_length, read_processor
 
 transformers = pytest.importorskip("transformers")
 
@@ -105,7 +107,7 @@ def test_a_text_student_learns_from_a_teacher_with_another_tokenizer_and_opens_w
         logits = teacher.logits(to_batch([t.encode() for t in texts[:150]]))
         torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[:150])).backward()
         optimiser.step()
-    config = TransferConfig(method="kl", force=True, optim=OptimConfig(steps=60, lr=0.1))
+    config = TransferConfig(method="kl", force=True, optim=OptimConfig(steps=60, lr=0.01))
     result = crossteach.transfer(student, [teacher], data, out=tmp_path / "run", config=config)
     assert result.summary["transfer_delta"] > 10
     for path in sorted(student_folder.iterdir()):
@@ -119,13 +121,17 @@ def test_a_text_student_learns_from_a_teacher_with_another_tokenizer_and_opens_w
 
 
 def test_a_saved_student_loads_without_crossteach_by_the_lines_beside_it(text_folder, image_folder, tmp_path):
-    for folder, ask in ((text_folder, 'logits([b"good film"])'), (image_folder, "logits(torch.zeros(1, 3, 32, 32))")):
+    for folder, ask in (
+        (text_folder, 'logits([b"good film \\xff"])'),
+        (image_folder, "logits(torch.zeros(1, 3, 32, 32))"),
+    ):
         model = crossteach.load_model(f"hf:{folder}")
         out = tmp_path / folder.name
         model.save(out)
+        assert str(folder.parent) not in (out / "model.json").read_text()
         (out / "load.py").write_text(model.loading_code() + f"\n\nprint({ask}.tolist())\n")
         done = subprocess.run([sys.executable, "load.py"], cwd=out, capture_output=True, text=True, check=True)
-        batch = to_batch([b"good film"]) if folder == text_folder else torch.zeros(1, 3, 32, 32)
+        batch = to_batch([b"good film \xff"]) if folder == text_folder else torch.zeros(1, 3, 32, 32)
         with torch.no_grad():
             wanted = model.logits(batch)
         torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), wanted, atol=1e-5, rtol=0)
@@ -147,6 +153,46 @@ def test_processors_are_read(said, wanted):
     own = read_processor(whole, "mine")
     assert (own.size, pytest.approx(own.crop), own.crop_mode) == wanted
     assert own.interpolation == "bicubic"
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        transformers.ViTImageProcessorPil(resample=0),
+        transformers.LevitImageProcessorPil(),
+        transformers.PoolFormerImageProcessorPil(),
+        transformers.PerceiverImageProcessorPil(),
+        transformers.EfficientNetImageProcessorPil(resample=0, image_std=[0.47, 0.48, 0.49]),
+        transformers.EfficientNetImageProcessorPil(do_normalize=False),
+        transformers.MobileViTImageProcessorPil(do_flip_channel_order=False),
+    ],
+    ids=["nearest", "levit", "poolformer", "perceiver", "efficientnet", "efficientnet-plain", "mobilevit"],
+)
+def test_pictures_are_brought_to_a_model_as_its_processor_does(processor, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 12, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).resize((400, 300), Image.Resampling.BILINEAR)
+    picture.save(tmp_path / "picture.png")
+    own = read_processor(processor.to_dict(), "mine")
+    inputs = read_pool(f"folder:{tmp_path}", 3).split.inputs
+    wanted = torch.tensor(np.stack(processor(picture)["pixel_values"]))
+    seen = prepare(inputs.evaluation(np.arange(1), own), own)
+    if isinstance(processor, transformers.PerceiverImageProcessorPil | transformers.MobileViTImageProcessorPil):
+        assert (seen - wanted).abs().mean() < 0.02, "cut and resized in the other order, or on a wider ground"
+    else:
+        torch.testing.assert_close(seen, wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("step", ["do_flip_channel_order", "do_thumbnail", "rescale_offset"])
+def test_processors_that_do_what_is_not_done_here_are_refused_in_one_line(step):
+    said = transformers.ViTImageProcessorPil().to_dict()
+    read_processor(said, "mine")
+    with pytest.raises(ModelError, match="the processor of 'mine' ") as raised:
+        read_processor(said | {step: True}, "mine")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_text_model_without_an_end_reads_as_many_tokens_as_others():
+    assert _max_length(transformers.XLNetConfig()) == 512
 
 
 def test_processors_with_other_ranges_are_refused():

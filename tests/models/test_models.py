@@ -234,7 +234,7 @@ def write_timm_folder(folder, **changes):
 def test_timm_opens_a_folder_as_its_hub_holds_them_and_the_student_needs_it_no_more(tmp_path):
     theirs = write_timm_folder(tmp_path / "mine", class_token=False, global_pool="avg").eval()
     opened = load_model(f"timm:local-dir:{tmp_path / 'mine'}")
-    assert opened.classes == ("a", "b", "c")
+    assert (opened.name, opened.classes) == ("mine", ("a", "b", "c"))
     assert (opened.preprocess.mean, opened.preprocess.crop) == ((0.4,) * 3, 0.9)
     images = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

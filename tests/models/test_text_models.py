@@ -156,3 +156,12 @@ def test_a_check_looks_at_text_models_too(data, models):
         found = check_model(model, data)
         assert found["verdict"] == "ok" and found["labelled"], found["findings"]
         assert found["findings"][-1]["evidence"] == "of text, nothing else is tried"
+
+
+def test_texts_that_a_model_does_not_take_are_refused_as_texts():
+    class Short(Letters):
+        def forward(self, ids):
+            return super().forward(ids[:, : 90 // (ids.shape[1] < 90)])
+
+    with pytest.raises(ModelError, match=r"does not accept texts \(.*zero.*\); its tokenizer must return"):
+        score(crossteach.from_module(Short()), crossteach.data.texts.to_batch([b"a" * 200]))

@@ -16,6 +16,9 @@ from torch import nn
 from crossteach import Store, TransferConfig, from_module, load_data, load_model, scout, sweep, transfer, with_settings
 from crossteach.cli import main
 from crossteach.errors import ConfigError, LabelSpaceError, ModelError, RunFolderError
+from crossteach.exporting.reading import command, read_story
+from crossteach.report.words import scout_command, transfer_command
+from crossteach.scouting.folder import open_scout
 
 QUICK = ["optim.epochs=2", "optim.lr=0.01", "optim.batch_size=32", "views.count=2"]
 ORDER = (3, 1, 4, 0, 5, 9, 2, 6, 8, 7)
@@ -77,6 +80,22 @@ def test_a_permuted_teacher_with_a_map_equals_the_unpermuted_one_bit_for_bit(tas
         assert plain.summary[key] == mapped.summary[key]
     assert list(plain.summary["promise"]["rules"].values()) == list(mapped.summary["promise"]["rules"].values())
     assert plain.summary["label_maps"] is None and mapped.summary["label_maps"][0]["known"] == 10
+
+
+def test_the_commands_that_repeat_a_run_and_a_scout_name_the_file_of_the_map(task, tmp_path):
+    (tmp_path / "map.csv").write_text(
+        "teacher_class,student_class\n" + "".join(f"{own},{their}\n" for own, their in enumerate(LOW))
+    )
+    teacher, given = teacher_of(task, LOW), {"label_map": tmp_path / "map.csv"}
+    run(task, tmp_path / "run", teacher, "optim.epochs=1", "force=true", **given)
+    again = transfer_command(json.loads((tmp_path / "run" / "config.json").read_text()), "again").split()
+    assert again[again.index("--label-map") + 1] == str(tmp_path / "map.csv")
+    on_card = command(read_story(tmp_path / "run"), tmp_path / "run").split()
+    assert on_card[on_card.index("--label-map") + 1] == "map.csv"
+    models = [load_model(task.student), teacher]
+    open_scout(models, load_data(task.data), tmp_path / "scout", Store(tmp_path / "store"), **given)
+    again = scout_command(json.loads((tmp_path / "scout" / "config.json").read_text()), "again").split()
+    assert again.count("--label-map") == 1 and again[again.index("--label-map") + 1] == str(tmp_path / "map.csv")
 
 
 def test_without_a_map_a_permuted_teacher_is_refused_or_found_by_its_names(task, tmp_path):

@@ -66,18 +66,19 @@ def settle_duplicates(spec: Spec, splits: dict[SplitName, Split]) -> list[str]:
     if any(split is None for split in known.values()):
         return ["whether the splits share images was not looked for: their contents are not all known"]
     found = {name: split for name, split in known.items() if split is not None}
+    kind = splits["test"].inputs.kind
     notes, lost = [], {name: np.zeros(len(split), bool) for name, split in splits.items()}
     for name, other in PAIRS:
         equal = equal_images(found[name], found[other])
         if equal.any():
-            notes.append(_say(name, other, int(equal.sum()), len(equal), kept=wanted == "keep"))
+            notes.append(_say(name, other, f"{int(equal.sum())} of {len(equal)} {kind}s", kept=wanted == "keep"))
         lost[name] |= equal
     if wanted == "drop":
         for name, gone in lost.items():
             if len(gone) and gone.all():
                 raise DataError(
-                    f"all {len(gone)} images of the {name} split of {spec.text!r} stand in another split too, so "
-                    "nothing is left to judge by; give other images, or ?duplicates=keep"
+                    f"all {len(gone)} {kind}s of the {name} split of {spec.text!r} stand in another split too, so "
+                    f"nothing is left to judge by; give other {kind}s, or ?duplicates=keep"
                 )
             if gone.any():
                 splits[name] = splits[name].take(np.flatnonzero(~gone))
@@ -99,8 +100,8 @@ def equal_images(these: KeyedSplit, others: KeyedSplit) -> Bool[np.ndarray, " N"
     return mine
 
 
-def _say(name: SplitName, other: SplitName, count: int, total: int, kept: bool) -> str:
+def _say(name: SplitName, other: SplitName, counted: str, kept: bool) -> str:
     done = (
         "and are kept: figures may be too good" if kept else f"and are taken out of {name}; ?duplicates=keep keeps them"
     )
-    return f"{count} of {total} images of {name} stand in {other} too {done}"
+    return f"{counted} of {name} stand in {other} too {done}"

@@ -45,6 +45,8 @@ class LabelMap:
     source: str
     """The file, for messages."""
     rows: tuple[Row, ...]
+    file: str | None = None
+    """None where it is a mapping of the caller's."""
 
     @property
     def is_general(self) -> bool:
@@ -157,7 +159,7 @@ def read_label_map(given: "str | Path | Mapping[Any, object] | LabelMap") -> Lab
     rows = read(text, path)
     if not rows:
         raise LabelSpaceError(f"the label map {path} has no row; give {LIKE}, one row a class")
-    return LabelMap(str(path), tuple(rows))
+    return LabelMap(str(path), tuple(rows), str(path))
 
 
 def write_label_map(path: Path, rows: Sequence[Row], notes: Sequence[str]) -> None:

@@ -106,11 +106,11 @@ def make_pool(spec: str, raw: RawSplit, wanted: int | None = None) -> RawPool:
     Raises:
         DataError: If there is no image, or the groups are not one an image.
     """
-    count = len(raw.inputs)
+    count, kind = len(raw.inputs), raw.inputs.kind
     if not count:
-        raise DataError(f"the pool {spec!r} holds no image; give a folder or a file with at least one")
+        raise DataError(f"the pool {spec!r} holds no {kind}; give a source with at least one")
     if raw.group is not None and raw.group.shape != (count,):
-        raise DataError(f"the pool {spec!r} has {count} images but groups {list(raw.group.shape)}; give each image one")
+        raise DataError(f"the pool {spec!r} has {count} {kind}s but groups {list(raw.group.shape)}; give each one")
     rows = np.arange(count)
     if wanted is not None and wanted < count:
         rows = np.sort(np.random.default_rng(0).permutation(count)[:wanted])
@@ -174,8 +174,9 @@ def _without_shared(
     progress: Progress,
 ) -> RawPool:
     """Take out of a pool what it shares with other splits; `sketched` keeps what is read of these."""
+    kind = pool.split.inputs.kind
     if pool.duplicates == "keep":
-        note = f"images of the pool {pool.spec} that stand in other splits are kept: figures may be too good"
+        note = f"{kind}s of the pool {pool.spec} that stand in other splits are kept: figures may be too good"
         return replace(pool, notes=(*pool.notes, note))
     judging = [split for split in (data.test, data.selection) if len(split)]
     shared = [(reason, equal_images(pool.images, images)) for reason, images in seen]
@@ -196,7 +197,7 @@ def _without_shared(
     if gone.all():
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise DataError(
-            f"nothing is left of the pool {pool.spec!r}: of {pool.found} images {reasons}; give fresh images, or "
+            f"nothing is left of the pool {pool.spec!r}: of {pool.found} {kind}s {reasons}; give fresh ones, or "
             "?duplicates=keep"
         )
     return replace(pool.take(np.flatnonzero(~gone)), dropped=dropped)

@@ -89,9 +89,10 @@ class TextInputs:
         return np.fromiter((digest_of(text) for text in self.texts(rows)), np.int64, len(rows))
 
     def near_digests(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Hash the letters of some texts: case, spaces, digits and signs count for nothing."""
-        plain = (SPACE.sub(" ", t.decode("utf-8", "replace")).strip().casefold() for t in self.texts(rows))
-        return np.fromiter((digest_of(text.encode()) for text in plain), np.int64, len(rows))
+        """Hash the letters of some texts: case, spaces, digits and signs count for nothing beside them."""
+        whole = self.texts(rows)
+        plain = (SPACE.sub(" ", text.decode("utf-8", "replace")).strip().casefold().encode() for text in whole)
+        return np.fromiter((digest_of(p or text) for p, text in zip(plain, whole, strict=True)), np.int64, len(rows))
 
 
 def _bytes_of(text: object, what: str) -> bytes:

@@ -10,9 +10,10 @@ from typing import Any
 
 from ..errors import MissingExtraError
 from ..specs import parse_spec
+from ..types import Kind
 from .licences import Licences, published_by_timm, warnings_of
 from .reading import Figures, Story, command, without_folders
-from .target import Exportable, Target, resizing
+from .target import Exportable, Target, takes
 
 SHOWN = 5
 """Class names that the card shows; the export holds all of them."""
@@ -47,28 +48,29 @@ def write_card(
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    every = licences[0] | licences[1]
+    every, kind = licences[0] | licences[1], what.student.preprocess.kind
+    task = f"{kind}-classification"
     title = f"{story.student}, as it was" if story.kept else f"{story.student}, taught by crossteach"
     data = ModelCardData(
         license=what.licence,
         library_name=target.library,
-        pipeline_tag="image-classification",
-        tags=["crossteach", "knowledge-transfer", "knowledge-distillation", "image-classification"],
+        pipeline_tag=task,
+        tags=["crossteach", "knowledge-transfer", "knowledge-distillation", task],
         base_model=base_models(story) or None,
         metrics=["accuracy"] if story.figures else None,
         model_name=title,
-        eval_results=_eval_results(story, story.figures) if story.figures else None,
+        eval_results=_eval_results(story, story.figures, task) if story.figures else None,
     )
     card = ModelCard.from_template(
         data,
         template_str=files(__package__).joinpath("card.md").read_text(encoding="utf-8"),
         title=plain(title),
-        lead=_lead(story),
+        lead=_lead(story, kind),
         warnings=[plain(each) for each in warnings_of({without_folders(k): v for k, v in every.items()})],
         licence_note=NOTE,
         usage=_code(target.usage(what)),
-        holds=target.holds,
-        resizing=resizing(what),
+        holds="its tokenizer" if what.reads_text else target.holds,
+        takes=takes(what),
         n_classes=len(what.classes),
         first_classes=_first_classes(what.classes),
         checked=plain(checked),
@@ -115,13 +117,13 @@ def base_models(story: Story) -> list[str]:
     return [spec.rest] if is_repository else []
 
 
-def _eval_results(story: Story, figures: Figures) -> list[Any]:
+def _eval_results(story: Story, figures: Figures, task: str) -> list[Any]:
     from huggingface_hub import EvalResult
 
     data = without_folders(story.data or "unnamed")
     return [
         EvalResult(
-            task_type="image-classification",
+            task_type=task,
             dataset_type=re.sub(r"[^\w.-]+", "-", data).strip("-"),
             dataset_name=data,
             dataset_split="test",
@@ -132,15 +134,16 @@ def _eval_results(story: Story, figures: Figures) -> list[Any]:
     ]
 
 
-def _lead(story: Story) -> str:
+def _lead(story: Story, kind: Kind) -> str:
     taught = " and ".join(plain(name) for name, _ in story.teachers) or "its own labels"
     if story.kept:
         return (
             f"**These are the original weights of {plain(story.student)}**, bit for bit: {taught} taught it, and what "
             "it had learnt was not returned."
         )
+    what = "a text" if kind == "text" else "an image"
     return (
-        f"{plain(story.student)} is an image classifier that was pretrained, and then taught by {taught} what it did "
+        f"{plain(story.student)} is {what} classifier that was pretrained, and then taught by {taught} what it did "
         "not know. It was to lose nothing that it knew before; what that came to is told below."
     )
 

@@ -24,8 +24,16 @@ SAMPLES = 128
 
 
 def images_of(student: TorchClassifier, split: Split) -> Float[Tensor, "n c h w"]:
-    """Return test samples in [0, 1], at the size and in the channels that the student takes."""
+    """Return test samples: texts, or images in [0, 1] at the size and in the channels that the student takes.
+
+    Raises:
+        DataError: If the data are of the other kind.
+    """
+    if (reads := student.preprocess.kind) != split.inputs.kind:
+        raise DataError(f"{student.name!r} reads {reads} but --data holds {split.inputs.kind}; give data of its kind")
     rows = split.input_rows(np.arange(min(SAMPLES, len(split))))
+    if reads == "text":
+        return split.inputs.evaluation(rows, student.preprocess)
     plain = replace(student.preprocess, mean=(0.0,), std=(1.0,))
     return prepare(split.inputs.evaluation(rows, student.preprocess), plain)
 

@@ -21,7 +21,7 @@ from .checking import fixed_images, images_of, largest_difference, test_split
 from .hub import push, require_way
 from .licences import Licences, licence_of_all, licences_of, warnings_of
 from .reading import Story, read_story, without_folders
-from .target import Exportable, Target
+from .target import Exportable, Target, takes_images
 
 TARGETS: dict[str, Target] = {"timm": timm.TARGET, "hf": hf.TARGET, "torch": torch.TARGET, "onnx": onnx.TARGET}
 RECORD, CARD = "export.json", "README.md"
@@ -87,10 +87,16 @@ def export_run(
 def _require_fit(student: TorchClassifier, to: str) -> None:
     if TARGETS[to].fits(student):
         return
-    source = student.architecture.get("source")
+    source, of_text = student.architecture.get("source"), "" if takes_images(student) else " of text"
     fit = [name for name, target in TARGETS.items() if target.fits(student)]
+    if not fit:
+        raise ExportError(
+            f"{student.name!r} reads text, and of such students those of hf: models alone are exported; its weights "
+            "are in student/ of its run, with the lines that load them in README.md"
+        )
     raise ExportError(
-        f"{student.name!r} is a {source}: model, which --to {to} cannot hold; targets that fit it: {', '.join(fit)}"
+        f"{student.name!r} is a {source}: model{of_text}, which --to {to} cannot hold; targets that fit it: "
+        f"{', '.join(fit)}"
     )
 
 
@@ -164,7 +170,7 @@ def _make(
         progress("writing the export", 1, 3)
         checked = _check(what, target, folder, split)
         progress("writing the export", 2, 3)
-        said = _checked_in_words(checked, target)
+        said = _checked_in_words(checked, what)
         card = write_card(what, story, target, run, said, licences, _versions())
         write_bytes(folder / CARD, to_utf8(card))
         record = {
@@ -174,7 +180,7 @@ def _make(
             "original": story.kept,
             "exact": target.exact,
             "checked": checked,
-            "input": list(what.shape),
+            "input": None if what.reads_text else list(what.shape),
             "classes": len(what.classes),
             "licence": what.licence,
             "notes": _notes(story, {**licences[0], **licences[1]}),
@@ -196,6 +202,8 @@ def _of_teachers(story: Story) -> Licences:
 def _shape(student: TorchClassifier, split: Split | None, story: Story) -> tuple[int, int, int]:
     """Return the image that the export takes; a student without a size of its own takes the data's."""
     preprocess, known = student.preprocess, student.shape
+    if preprocess.kind == "text":
+        return 1, 1, int(student.fixed_inputs().shape[3])
     channels = preprocess.channels or (known[0] if known else len(preprocess.mean))
     size = preprocess.size or (None if split is None else split.inputs.size)
     if size is None:
@@ -210,7 +218,7 @@ def _shape(student: TorchClassifier, split: Split | None, story: Story) -> tuple
 def _check(what: Exportable, target: Target, folder: Path, split: Split | None) -> dict[str, Any]:
     """Open what was written, and compare it with the student."""
     ask = target.open(what, folder)
-    on_fixed = fixed_images(what.shape)
+    on_fixed = what.student.fixed_inputs() if what.reads_text else fixed_images(what.shape)
     checked: dict[str, Any] = {
         "fixed_inputs": len(on_fixed),
         "largest_difference": largest_difference(what.student, ask, on_fixed, target.exact),
@@ -223,8 +231,8 @@ def _check(what: Exportable, target: Target, folder: Path, split: Split | None) 
     return checked
 
 
-def _checked_in_words(checked: dict[str, Any], target: Target) -> str:
-    asked = f"{checked['fixed_inputs']} fixed images" + (
+def _checked_in_words(checked: dict[str, Any], what: Exportable) -> str:
+    asked = f"{checked['fixed_inputs']} fixed {what.student.preprocess.kind}s" + (
         f" and {checked['samples']} test samples" if checked["samples"] else ""
     )
     if not checked["largest_difference"]:

@@ -14,7 +14,7 @@ from ..files import is_held
 from ..runs import read_json
 from ..settings import changed
 
-FOLDERS = re.compile(r"(?<=[:@])(?:~|\.{1,2})?/(?:[^@?]*/)?(?=[^/@?])")
+FOLDERS = re.compile(r"(?<=[:@])(?:~|\.{1,2})?/(?:[^@?]*/)?(?=[^/@?])|(?<==)(?:~|\.{1,2})?/(?:[^@?&]*/)?(?=[^/@?&])")
 """The folders before the name of a file or folder in a spec, where they begin at the root, at home or here."""
 
 
@@ -41,6 +41,8 @@ class Story:
     """Name and spec of each."""
     method: str
     data: str | None
+    label_map: str | None
+    """The file that told where the classes of teachers belong."""
     pools: tuple[str, ...]
     pool_samples: int
     """Unlabelled samples that taught."""
@@ -110,6 +112,7 @@ def _told(
         teachers=tuple((str(name), str(spec)) for name, spec in teachers),
         method=str(summary["method"]),
         data=config["data"]["spec"],
+        label_map=next((str(each["label_map"]) for each in config["teachers"] if "label_map" in each), None),
         pools=tuple(map(str, config.get("pools", ()))),
         pool_samples=int(pool["used"]) if pool else 0,
         n_test=int(summary["n_test"]),
@@ -155,6 +158,8 @@ def without_folders(spec: str) -> str:
     Example:
         >>> without_folders("py:/home/me/zoo.py:small@../runs/a.safetensors?size=8"), without_folders("hf:ORG/NAME")
         ('py:zoo.py:small@a.safetensors?size=8', 'hf:ORG/NAME')
+        >>> without_folders("clip:ViT-B-32/openai?classes=/home/me/names.txt&prompts=../mine/p.txt")
+        'clip:ViT-B-32/openai?classes=names.txt&prompts=p.txt'
     """
     return FOLDERS.sub("", spec)
 
@@ -167,6 +172,7 @@ def command(story: Story, run: Path) -> str:
     words += ["--data", without_folders(story.data)] if story.data else []
     for pool in story.pools:
         words += ["--pool", without_folders(pool)]
+    words += ["--label-map", Path(story.label_map).name] if story.label_map else []
     settings = {"method": story.method, **{key: value for key, value in story.settings.items() if key != "method"}}
     for key, value in settings.items():
         words += ["--set", f"{key}={_written(value)}"]

@@ -25,9 +25,19 @@ class Exportable:
     classes: tuple[str, ...]
     """In the order of the logits."""
     shape: tuple[int, int, int]
-    """Channels, height and width of the images that it takes."""
+    """Channels, height and width of the images that it takes; of texts nothing reads it."""
     licence: str | None
     """Of what is exported, where it is known; see `licences.licence_of_all`."""
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether its model reads text, not images."""
+        return self.student.preprocess.kind == "text"
+
+
+def takes_images(student: TorchClassifier) -> bool:
+    """Tell a model of images from one of text."""
+    return student.preprocess.kind == "image"
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class Target:
     """Whether its logits are the student's bit for bit; else they agree to rounding."""
     holds: str
     """What of the preprocessing it holds, in words."""
-    fits: Callable[[TorchClassifier], bool] = lambda student: True
+    fits: Callable[[TorchClassifier], bool] = takes_images
     """Whether a student can go there."""
 
 
@@ -79,8 +89,10 @@ def example(what: Exportable) -> Float[Tensor, "2 c h w"]:
     return torch.rand(2, *what.shape, generator=torch.Generator().manual_seed(0))
 
 
-def resizing(what: Exportable) -> str:
-    """Say in words how images come to the size that the model takes."""
+def takes(what: Exportable) -> str:
+    """Say in words what the model takes, and how images come to its size."""
+    if what.reads_text:
+        return "texts"
     preprocess, (channels, height, width) = what.student.preprocess, what.shape
     colour = "grey (one channel)" if channels == 1 else "RGB"
     cut = {
@@ -88,4 +100,5 @@ def resizing(what: Exportable) -> str:
         "squash": "both sides to {}, and the centre cut out",
         "border": "the longer side to {}, on a ground in the colour of the mean",
     }[preprocess.crop_mode].format(f"the model's size / {preprocess.crop:.4g}" if preprocess.crop != 1 else "that size")
-    return f"{colour}, {height} by {width} pixels; others are resized ({preprocess.interpolation}, antialiased), {cut}"
+    resized = f"others are resized ({preprocess.interpolation}, antialiased), {cut}"
+    return f"images that are {colour}, {height} by {width} pixels; {resized}"

@@ -75,10 +75,10 @@ def load_clip(spec: Spec, like: Splits | None = None) -> TorchClassifier:
         raise SpecError(
             f"{spec.text!r} names no weights; write clip:{name}/PRETRAINED, as in ViT-B-32/laion2b_s34b_b79k"
         )
-    model = _told(
-        spec.text,
-        lambda: open_clip.create_model(name, (spec.weights or tag or None) if pretrained else None, weights_only=True),
-    )
+    weights = (spec.weights or tag or None) if pretrained else None
+    # published weights may want another activation than the architecture of that name: open_clip only warns
+    quick = bool(tag and pretrained and open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
+    model = _told(spec.text, lambda: open_clip.create_model(name, weights, weights_only=True, force_quick_gelu=quick))
     tokenizer = _told(spec.text, lambda: open_clip.get_tokenizer(name))
     words = [name.replace("_", " ") for name in classes]
     head = open_clip.build_zero_shot_classifier(model.eval(), tokenizer, words, prompts)
@@ -87,7 +87,7 @@ def load_clip(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     architecture = {
         "source": "clip",
         "name": name.rpartition("/")[2],
-        "arguments": {**config, "n_classes": len(classes)},
+        "arguments": {**config, **({"quick_gelu": True} if quick else {}), "n_classes": len(classes)},
     }
     own = _preprocess_of(open_clip.get_model_preprocess_cfg(model))
     notes = (

@@ -34,6 +34,13 @@ RESAMPLING: dict[int, Interpolation] = {
     5: "hamming",
 }
 """Pillow's numbers, as image processors write them."""
+UNKNOWN_STEPS = {
+    "do_flip_channel_order": "turns red and blue over",
+    "do_thumbnail": "fits images into a frame",
+    "do_align_long_axis": "turns images by their longer side",
+    "do_color_quantize": "replaces pixels by numbers of colours",
+}
+"""Steps of image processors without which a model sees what it has not learnt, and what they do."""
 HINT = "give ?size= and ?channels= as the model wants them"
 
 
@@ -93,8 +100,7 @@ def load_hf(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     architecture = {"source": "hf", "name": Path(spec.rest).name, "where": spec.rest, "arguments": arguments}
     module = build(architecture, spec.text, pretrained=spec.flag("pretrained", True))
     own = Preprocess(kind="text") if task == "text" else _own_preprocess(config, spec)
-    found = describe(spec, module, own, architecture, (), like, HINT, _class_names(config))
-    return replace(found, name=Path(spec.rest).name) if Path(spec.rest).is_dir() else found
+    return describe(spec, module, own, architecture, (), like, HINT, _class_names(config))
 
 
 def _transformers(text: str) -> Any:
@@ -149,8 +155,8 @@ def _plain(config: Any) -> dict[str, Any]:
 
 
 def _max_length(config: Any) -> int:
-    known = getattr(config, "max_position_embeddings", None) or MOST_TOKENS
-    return min(MOST_TOKENS, int(known))
+    known = int(getattr(config, "max_position_embeddings", None) or MOST_TOKENS)
+    return min(MOST_TOKENS, known) if known > 0 else MOST_TOKENS  # XLNet says -1: no end
 
 
 def _class_names(config: Any) -> tuple[str, ...] | None:
@@ -200,34 +206,53 @@ def _own_preprocess(config: Any, spec: Spec) -> Preprocess:
 
 
 def read_processor(said: Mapping[str, Any], text: str) -> Preprocess:
-    """Read an image processor's description, as `preprocessor_config.json` holds it.
+    """Read an image processor's description, as `to_dict` gives it: what is None there is not in it.
 
     Raises:
-        ModelError: If it scales pixels otherwise than to [0, 1], or resizes in a way that is not known here.
+        ModelError: If it does to pixels, or to their places, what is not known here.
     """
-    factor = float(said.get("rescale_factor") or 1 / 255)
-    if not said.get("do_rescale", True) or abs(factor * 255 - 1) > 1e-6:
-        raise ModelError(f"the processor of {text!r} does not scale pixels to [0, 1]; give another model")
-    normalised = said.get("do_normalize", True)
+    _refuse_unknown_steps(said, text)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    if said.get("do_normalize"):
+        mean, std = tuple(said["image_mean"]), tuple(said["image_std"])
+    if said.get("include_top"):  # EfficientNet's processor divides once more
+        std = tuple(float(each) * (std[k] if len(std) > 1 else std[0]) for k, each in enumerate(said["image_std"]))
+    resampling = said.get("resample")
     own = Preprocess(
-        channels=3,
-        mean=tuple(said["image_mean"]) if normalised else (0.0,),
-        std=tuple(said["image_std"]) if normalised else (1.0,),
-        interpolation=RESAMPLING.get(int(said.get("resample") or 2), "bilinear"),
+        channels=3, mean=mean, std=std, interpolation=RESAMPLING[2 if resampling is None else int(resampling)]
     )
     size, cut = said.get("size") or {}, said.get("crop_size") or {}
     cuts = bool(said.get("do_center_crop")) and bool(cut)
     if not said.get("do_resize", True):
         return own
+    kind = str(said.get("image_processor_type", ""))
     if "shortest_edge" in size:
-        return _of_shortest_edge(own, int(size["shortest_edge"]), cut if cuts else None, said.get("crop_pct"), text)
+        edge = int(size["shortest_edge"])
+        edge = int(256 / 224 * edge) if kind.startswith("Levit") else edge
+        return _of_shortest_edge(own, edge, cut if cuts else None, said.get("crop_pct"), text)
     if not {"height", "width"} <= set(size):
         raise ModelError(
             f"the processor of {text!r} resizes to {dict(size)}; give ?size=PIXELS and the rest by options"
         )
     resized = int(size["height"]), int(size["width"])
+    if cuts and kind.startswith("Perceiver"):  # it cuts before it resizes, so that the shape is kept
+        return replace(own, size=resized, crop=resized[0] / int(cut["height"]))
     shown = (int(cut["height"]), int(cut["width"])) if cuts else resized
     return replace(own, size=shown, crop=shown[0] / resized[0], crop_mode="squash")
+
+
+def _refuse_unknown_steps(said: Mapping[str, Any], text: str) -> None:
+    """Raise ModelError for steps that a model's images would lack here: it would answer, and worse than it can."""
+    factor = float(said.get("rescale_factor") or 1 / 255)
+    if not said.get("do_rescale", True) or abs(factor * 255 - 1) > 1e-6 or said.get("rescale_offset"):
+        raise ModelError(f"the processor of {text!r} does not scale pixels to [0, 1]; give another model")
+    for step, what in UNKNOWN_STEPS.items():
+        if said.get(step):
+            raise ModelError(
+                f"the processor of {text!r} {what} ({step}), which is not done here; give another model, or the same "
+                "architecture by timm:"
+            )
 
 
 def _of_shortest_edge(
@@ -236,6 +261,7 @@ def _of_shortest_edge(
     """Read a processor that keeps the shape of images: the shortest edge is resized, and the centre is cut out."""
     if cut is not None:
         shown = int(cut["height"]), int(cut["width"])
+        edge = int(edge / crop_pct) if crop_pct else edge  # PoolFormer's processor: both
         return replace(own, size=shown, crop=min(shown) / edge)
     if crop_pct is None:
         raise ModelError(f"the processor of {text!r} keeps the shape of images and cuts none; give ?size=PIXELS")

@@ -19,7 +19,12 @@ class MappedClassifier:
     """
 
     def __init__(
-        self, inner: Classifier, belongs: Int[np.ndarray, " T"], classes: Sequence[str], how: str = "as given"
+        self,
+        inner: Classifier,
+        belongs: Int[np.ndarray, " T"],
+        classes: Sequence[str],
+        how: str = "as given",
+        file: str | None = None,
     ) -> None:
         """Take a model, the class of the student that each of its classes belongs to (−1: none), and its names.
 
@@ -28,8 +33,10 @@ class MappedClassifier:
             belongs: As many as it has classes.
             classes: Of the student.
             how: How they were found, for the note.
+            file: The label map that said so, where it is a file: for the command that repeats a run.
         """
-        self.inner, self.belongs, self.how = inner, torch.from_numpy(belongs.astype(np.int64)), how
+        self.inner, self.belongs = inner, torch.from_numpy(belongs.astype(np.int64))
+        self.how, self.file = how, file
         self.classes: tuple[str, ...] | None = tuple(classes)
         self.n_classes = len(classes)
         self.knows: Bool[Tensor, " C"] = known_classes(self.belongs, self.n_classes)
@@ -39,7 +46,7 @@ class MappedClassifier:
     def of(self, other: Classifier) -> "MappedClassifier":
         """Map the classes of another model in the same way."""
         assert self.classes is not None
-        return MappedClassifier(other, self.belongs.numpy(), self.classes, self.how)
+        return MappedClassifier(other, self.belongs.numpy(), self.classes, self.how, self.file)
 
     def _describe(self) -> str:
         used, known = int((self.belongs >= 0).sum()), int(self.knows.sum())
@@ -105,6 +112,12 @@ class MappedClassifier:
     def outside(self, logits: Float[Tensor, "N T"]) -> Float[Tensor, " N"]:
         """Return the probability that lies outside the map, from logits over the model's own classes."""
         return probability_outside(logits, self.belongs)
+
+
+def file_of_map(model: Classifier) -> dict[str, str]:
+    """Return the file of the label map that a model was mapped by, as `label_map`; nothing where there is none."""
+    file: str | None = getattr(model, "file", None)
+    return {} if file is None else {"label_map": file}
 
 
 def partial_knowledge(model: Classifier) -> Bool[Tensor, " C"] | None:

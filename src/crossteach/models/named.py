@@ -52,7 +52,7 @@ def describe(
     set_aside(module, spec.text)
     return TorchClassifier(
         spec=spec.text,
-        name=Path(spec.weights).stem if spec.weights else spec.rest,
+        name=Path(spec.weights).stem if spec.weights else _name_of(spec.rest),
         module=module,
         preprocess=preprocess,
         n_classes=taken.n_classes,
@@ -61,3 +61,9 @@ def describe(
         notes=notes,
         shape=taken.shape,
     )
+
+
+def _name_of(rest: str) -> str:
+    """Return a name for tables: of a folder on this machine its last part."""
+    folder = Path(rest.removeprefix("local-dir:"))
+    return folder.name if folder.is_dir() else rest

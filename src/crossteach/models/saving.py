@@ -50,7 +50,7 @@ def save(classifier: "TorchClassifier", folder: Path) -> None:
         "classes": classifier.classes,
         "preprocess": asdict(classifier.preprocess),
         "shape": classifier.shape,
-        "architecture": built,
+        "architecture": {key: value for key, value in built.items() if key != "where" or built["source"] == "py"},
     }
     write_json(target / DESCRIPTION, description)
     if _is_copied(classifier):
@@ -119,8 +119,8 @@ def _building_hf(arguments: dict[str, Any]) -> list[str]:
     return [
         *lines,
         f'tokenizer = AutoTokenizer.from_pretrained("{TOKENIZER}")',
-        "module.tokenizer = lambda texts: dict(tokenizer([text.decode() for text in texts], padding=True, "
-        f'truncation=True, max_length={arguments["max_length"]}, return_tensors="pt"))',
+        'module.tokenizer = lambda texts: dict(tokenizer([text.decode("utf-8", "replace") for text in texts], '
+        f'padding=True, truncation=True, max_length={arguments["max_length"]}, return_tensors="pt"))',
     ]
 
 

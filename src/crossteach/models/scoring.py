@@ -169,6 +169,11 @@ def _ask(classifier: Classifier, images: Float[Tensor, "N c h w"]) -> Float[Tens
     except Exception as error:  # a user's module may raise anything
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in NO_MEMORY):
             raise _OutOfMemoryError from error
+        if classifier.preprocess.kind == "text":
+            raise ModelError(
+                f"{classifier.spec!r} does not accept texts ({first_line(error)}); its tokenizer must return what its "
+                "forward pass takes"
+            ) from error
         raise ModelError(
             f"{classifier.spec!r} does not accept images of {list(images.shape[1:])} ({first_line(error)}); "
             "give ?size= and ?channels= as the model wants them"

@@ -152,6 +152,7 @@ def transfer_command(config: Mapping[str, Any], out: str) -> str:
     parts += [["--teacher", teacher["spec"]] for teacher in config["teachers"]]
     parts += [["--data", config["data"]["spec"]]] if config["data"]["spec"] is not None else []
     parts += [["--pool", spec] for spec in config.get("pools", [])]
+    parts += [["--label-map", file] for file in dict.fromkeys(files_of_maps(config["teachers"]))]
     if settings.get("method", "auto") != "auto":
         parts += [["--method", settings["method"]]]
     for key, value in changed(settings).items():
@@ -161,11 +162,17 @@ def transfer_command(config: Mapping[str, Any], out: str) -> str:
     return join_lines(parts)
 
 
+def files_of_maps(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the label map's file of each model that was mapped by one."""
+    return [model["label_map"] for model in models if "label_map" in model]
+
+
 def scout_command(config: Mapping[str, Any], out: str) -> str:
     """Return the command that repeats a scout, from its `config.json`."""
     parts = [["crossteach scout"], *([model["spec"]] for model in config["models"])]
     parts += [["--data", config["data"]["spec"]]] if config["data"]["spec"] is not None else []
     parts += [["--pool", pool] for pool in config.get("pools") or []]
+    parts += [["--label-map", file] for file in dict.fromkeys(files_of_maps(config["models"]))]
     parts += [["--labels", config["labels"]["file"]]] if config.get("labels") else []
     parts += [["--controls"]] if config.get("controls") else []
     parts += [["--no-ensembles"]] if config.get("ensembles") is False else []

@@ -17,6 +17,7 @@ from ..errors import ConfigError, DataError, first_line
 from ..files import write_json
 from ..functional.flips import count_by_class, strongest
 from ..labels_file import QUESTIONS, require_unfilled
+from ..models.mapped import file_of_map
 from ..runs import RunFolder, open_run
 from ..types import Classifier, Progress, Splits, no_progress
 from .comparison import flips_between
@@ -72,7 +73,7 @@ def open_scout(
         raise ConfigError(f"{labels} lies in {out}, which is about to be written; give another folder as --out")
     config = {
         "command": "scout",
-        "models": [{"spec": m.spec, "fingerprint": m.fingerprint} for m in models],
+        "models": [{"spec": m.spec, "fingerprint": m.fingerprint, **file_of_map(m)} for m in models],
         "data": {"spec": data.spec if len(data.train) else None, "fingerprint": data.fingerprint},
         "pools": [pool.spec for pool in data.pools],
         "labels": None if labels is None else _identified(labels),

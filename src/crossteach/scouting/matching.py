@@ -68,7 +68,9 @@ def map_model(
         return model
     other = _has_other_classes(model, classes)
     if read is not None and (read.names(model) or (read.is_general and (other or always))):
-        return MappedClassifier(model, read.belongs(model, classes), classes, f"by the label map {read.source}")
+        return MappedClassifier(
+            model, read.belongs(model, classes), classes, f"by the label map {read.source}", read.file
+        )
     if not other:
         return model
     belongs, how = match_classes(model.classes, classes)

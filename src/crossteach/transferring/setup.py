@@ -28,7 +28,7 @@ from ..errors import ConfigError, CrossteachError, DataError, MissingLabelsError
 from ..functional.judging import FEWEST
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
-from ..models.mapped import MappedClassifier, known_by
+from ..models.mapped import MappedClassifier, file_of_map, known_by
 from ..models.scoring import ask_in_batches
 from ..scouting.checking import normalisation_problem
 from ..scouting.matching import Given, share_classes
@@ -298,8 +298,12 @@ def pool_notes(pool: Pool) -> list[str]:
     """Say what was left out of a pool, and what its source has to say."""
     if not pool.dropped:
         return list(pool.notes)
+    kind = pool.split.inputs.kind
     reasons = ", ".join(f"{count} {reason}" for reason, count in pool.dropped.items())
-    return [*pool.notes, f"of {pool.found} images of the pool {pool.spec} {len(pool.split)} teach; left out: {reasons}"]
+    return [
+        *pool.notes,
+        f"of {pool.found} {kind}s of the pool {pool.spec} {len(pool.split)} teach; left out: {reasons}",
+    ]
 
 
 def _require_tutors_for_pools(name: str, method: Method, data: Splits, config: TransferConfig) -> None:
@@ -445,7 +449,7 @@ def describe(setup: TransferSetup) -> dict[str, Any]:
     return {
         "command": "transfer",
         "student": {"spec": setup.student.spec, "fingerprint": setup.student.fingerprint},
-        "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint} for t in setup.teachers],
+        "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint, **file_of_map(t)} for t in setup.teachers],
         "data": {"spec": setup.data.spec if len(setup.data.train) else None, "fingerprint": setup.data.fingerprint},
         **({"pools": [pool.spec for pool in setup.data.pools]} if setup.data.pools else {}),
         "method": setup.method_name,
