@@ -3,11 +3,12 @@
     python benchmarks/fuzz.py --out runs/fuzz --cases 10000
     python benchmarks/fuzz.py --out runs/fuzz --case npz 17       # one case again, with its traceback
 
-Good files are written first (fuzz_good.py); each case spoils one or some of them (fuzz_kinds.py, fuzz_mutations.py), and
-opens it as a user would. A case may open or be refused: by a CrossteachError of one line. All else is a finding: another
-exception, a message of several lines, an end of the interpreter, more than LIMIT seconds or 2 GiB, a file that appears or
-changes outside the folder that the case may write to, a process that is started, code of a file that runs. Cases run in a
-process of their own, which is replaced when it dies. What is done stands in `cases.jsonl`; the same command goes on there.
+Good files are written first (fuzz_good.py); each case spoils one or some of them (fuzz_kinds.py, fuzz_mutations.py),
+and opens it as a user would. A case may open or be refused: by a CrossteachError of one line. All else is a finding:
+another exception, a message of several lines, an end of the interpreter, more than LIMIT seconds or 2 GiB, a file that
+appears or changes outside the folder that the case may write to, a process that is started, code of a file that runs.
+Cases run in a process of their own, which is replaced when it dies. What is done stands in `cases.jsonl`; the same
+command goes on there.
 """
 
 import argparse
@@ -82,7 +83,7 @@ class Box:
                 kept = {"good", "work", "tmp", "home", *(["case"] if within_case else [])}
                 folders[:], names = [name for name in folders if name in kept], [n for n in names if n == "canary"]
             for name in (*names, *folders):
-                told = os.lstat(path := os.path.join(folder, name))
+                told = os.lstat(path := f"{folder}/{name}")
                 found[path] = (0, 0) if name in folders else (told.st_size, told.st_mtime_ns)
         if self.canary.exists():
             found[str(self.canary)] = (1, 1)
@@ -105,7 +106,7 @@ class Watch:
         elif event == "socket.connect":
             raise ConnectionRefusedError("a case has no network")
         elif event == "open" and isinstance(arguments[0], str | bytes) and isinstance(arguments[2], int):
-            path = os.path.abspath(os.fsdecode(arguments[0]))
+            path = os.path.normpath(Path(os.fsdecode(arguments[0])).absolute())
             if arguments[2] & (os.O_WRONLY | os.O_RDWR) and not path.startswith((self._allowed, "/dev/", "/proc/")):
                 self.seen.append(f"writes {path}")
 
@@ -132,7 +133,13 @@ def run_case(kind: str, n: int, box: Box, watch: Watch, show: bool = False) -> O
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         action = KINDS[kind](case)
-        before, started, result, why, where = box.files(kind not in WRITES_BESIDE), time.perf_counter(), "opened", "", ""
+        before, started, result, why, where = (
+            box.files(kind not in WRITES_BESIDE),
+            time.perf_counter(),
+            "opened",
+            "",
+            "",
+        )
         with watch.on() as seen:
             try:
                 action()
@@ -156,6 +163,12 @@ def run_case(kind: str, n: int, box: Box, watch: Watch, show: bool = False) -> O
     return Outcome(kind, n, result, why[:600], where, round(seconds, 3))
 
 
+def warm(box: Box, watch: Watch) -> None:
+    """Run one case of each kind: what libraries do once, imports and caches, is no part of a case."""
+    for kind in KINDS:
+        run_case(kind, 0, box, watch)
+
+
 def _last_line(error: BaseException) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "crossteach" in Path(f.filename).parts]
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} {frames[-1].name}" if frames else "outside crossteach"
@@ -169,8 +182,7 @@ def work(root: Path, asked: Connection) -> None:
     os.dup2(log, 1), os.dup2(log, 2)
     make_good(box.good)
     watch = Watch(box.root)
-    for kind in KINDS:  # imports and caches: no part of a case
-        run_case(kind, 0, box, watch)
+    warm(box, watch)
     spent = _status("VmData")
     resource.setrlimit(resource.RLIMIT_DATA, (spent + MEMORY, resource.RLIM_INFINITY))
     asked.send("ready")

@@ -11,8 +11,8 @@ from fuzz_kinds import CLASSES, ZOO
 from PIL import Image
 
 
-def make_good(folder: Path) -> None:
-    """Write the good files; a folder that holds them all is left as it is."""
+def make_good(folder: Path, sweep: bool = True) -> None:
+    """Write the good files; a folder that holds them all is left as it is. A sweep starts processes of its own."""
     if (folder / "whole").is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -22,7 +22,7 @@ def make_good(folder: Path) -> None:
         _write_data(folder)
         _write_texts(folder)
         _write_models(folder)
-        _write_runs(folder)
+        _write_runs(folder, sweep)
     (folder / "whole").touch()
 
 
@@ -49,7 +49,9 @@ def _write_data(folder: Path) -> None:
     (folder / "list.csv").write_text("\n".join(["path,label,split", *listed]))
     content = [{"bytes": (folder / "pictures" / path).read_bytes(), "path": path} for path, _ in rows]
     (folder / "parquet").mkdir()
-    pq.write_table(pa.table({"image": content, "label": [label for _, label in rows]}), folder / "parquet/train.parquet")
+    pq.write_table(
+        pa.table({"image": content, "label": [label for _, label in rows]}), folder / "parquet/train.parquet"
+    )
     (folder / "idx").mkdir()
     for part, name in (("train", "train"), ("test", "t10k")):
         images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"].astype(np.uint8)
@@ -59,12 +61,16 @@ def _write_data(folder: Path) -> None:
 
 
 def _write_texts(folder: Path) -> None:
-    texts = [f"a text of {label} number {i},{label},{('train', 'val', 'test')[i % 3]}" for i in range(6) for label in CLASSES]
+    texts = [
+        f"a text of {label} number {i},{label},{('train', 'val', 'test')[i % 3]}" for i in range(6) for label in CLASSES
+    ]
     (folder / "texts.csv").write_text("\n".join(["text,label,split", *texts]))
     (folder / "map.csv").write_text("teacher_class,student_class\ncat,pet\ndog,pet\n2,other\n")
     (folder / "map.yaml").write_text("cat: pet\ndog: pet\n2: other\n")
     (folder / "map.json").write_text('{"cat": "pet", "dog": null}\n')
-    (folder / "ask.csv").write_text("sample,label,file\n3,cat,a.png\n4,dog,b.png\nq0000000000000005,neither,c.png\n6,,d.png\n")
+    (folder / "ask.csv").write_text(
+        "sample,label,file\n3,cat,a.png\n4,dog,b.png\nq0000000000000005,neither,c.png\n6,,d.png\n"
+    )
     (folder / "zoo.py").write_text(ZOO)
     plan = f"""# a plan
 data: npz:{folder}/data.npz
@@ -87,11 +93,17 @@ def _write_models(folder: Path) -> None:
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    module = _taught(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3)), folder)
+    module = _taught(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3)), folder
+    )
     torch.save(module.state_dict(), folder / "small.pt")
     save_file(module.state_dict(), folder / "small.safetensors")
     save_file({k: v + 0.01 for k, v in module.state_dict().items()}, folder / "other.safetensors")
-    names = {"input_names": ["pixels"], "output_names": ["scores"], "dynamic_axes": {"pixels": {0: "n"}, "scores": {0: "n"}}}
+    names = {
+        "input_names": ["pixels"],
+        "output_names": ["scores"],
+        "dynamic_axes": {"pixels": {0: "n"}, "scores": {0: "n"}},
+    }
     torch.onnx.export(module.eval(), (torch.rand(2, 1, 8, 8),), folder / "model.onnx", dynamo=False, **names)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = transformers.ViTConfig(**sizes, image_size=16, patch_size=8, id2label=dict(enumerate(CLASSES)))
@@ -115,7 +127,7 @@ def _taught(module, folder: Path):
     return module
 
 
-def _write_runs(folder: Path) -> None:
+def _write_runs(folder: Path, sweep: bool) -> None:
     import crossteach
     from crossteach.scouting.folder import open_scout
 
@@ -126,4 +138,5 @@ def _write_runs(folder: Path) -> None:
     result = crossteach.transfer(student, [teacher], data, folder / "run", short)
     result.student.save(folder / "student")
     open_scout([student, teacher], data, folder / "scout", embeddings="none")
-    crossteach.sweep(folder / "plan.yaml", folder / "sweep")
+    if sweep:
+        crossteach.sweep(folder / "plan.yaml", folder / "sweep")

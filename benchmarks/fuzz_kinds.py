@@ -19,12 +19,13 @@ import numpy as np
 from fuzz_mutations import MARKUP, WORDS, changed_bytes, changed_json, changed_text, changed_value
 
 CLASSES = ("cat", "dog", MARKUP)
-ZOO = '''import torch
+ZOO = """import torch
 
 
 def small(width: int = 4):
-    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, 3))
-'''
+    layers = torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, 3)
+    return torch.nn.Sequential(torch.nn.Flatten(), *layers)
+"""
 
 
 @dataclass(frozen=True)
@@ -112,15 +113,44 @@ def answer(spec: str) -> None:
 def specs_of_data(case: Case) -> Callable[[], object]:
     """Strings that should name data."""
     schemes = ("npz", "csv", "wds", "folder", "idx", "hf", "sklearn", "glyphs", "nps", "", "http")
-    rests = (f"{case.good}/data.npz", f"{case.good}/list.csv", f"{case.good}", f"{case.good}/shards/*.tar", "digits", "none")
-    return lambda spec=_spec(case, schemes, rests, DATA_OPTIONS): touch(spec)
+    rests = (
+        f"{case.good}/data.npz",
+        f"{case.good}/list.csv",
+        f"{case.good}",
+        f"{case.good}/shards/*.tar",
+        "digits",
+        "none",
+    )
+    spec = _spec(case, schemes, rests, DATA_OPTIONS)
+    return lambda: touch(spec)
 
 
 def specs_of_models(case: Case) -> Callable[[], object]:
     """Strings that should name models; no name of a module is drawn, for what a user names runs."""
-    schemes = ("timm", "torchvision", "hf", "onnx", "run", "demo", "clip", "torchscript", "export", "predictions", "tim", "")
+    schemes = (
+        "timm",
+        "torchvision",
+        "hf",
+        "onnx",
+        "run",
+        "demo",
+        "clip",
+        "torchscript",
+        "export",
+        "predictions",
+        "tim",
+        "",
+    )
     rests = (
-        *(f"{case.good}/vit", f"{case.good}/model.onnx", f"{case.good}/run", "test_resnet", "resnet18", "convnet", "none"),
+        *(
+            f"{case.good}/vit",
+            f"{case.good}/model.onnx",
+            f"{case.good}/run",
+            "test_resnet",
+            "resnet18",
+            "convnet",
+            "none",
+        ),
         *(f"test_resnet@{case.good}/small.pt", f"local-dir:{case.good}/timm", f"{case.good}", "ViT-B-32/none"),
     )
     spec = _spec(case, schemes, rests, MODEL_OPTIONS)
@@ -129,11 +159,52 @@ def specs_of_models(case: Case) -> Callable[[], object]:
     return lambda: answer(spec)
 
 
-DATA_OPTIONS = ("selection_from", "train_samples", "train_labels", "label", "image", "text", "split", "name", "path", "x")
-MODEL_OPTIONS = ("size", "channels", "mean", "std", "interpolation", "crop", "num_classes", "in_chans", "pretrained", "weights")
+DATA_OPTIONS = (
+    "selection_from",
+    "train_samples",
+    "train_labels",
+    "label",
+    "image",
+    "text",
+    "split",
+    "name",
+    "path",
+    "x",
+)
+MODEL_OPTIONS = (
+    "size",
+    "channels",
+    "mean",
+    "std",
+    "interpolation",
+    "crop",
+    "num_classes",
+    "in_chans",
+    "pretrained",
+    "weights",
+)
 SETTINGS = (
-    *("optim.epochs", "optim.lr", "optim.batch_size", "optim.clip", "views.count", "views.strength", "pool.share", "seed"),
-    *("gate.max_loss", "gate.alphas", "gate.level", "partition.temperature", "partition.margin", "method", "optim", "x.y", ""),
+    *(
+        "optim.epochs",
+        "optim.lr",
+        "optim.batch_size",
+        "optim.clip",
+        "views.count",
+        "views.strength",
+        "pool.share",
+        "seed",
+    ),
+    *(
+        "gate.max_loss",
+        "gate.alphas",
+        "gate.level",
+        "partition.temperature",
+        "partition.margin",
+        "method",
+        "optim",
+        "x.y",
+        "",
+    ),
 )
 
 
@@ -173,7 +244,9 @@ def label_maps(case: Case) -> Callable[[], object]:
         import crossteach
         from crossteach.data.label_map import read_label_map
 
-        teacher = crossteach.from_callable(lambda images: images.mean((2, 3)), 3, classes=CLASSES, outputs="logits", **GREY)
+        teacher = crossteach.from_callable(
+            lambda images: images.mean((2, 3)), 3, classes=CLASSES, outputs="logits", **GREY
+        )
         found = read_label_map(path)
         found.require_teachers([(teacher.name, teacher.spec)])
         return found.belongs(teacher, ("pet", "other"))
@@ -218,7 +291,9 @@ def parquet_files(case: Case) -> Callable[[], object]:
             rows = changed_value(rows, rng, 1)
         columns: dict[str, Any] = {}
         for key in ("image", "label", rng.choice(WORDS)):
-            columns[key] = [row.get(key) if isinstance(row, dict) else row for row in rows] if isinstance(rows, list) else [rows]
+            columns[key] = (
+                [row.get(key) if isinstance(row, dict) else row for row in rows] if isinstance(rows, list) else [rows]
+            )
         with contextlib.suppress(pa.ArrowException, OverflowError, UnicodeEncodeError, RecursionError):
             pq.write_table(pa.table(columns), case.folder / "train.parquet")
     case.file("train.py", case.code().encode())
@@ -232,9 +307,14 @@ def npz_files(case: Case) -> Callable[[], object]:
     arrays: dict[str, Any] = dict(np.load(case.good / "data.npz"))
     for _ in range(rng.choice((1, 1, 2, 3))):
         key = rng.choice(list(arrays))
-        arrays[key] = _changed_array(arrays[key], case)
+        with contextlib.suppress(
+            ValueError, TypeError, OverflowError
+        ):  # numpy does not make every array of every other
+            arrays[key] = _changed_array(arrays[key], case)
         if rng.random() < 0.2:
-            arrays[rng.choice((*arrays, "x", "y", "group_train", rng.choice(WORDS[20:]).replace("\0", "0"))) or "x"] = arrays.pop(key)
+            arrays[rng.choice((*arrays, "x", "y", "group_train", rng.choice(WORDS[20:]).replace("\0", "0"))) or "x"] = (
+                arrays.pop(key)
+            )
     np.savez(target, **arrays)
     content = target.getvalue()
     path = case.file("data.npz", changed_bytes(content, rng) if rng.random() < 0.3 else content)
@@ -275,7 +355,9 @@ def idx_files(case: Case) -> Callable[[], object]:
         content = bytearray(gzip.decompress(victim.read_bytes()))
         if case.rng.random() < 0.5:
             content[case.rng.randrange(16)] = case.rng.choice((0, 1, 2, 8, 9, 0x7F, 0xFF))
-        victim.write_bytes(gzip.compress(changed_bytes(bytes(content), case.rng) if case.rng.random() < 0.5 else content))
+        victim.write_bytes(
+            gzip.compress(changed_bytes(bytes(content), case.rng) if case.rng.random() < 0.5 else content)
+        )
     return lambda: touch(f"idx:{folder}")
 
 
@@ -291,9 +373,13 @@ def tar_files(case: Case) -> Callable[[], object]:
                 if rng.random() < odds:
                     content = changed_bytes(content, rng)
                 if rng.random() < odds:
-                    member.name = rng.choice((*WORDS, f"../../{number}.png", f"/{case.canary}", f"a/../../{number}.cls")) or "x"
+                    member.name = (
+                        rng.choice((*WORDS, f"../../{number}.png", f"/{case.canary}", f"a/../../{number}.cls")) or "x"
+                    )
                 if rng.random() < odds / 2:
-                    member.type = rng.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE))
+                    member.type = rng.choice(
+                        (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE)
+                    )
                     member.linkname = rng.choice(("/etc/hostname", "../x", str(case.canary)))
                 member.size = len(content)
                 with contextlib.suppress(ValueError, UnicodeError):
@@ -309,7 +395,9 @@ def picture_folders(case: Case) -> Callable[[], object]:
     odds = rng.choice((0.0, 0.05, 0.3))
     for place, part in enumerate(("train", "val", "test")):
         for label in CLASSES[:2]:
-            odd = rng.choice(WORDS).replace("/", "_").replace("\0", "")[:200] if rng.random() < 0.1 else label
+            odd = (
+                rng.choice(WORDS).replace("/", "_").replace("\0", "").strip(".")[:200] if rng.random() < 0.1 else label
+            )
             for number in range(place, place + 2):
                 content = case.bytes(f"pictures/train/{label}/{number}.png")
                 content = changed_bytes(content, rng) if rng.random() < odds else content
@@ -319,6 +407,7 @@ def picture_folders(case: Case) -> Callable[[], object]:
         huge = b"P5\n%d %d\n255\n" % (rng.choice((1, 65535, 10**6)), rng.choice((0, 1, 65535, 10**6)))
         case.file("train/cat/huge.png", huge)
     if rng.random() < 0.3:
+        (case.folder / "train/cat").mkdir(exist_ok=True)
         (case.folder / "train/cat/link.png").symlink_to(rng.choice(("/etc/hostname", "..", "/dev/zero", "link.png")))
     spec = f"folder:{case.folder}" + rng.choice(("", "?max_broken=1", "?max_broken=1&duplicates=keep"))
     return lambda: touch(spec) if rng.random() < 0.8 else touch("glyphs", spec)
@@ -346,7 +435,8 @@ def torch_files(case: Case) -> Callable[[], object]:
             content = target.getvalue()
     path = case.file("weights.pt", content)
     if rng.random() < 0.1:
-        return lambda scheme=rng.choice(("torchscript", "export", "onnx")): answer(f"{scheme}:{path}")
+        scheme = rng.choice(("torchscript", "export", "onnx"))
+        return lambda: answer(f"{scheme}:{path}")
     return lambda: answer(f"py:{case.good}/zoo.py:small@{path}")
 
 
@@ -368,7 +458,16 @@ def _changed_state(state: dict[str, Any], rng: random.Random) -> Any:
     found: Any = dict(state)
     for _ in range(rng.choice((1, 2))):
         key = rng.choice(list(found)) if found else "x"
-        odd = (None, 1, "x", [], {}, torch.tensor(float("nan")), torch.zeros(0), torch.zeros(4, 64, dtype=torch.complex64))
+        odd = (
+            None,
+            1,
+            "x",
+            [],
+            {},
+            torch.tensor(float("nan")),
+            torch.zeros(0),
+            torch.zeros(4, 64, dtype=torch.complex64),
+        )
         sparse = torch.zeros(4, 64).to_sparse()
         found[key] = rng.choice((*odd, sparse, torch.zeros(4, 64, dtype=torch.int8), torch.zeros(1).expand(4, 64)))
         if rng.random() < 0.5:
@@ -409,7 +508,9 @@ def saved_students(case: Case) -> Callable[[], object]:
 def transformers_folders(case: Case) -> Callable[[], object]:
     """Folders of transformers, with code beside the model that its config names."""
     folder = case.copy("vit", "config.json", "config.json", "preprocessor_config.json", "model.safetensors")
-    _ask_for_code(case, folder / "config.json", {"AutoConfig": "evil.Config", "AutoModelForImageClassification": "evil.Model"})
+    _ask_for_code(
+        case, folder / "config.json", {"AutoConfig": "evil.Config", "AutoModelForImageClassification": "evil.Model"}
+    )
     return lambda: answer(f"hf:{folder}")
 
 
@@ -422,7 +523,7 @@ def timm_folders(case: Case) -> Callable[[], object]:
 
 def _ask_for_code(case: Case, path: Path, wanted: dict[str, str]) -> None:
     (path.parent / "evil.py").write_text(case.code())
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         said = json.loads(path.read_bytes())
         if isinstance(said, dict) and case.rng.random() < 0.5:
             path.write_text(json.dumps(said | {"auto_map": wanted}))
@@ -461,11 +562,12 @@ def onnx_files(case: Case) -> Callable[[], object]:
 # ------------------------------------------------------------------------------------------------- folders and plans
 def report_folders(case: Case) -> Callable[[], object]:
     """Run folders, of which a report is made."""
-    name, changed = case.rng.choice((
+    runs = (
         ("run", ("summary.json", "summary.json", "summary.json", "config.json", "metrics.jsonl", "classes.parquet")),
         ("scout", ("scout.json", "scout.json", "scout.json", "config.json", "pictures.json", "classes.parquet")),
         ("sweep", ("sweep.json", "sweep.json", "results.parquet", "jobs.json")),
-    ))  # fmt: skip
+    )
+    name, changed = case.rng.choice([run for run in runs if (case.good / run[0]).is_dir()])
     folder = case.copy(name, *(each for each in changed if (case.good / name / each).is_file()))
 
     def read() -> object:
@@ -481,7 +583,11 @@ def plans(case: Case) -> Callable[[], object]:
     import yaml
 
     text = case.text("plan.yaml")
-    said = changed_text(text, case.rng) if case.rng.random() < 0.5 else changed_json(json.dumps(yaml.safe_load(text)), case.rng)
+    said = (
+        changed_text(text, case.rng)
+        if case.rng.random() < 0.5
+        else changed_json(json.dumps(yaml.safe_load(text)), case.rng)
+    )
     path = case.file("plan.yaml", said)
 
     def read() -> object:
