@@ -21,12 +21,22 @@ CrossteachError
 └── MissingExtraError     an optional dependency that is not installed
 ```
 
-Each message says what was expected, what came, and what to do. The command line prints it as one line and exits 1.
+Each message says what was expected, what came, and what to do, in one line. The command line prints it and exits 1.
 """
 
 
 class CrossteachError(Exception):
-    """Base of all errors that tell the user something."""
+    r"""Base of all errors that tell the user something.
+
+    Names out of files stand in messages: what would end the line, or steer a terminal, is written out.
+
+    Example:
+        >>> print(CrossteachError("no class is called 'cat\x1b[31m\n'"))
+        no class is called 'cat\x1b[31m '
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class SpecError(CrossteachError):
@@ -95,6 +105,18 @@ class WriteError(CrossteachError):
 
 class MissingExtraError(CrossteachError):
     """An optional dependency that is not installed."""
+
+
+def printable(text: str) -> str:
+    r"""Write out the characters that no line can show; those that part words become spaces.
+
+    Example:
+        >>> printable("bell \a, naïve\u2028日本語")
+        'bell \\x07, naïve 日本語'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
 
 
 def first_line(error: BaseException) -> str:

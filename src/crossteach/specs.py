@@ -5,6 +5,7 @@ A sign that a spec would read as its own is written as in a URL: `%3F` for ?, `%
 """
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ HINT = "a path with ? or @ in it is written with %3F or %40, an & in an option w
 
 NEAR = 0.75
 """How alike a word and a known one must be (difflib's ratio) to be taken for a slip of the keyboard."""
+
+LONGEST, SHOWN = 255, 80
+"""Bytes of a file's name, on any system; signs of a spec with a longer one that a message shows."""
 
 CODE = "25|26|3A|3D|3F|40"
 PYTHON = re.compile(r"((?:.+?\.py|[\w.]+):\w+)(?:@(.*))?", re.DOTALL)
@@ -90,7 +94,7 @@ def parse_spec(text: str) -> Spec:
         'what?.npz'
 
     Raises:
-        SpecError: If an option is not KEY=VALUE, or is given twice.
+        SpecError: If an option is not KEY=VALUE, or is given twice, or a name is longer than any file's.
     """
     body, _, query = text.partition("?")
     scheme, colon, rest = body.partition(":")
@@ -104,7 +108,10 @@ def parse_spec(text: str) -> Spec:
             raise SpecError(f"{text!r} gives the option {key!r} twice; give it once")
         options[key] = unescape(value)
     whole = unescape(weights) if weights is not None else None
-    return Spec(text, scheme if colon else body, unescape(rest), whole, options)
+    parsed = Spec(text, scheme if colon else body, unescape(rest), whole, options)
+    if "{" not in rest and any(len(os.fsencode(part)) > LONGEST for part in parsed.path.parts):  # {…} stands for several
+        raise SpecError(f"{text[:SHOWN]!r}… has a name of more than {LONGEST} bytes, and no file has; shorten it")
+    return parsed
 
 
 def split_weights(scheme: str, rest: str) -> tuple[str, str | None]:

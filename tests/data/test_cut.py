@@ -3,7 +3,7 @@ import pytest
 
 from crossteach.data.cut import stratified_cut, stratified_sample, tune_and_gate
 from crossteach.errors import DataError
-from crossteach.types import Split
+from crossteach.types import NO_LABEL, Split
 
 
 @pytest.fixture
@@ -14,6 +14,13 @@ def grouped(unchecked):
         return Split(name, None, np.arange(count), np.arange(count) % 3, group=group)
 
     return make
+
+
+def test_a_split_without_any_label_is_cut_as_one_class(unchecked):
+    """Tars whose `.cls` members are all unreadable once ended in a traceback of numpy."""
+    split = Split("train", None, np.arange(40), np.full(40, NO_LABEL))
+    cut, kept = stratified_cut(split, 0.25)
+    assert (len(cut), len(kept)) == (10, 30)
 
 
 def parts(split):

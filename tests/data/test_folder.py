@@ -76,6 +76,11 @@ def test_links_are_followed_once(root, tmp_path):
     assert "links to a folder above" in told(data, "of test are not read")
 
 
+def test_a_link_to_itself_is_a_broken_one(root):
+    (root / "test" / "cat" / "round.png").symlink_to("round.png")
+    assert "1 broken links" in told(opened(root), "of test are not read")
+
+
 def test_what_is_not_read_is_counted_and_named(root):
     cat = root / "test" / "cat"
     (cat / "notes.txt").write_text("no picture")

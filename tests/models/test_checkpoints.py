@@ -114,6 +114,7 @@ def test_shards_are_read_by_their_index(tmp_path, module, opened, suffix):
     ("content", "says"),
     [
         ("{", "is no index of shards"),
+        ("[" * 100_000, "is no index of shards"),
         ('{"weight_map": 3}', "is no index of shards"),
         ('{"weight_map": {"a": "../outside.bin"}}', "expected the name of a file beside it"),
         ('{"weight_map": {"a": "own.index.json"}}', "expected the name of a file beside it"),

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -198,6 +199,18 @@ def test_a_text_model_without_an_end_reads_as_many_tokens_as_others():
 def test_processors_with_other_ranges_are_refused():
     with pytest.raises(ModelError, match=r"does not scale pixels to \[0, 1\]"):
         read_processor({"rescale_factor": 1 / 127.5, "size": {}}, "mine")
+
+
+@pytest.mark.parametrize(
+    "said", [{"image_std": [0, 1, 1]}, {"image_mean": 3}, {"size": {"height": "x", "width": 8}}, {"resample": [[]]}]
+)
+def test_a_processor_that_says_something_else_is_refused_in_one_line(image_folder, tmp_path, said):
+    folder = shutil.copytree(image_folder, tmp_path / "other")
+    own = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(own | said))
+    with pytest.raises(ModelError, match="processor of|cannot open") as caught:
+        crossteach.load_model(f"hf:{folder}")
+    assert str(caught.value).isprintable()
 
 
 def broken(tmp_path, change):

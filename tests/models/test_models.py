@@ -231,6 +231,27 @@ def write_timm_folder(folder, **changes):
     return model
 
 
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ({"mean": [[0.4]]}, "TypeError"),
+        ({"std": [0.3, 0.0, 0.3]}, "its std is"),
+        ({"std": "x"}, "could not convert"),
+        ({"input_size": [3, "x", 160]}, "invalid literal"),
+        ({"input_size": [3, 10**6, 160]}, "its size is"),
+        ({"crop_pct": float("nan")}, "its crop is"),
+    ],
+)
+def test_a_folder_of_timm_that_describes_no_input_is_refused_in_one_line(tmp_path, said, says):
+    write_timm_folder(tmp_path / "mine")
+    path = tmp_path / "mine" / "config.json"
+    config = json.loads(path.read_text())
+    config["pretrained_cfg"] |= said
+    path.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=f"does not say how images are brought to the model .*{says}"):
+        load_model(f"timm:local-dir:{tmp_path / 'mine'}")
+
+
 def test_timm_opens_a_folder_as_its_hub_holds_them_and_the_student_needs_it_no_more(tmp_path):
     theirs = write_timm_folder(tmp_path / "mine", class_token=False, global_pool="avg").eval()
     opened = load_model(f"timm:local-dir:{tmp_path / 'mine'}")

@@ -74,6 +74,35 @@ def test_code_that_was_changed_since_is_not_known(saved, change_it):
         load_model(f"run:{saved}")
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"shape": []}, "is damaged"),
+        ({"shape": [1, 7, 7]}, "does not accept an image"),
+        ({"preprocess": {"size": ["2", 2]}}, "its size is"),
+        ({"preprocess": {"std": ["x"]}}, "its std is"),
+        ({"n_classes": 9, "classes": None}, "answers 10 classes, but its model.json says 9"),
+        ({"classes": ["a", "b"]}, "2 names of classes for 10 classes"),
+        ({"architecture": {"source": "clip", "name": "x", "arguments": {}}}, "does not say how its model is built"),
+    ],
+)
+def test_a_description_of_another_model_is_refused_in_one_line(saved, changes, says):
+    description = json.loads((saved / DESCRIPTION).read_text())
+    if "shape" in changes:
+        description["preprocess"]["size"] = None
+    for key, value in changes.items():
+        description[key] = description[key] | value if isinstance(value, dict) else value
+    (saved / DESCRIPTION).write_text(json.dumps(description))
+    with pytest.raises(ModelError, match=says):
+        load_model(f"run:{saved}")
+
+
+def test_a_description_that_is_nested_without_end_is_refused(saved):
+    (saved / DESCRIPTION).write_text("[" * 100_000)
+    with pytest.raises(ModelError, match="is damaged"):
+        load_model(f"run:{saved}")
+
+
 @pytest.mark.parametrize("trust", [False, True])
 @pytest.mark.parametrize(
     "architecture",

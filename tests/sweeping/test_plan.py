@@ -132,6 +132,7 @@ def test_a_plan_runs_a_file_that_a_setting_names_only_with_trust(tmp_path):
     ("text", "says"),
     [
         ("data: [", "is not YAML"),
+        ("[" * 2000, "is not YAML"),
         ("- 1", "must be a mapping"),
         (HEAD + "models: [a:a, b:b]\nmethods: [kl]\ntrust: 1", "'trust' must be true or false, not 1"),
         (HEAD + "models: [a:a, b:b]\nmethods: [{<<: 3, method: kl}]", "is not YAML: expected a mapping"),

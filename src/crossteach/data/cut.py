@@ -61,7 +61,7 @@ def _strata(split: Split) -> Int[np.ndarray, " N"]:
     """Return the class of each sample; samples without a label are one more."""
     if split.labels is None:
         return np.zeros(len(split), np.int64)
-    return np.where(split.labels == NO_LABEL, split.labels.max() + 1, split.labels)
+    return np.where(split.labels == NO_LABEL, max(split.labels.max() + 1, 0), split.labels)
 
 
 TUNE_SHARE = 0.25

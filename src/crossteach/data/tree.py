@@ -81,6 +81,8 @@ def _walk(entry: os.DirEntry[str], above: set[str], listing: Listing) -> None:
     suffix = path.suffix.lower()
     if is_hidden(entry.name):
         listing.skip(path, "hidden or left behind by a system")
+    elif entry.is_symlink() and not path.exists():
+        listing.skip(path, "broken links")
     elif entry.is_dir():
         real = os.path.realpath(path)
         if real in above:
@@ -89,7 +91,7 @@ def _walk(entry: os.DirEntry[str], above: set[str], listing: Listing) -> None:
         for inner in _entries(path):
             _walk(inner, above | {real}, listing)
     elif not entry.is_file():
-        listing.skip(path, "broken links" if entry.is_symlink() else "no regular files")
+        listing.skip(path, "no regular files")
     elif suffix in suffixes() or is_picture(path):
         listing.paths.append(path)
     else:

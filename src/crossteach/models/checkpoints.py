@@ -71,7 +71,7 @@ def _read_shards(path: Path, wanted: str | None) -> dict[str, Any]:
     try:
         places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         shards = sorted(set(places.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"{path} is no index of shards (a weight_map of names to files): {first_line(error)}"
         ) from error

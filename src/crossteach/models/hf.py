@@ -13,7 +13,7 @@ from ..errors import MissingExtraError, ModelError, SpecError, first_line
 from ..specs import Spec
 from ..types import Interpolation, Preprocess, Splits
 from .named import describe
-from .preprocess import PREPROCESS_OPTIONS, from_pretrained_cfg
+from .preprocess import PREPROCESS_OPTIONS, described_by, from_pretrained_cfg, require_sound
 from .torch_classifier import TorchClassifier
 
 Task = Literal["image", "text"]
@@ -134,7 +134,7 @@ def _told(text: str, read: Callable[[], Any]) -> Any:
 
 def _task(config: Any, text: str) -> Task:
     """Tell what a model reads; refuse what is no classifier of one class a sample."""
-    names = list(getattr(config, "architectures", None) or [])
+    names = [str(name) for name in getattr(config, "architectures", None) or ()]
     task = next((task for name in names for head, task in HEADS.items() if head in name), None)
     if task is None:
         raise ModelError(
@@ -202,7 +202,8 @@ def _own_preprocess(config: Any, spec: Spec) -> Preprocess:
     processor = _told(
         spec.text, lambda: _transformers(spec.text).AutoImageProcessor.from_pretrained(spec.rest, backend="pil")
     )
-    return read_processor(processor.to_dict(), spec.text)
+    with described_by(f"the processor of {spec.text!r}"):
+        return require_sound(read_processor(processor.to_dict(), spec.text))
 
 
 def read_processor(said: Mapping[str, Any], text: str) -> Preprocess:

@@ -1,15 +1,21 @@
 """What a model wants done to pixels: from the options of its spec, or from timm's description."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, get_args
 
-from ..errors import ModelError, SpecError
+from ..errors import ModelError, SpecError, first_line
 from ..specs import Spec
-from ..types import CropMode, Interpolation, Preprocess
+from ..types import CropMode, Interpolation, Kind, Preprocess
 
 PREPROCESS_OPTIONS = {"size", "channels", "mean", "std", "interpolation", "crop", "crop_mode"}
 """Model options that every source takes."""
+LARGEST, MOST_CHANNELS = 4096, 64
+"""Pixels a side, and channels, that a file may ask for; an option may ask for more."""
+FOREIGN = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
+"""What a file's value of another type or size raises."""
 
 
 def read_preprocess(spec: Spec, default: Preprocess) -> Preprocess:
@@ -83,19 +89,61 @@ def from_pretrained_cfg(cfg: Mapping[str, Any]) -> Preprocess:
     Raises:
         ModelError: If a field has a value that timm's evaluation transform does not take.
     """
-    channels, height, width = (int(n) for n in cfg.get("input_size") or (3, 224, 224))
-    crop = float(cfg.get("crop_pct") or 1.0)
-    if crop <= 0:
-        raise ModelError(f"a pretrained_cfg has crop_pct {crop:g}, but it must be above 0; correct it in the model")
-    return Preprocess(
-        size=(height, width),
-        channels=channels,
-        mean=tuple(float(m) for m in cfg.get("mean") or (0.0,)),
-        std=tuple(float(s) for s in cfg.get("std") or (1.0,)),
-        interpolation=_word_of(cfg, "interpolation", Interpolation),
-        crop=crop,
-        crop_mode=_word_of(cfg, "crop_mode", CropMode),
-    )
+    with described_by("a pretrained_cfg"):
+        channels, height, width = (int(n) for n in cfg.get("input_size") or (3, 224, 224))
+        crop = float(cfg.get("crop_pct") or 1.0)
+        if crop <= 0:
+            raise ModelError(f"a pretrained_cfg has crop_pct {crop:g}, but it must be above 0; correct it in the model")
+        own = Preprocess(
+            size=(height, width),
+            channels=channels,
+            mean=tuple(float(m) for m in cfg.get("mean") or (0.0,)),
+            std=tuple(float(s) for s in cfg.get("std") or (1.0,)),
+            interpolation=_word_of(cfg, "interpolation", Interpolation),
+            crop=crop,
+            crop_mode=_word_of(cfg, "crop_mode", CropMode),
+        )
+        return require_sound(own)
+
+
+@contextmanager
+def described_by(source: str) -> Iterator[None]:
+    """Refuse in one line a description that holds something else than belongs there: it may come from anybody."""
+    try:
+        yield
+    except FOREIGN as error:
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise ModelError(
+            f"{source} does not say how images are brought to the model ({why}); correct it there"
+        ) from error
+
+
+def require_sound(preprocess: Preprocess) -> Preprocess:
+    """Return what a file says of a model's input; raise ValueError where nothing could be prepared so."""
+    size, channels = preprocess.size, preprocess.channels
+    for key, sound in (
+        ("size", size is None or (len(size) == 2 and all(_is_count(side, LARGEST) for side in size))),
+        ("channels", channels is None or _is_count(channels, MOST_CHANNELS)),
+        ("mean", _are_numbers(preprocess.mean, channels)),
+        ("std", _are_numbers(preprocess.std, channels) and min(preprocess.std) > 0),
+        ("crop", _are_numbers((preprocess.crop,), 1) and preprocess.crop > 0),
+        ("interpolation", _one_of(preprocess.interpolation, Interpolation)),
+        ("crop_mode", _one_of(preprocess.crop_mode, CropMode)),
+        ("kind", _one_of(preprocess.kind, Kind)),
+    ):
+        if not sound:
+            raise ValueError(f"its {key} is {getattr(preprocess, key)!r}")
+    return preprocess
+
+
+def _is_count(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _are_numbers(values: Any, channels: int | None) -> bool:
+    """Tell finite numbers, one for all channels or one each."""
+    fits = len(values) == 1 or channels in (None, len(values))
+    return fits and all(isinstance(value, int | float) and math.isfinite(value) for value in values) and bool(values)
 
 
 def _word_of(cfg: Mapping[str, Any], key: str, words: Any) -> Any:

@@ -15,7 +15,8 @@ from ..types import Preprocess, TrainableClassifier
 from . import clip, hf, py, timm, torchvision
 from .checkpoints import read_weights
 from .extra_state import read_extra_state, set_aside
-from .preprocess import PREPROCESS_OPTIONS, read_preprocess
+from .inputs import find_inputs
+from .preprocess import FOREIGN, PREPROCESS_OPTIONS, read_preprocess, require_sound
 from .saving import ARCHITECTURE, DESCRIPTION, TOKENIZER, WEIGHTS
 from .torch_classifier import TorchClassifier
 from .trust import require_trust
@@ -35,7 +36,9 @@ def load_run(spec: Spec, trust: bool = False) -> TorchClassifier:
     """Open a saved student by its spec; see `open_saved`."""
     spec.refuse_unknown(PREPROCESS_OPTIONS)
     opened = open_saved(spec.path, spec.text, trust)
-    return replace(opened, preprocess=read_preprocess(spec, opened.preprocess))
+    if not spec.options:
+        return opened
+    return _answering(replace(opened, preprocess=read_preprocess(spec, opened.preprocess)))
 
 
 def open_saved(path: Path, text: str, trust: bool = False) -> TorchClassifier:
@@ -58,7 +61,7 @@ def open_saved(path: Path, text: str, trust: bool = False) -> TorchClassifier:
         raise ModelError(f"{path} holds no saved student (student/model.json); give the folder of a whole run ({HINT})")
     try:
         saved = _read(json.loads(description.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *FOREIGN) as error:
         raise ModelError(f"{description} is damaged ({error!r}); save the student again") from error
     architecture, source = saved["architecture"], ""
     if architecture.get("source") == "py":
@@ -68,7 +71,20 @@ def open_saved(path: Path, text: str, trust: bool = False) -> TorchClassifier:
     module = _build(architecture, folder, text)
     fit_weights(module, read_weights(folder / WEIGHTS) | read_extra_state(folder), text)
     set_aside(module, text)
-    return TorchClassifier(**{**saved, "spec": text, "module": module, "source": source})
+    return _answering(TorchClassifier(**{**saved, "spec": text, "module": module, "source": source}))
+
+
+def _answering(opened: TorchClassifier) -> TorchClassifier:
+    """Return a saved student that answers what it is said to take: its description may be another model's."""
+    shown, shape = opened.preprocess, opened.shape
+    if shape is not None and shown.kind == "image":
+        shown = replace(shown, size=shown.size or shape[1:], channels=shown.channels or shape[0])
+    found = find_inputs(opened.module, shown, opened.spec).n_classes
+    if found != opened.n_classes:
+        raise ModelError(
+            f"{opened.spec!r} answers {found} classes, but its {DESCRIPTION} says {opened.n_classes}; save it again"
+        )
+    return opened
 
 
 def student_folder(path: Path) -> Path:
@@ -95,6 +111,8 @@ def _read(saved: dict[str, Any]) -> dict[str, Any]:
         [architecture.get(key) for key in ("arguments", "cfg")]
     ):
         raise TypeError("an architecture is described by words and plain values")
+    if classes and len(classes) != int(saved["n_classes"]):
+        raise ValueError(f"{len(classes)} names of classes for {saved['n_classes']} classes")
     given: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in saved["preprocess"].items()
     }
@@ -104,7 +122,7 @@ def _read(saved: dict[str, Any]) -> dict[str, Any]:
         "classes": tuple(map(str, classes)) if classes else None,
         "architecture": architecture,
         "shape": (int(shape[0]), int(shape[1]), int(shape[2])) if shape else None,
-        "preprocess": Preprocess(**given),
+        "preprocess": require_sound(Preprocess(**given)),
     }
 
 
@@ -137,5 +155,10 @@ def _build(architecture: dict[str, Any], folder: Path, text: str) -> nn.Module:
             f"{WEIGHTS} into it, as README.md there says, or name a factory as py:FILE.py:FACTORY@{WEIGHTS}"
         )
     if source in BUILDERS and (source == "py" or isinstance(architecture.get("name"), str)):
-        return BUILDERS[source](architecture, text)
+        try:
+            return BUILDERS[source](architecture, text)
+        except FOREIGN as error:
+            raise ModelError(
+                f"{folder / DESCRIPTION} does not say how its model is built ({error!r}); save the student again"
+            ) from error
     raise ModelError(f"{folder / DESCRIPTION} names an architecture that is not known: {architecture}")

@@ -102,7 +102,7 @@ def parse_plan(text: str, path: Path) -> PlanFile:
     """
     try:
         content = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1} of the plan {path}" if mark else f"the plan {path}"
         raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', None) or first_line(error)}") from error
