@@ -52,11 +52,14 @@ def partitioned(student: CompactPredictions, teacher: CompactPredictions, rule: 
 
 
 def flips_between(student: CompactPredictions, teacher: CompactPredictions) -> Flips:
-    """Return what two models know of each other's mistakes, from compact predictions of the same labelled samples."""
+    """Return what two models know of each other's mistakes, from compact predictions of the same labelled samples.
+
+    Samples that one of them has no answer to are no flips.
+    """
     assert student.labels is not None
     return Flips(
-        positive=teacher.correct & ~student.correct,
-        negative=student.correct & ~teacher.correct,
+        positive=teacher.correct & ~student.correct & student.answered,
+        negative=student.correct & ~teacher.correct & teacher.answered,
         labels=student.labels,
         n_classes=student.n_classes,
     )
@@ -111,7 +114,7 @@ def _disagreements(
     student: CompactPredictions, teacher: CompactPredictions, names: Sequence[str]
 ) -> tuple[float, list[dict[str, Any]]]:
     """Return how often the answers differ, in %, and the pairs of answers that do so most."""
-    differ = student.preds != teacher.preds
+    differ = (student.preds != teacher.preds) & student.answered & teacher.answered
     codes = student.preds[differ] * len(names) + teacher.preds[differ]
     assert student.labels is not None
     labels = student.labels[differ]

@@ -40,8 +40,9 @@ from ..functional.flips import flip_matrix, percent
 from ..functional.semantics import Closeness
 from ..functional.statistics import balanced_accuracy
 from ..models import MappedClassifier, random_copy
+from ..models.scoring import answers_by_sample
 from ..types import Classifier, Predictions, Progress, Split, Splits, no_progress
-from .comparison import describe_flips, describe_partitions
+from .comparison import describe_flips, describe_partitions, flips_between
 from .embeddings import ClassSimilarity, Embed, class_similarity, source_fingerprint, wordnet_similarity
 from .matching import Given, share_classes
 from .ranking import predicted_gain, rank_teachers
@@ -262,23 +263,27 @@ def _ensembles(models: Sequence[Classifier], test: Split, store: Store, progress
 def _describe_model(model: Classifier, name: str, index: int, answers: Answers, data: Splits) -> dict[str, Any]:
     test, temperature = answers.test[index], answers.temperatures[index]
     measured: dict[str, float | None] = dict.fromkeys(MEASURED)
-    if test.within_top is not None and test.labels is not None:
+    said = test.answered
+    if test.within_top is not None and test.labels is not None and bool(said.any()):
         measured = {
             "accuracy": test.accuracy,
-            "balanced_accuracy": balanced_accuracy(test.correct.numpy(), test.labels.numpy()),
-            "accuracy_top5": percent(test.within_top) if len(data.classes) >= TOP_5_FROM else None,
-            "ece": calibration_error(test.confidence.exp(), test.correct),
-            "ece_calibrated": None if temperature is None else calibration_error(test.calibrated.exp(), test.correct),
+            "balanced_accuracy": balanced_accuracy(test.correct[said].numpy(), test.labels[said].numpy()),
+            "accuracy_top5": percent(test.within_top[said]) if len(data.classes) >= TOP_5_FROM else None,
+            "ece": calibration_error(test.confidence[said].exp(), test.correct[said]),
+            "ece_calibrated": None
+            if temperature is None
+            else calibration_error(test.calibrated[said].exp(), test.correct[said]),
         }
     return {
         "name": name,
         "spec": model.spec,
         **measured,
+        "answered": int(said.sum()),
         **_of_known_classes(test, len(data.classes)),
         "temperature": temperature,
         "params": model.n_parameters or None,
         "family": model.family,
-        "images_per_second": round(images_per_second(model, data.test), 1),
+        "images_per_second": None if answers_by_sample(model) else round(images_per_second(model, data.test), 1),
         "fingerprint": model.fingerprint,
     }
 
@@ -286,9 +291,10 @@ def _describe_model(model: Classifier, name: str, index: int, answers: Answers, 
 def _of_known_classes(test: CompactPredictions, n_classes: int) -> dict[str, float | None]:
     """Count the classes that a model knows, and what it has right of their samples, in %."""
     if test.knows is None:
-        return {"known_classes": n_classes, "accuracy_known": None if test.labels is None else test.accuracy}
+        accuracy = None if test.labels is None or not bool(test.answered.any()) else test.accuracy
+        return {"known_classes": n_classes, "accuracy_known": accuracy}
     known = int(test.knows.sum())
-    rows = None if test.labels is None else test.known_of(test.labels)
+    rows = None if test.labels is None else test.known_of(test.labels) & test.answered
     right = percent(test.correct[rows]) if rows is not None and bool(rows.any()) else None
     return {"known_classes": known, "accuracy_known": right}
 
@@ -372,12 +378,20 @@ def compare(
         pairs.append({"student": answers.test[student].model, "teacher": answers.test[teacher].model, **pair})
         progress("pairs", len(pairs), len(ordered))
     return {
-        "positive_flips": flip_matrix(torch.stack([d.correct for d in answers.test])).tolist() if measurable else None,
+        "positive_flips": _flip_matrix(answers.test) if measurable else None,
         "pairs": pairs,
         "ceilings": _together(answers.test, measured),
         "ranking": _rank_all(answers.selection) if labelled else None,
         "semantics": _describe_semantics(text, wordnet),
     }
+
+
+def _flip_matrix(test: Sequence[CompactPredictions]) -> list[list[float]]:
+    """Return the positive flips of every pair in %, row student, column teacher; of a table those that it answers."""
+    if all(bool(said.answered.all()) for said in test):
+        found: list[list[float]] = flip_matrix(torch.stack([said.correct for said in test])).tolist()
+        return found
+    return [[percent(flips_between(student, teacher).positive) for teacher in test] for student in test]
 
 
 def _together(test: Sequence[CompactPredictions], measured: EnsembleAccuracies | None) -> dict[str, float | None]:
