@@ -135,8 +135,19 @@ def test_a_scout_counts_what_it_answers(task, data, partial):
     assert 0 < partition["teacher_share"] < 67 and partition["target_accuracy"] > 80
     ensemble = pairs["partial", "dense"]["ceilings"]["mean_probability"]
     assert ensemble == pytest.approx(same["accuracy"]), "where it is silent the other answers alone"
+    assert pairs["convolutional", "partial"]["accuracy_difference"] == pytest.approx(
+        100 * (teacher.double() - student.double())[said.answered].mean().item()
+    )
+    assert sum(note.startswith("partial answers") for note in found["notes"]) == 4
     (pool,) = found["pool"]["pools"]
     assert pool["asked"] + pool["dropped"]["without an answer of every model"] == len(data.pools[0].split)
+
+
+def test_a_scout_needs_answers_on_test(task, data, frame, tmp_path):
+    table, names = frame
+    table[names != "test"].to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(ModelError, match="answers no sample of test, on which a scout compares"):
+        scout([load_model(task.student), load_model(f"predictions:{tmp_path / 't.parquet'}", like=data)], data)
 
 
 def test_the_command_line_and_a_sweep_take_a_table(task, frame, tmp_path, capsys):

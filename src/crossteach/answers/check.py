@@ -203,7 +203,11 @@ def order_problems(
     reference, what = (answered[0].preds, first) if labels is None else (labels, "the labels")
     found = {}
     for k, (spec, said) in enumerate(zip(specs, answered, strict=True)):
-        others = [other.accuracy / 100 for other in (*answered[:k], *answered[k + 1 :]) if labels is not None]
+        others = [
+            other.accuracy / 100
+            for other in (*answered[:k], *answered[k + 1 :])
+            if labels is not None and bool(other.answered.any())
+        ]
         best, rows = max(others, default=0.0), known_rows(said, reference) & (reference != NO_ANSWER)
         asked = said.preds[rows], reference[rows].numpy()
         problem = class_order_problem(*asked, what, spec, classes, best, split)

@@ -42,7 +42,9 @@ def ensemble_accuracies(
     right = torch.zeros(n_models, n_models, dtype=torch.long)
     together = samples = 0
     for logits, labels in blocks:
-        said, probs = answered(logits), logits.softmax(2).nan_to_num(0.0)
+        said, probs = answered(logits), logits.softmax(2)
+        if not bool(said.all()):
+            probs = probs.nan_to_num(0.0)
         for model in range(n_models):
             sums = probs[model:] + probs[model]
             preds = torch.from_numpy(sums.numpy().argmax(2))  # several times faster than torch's

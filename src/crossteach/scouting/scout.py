@@ -33,7 +33,7 @@ from ..answers.problem import Problem, refuse_or_say
 from ..answers.store import Store
 from ..data.cut import stratified_sample, tune_and_gate
 from ..data.label_space import fit_label_space
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelError
 from ..functional.calibration import calibration_error, fit_temperature
 from ..functional.ensembles import EnsembleAccuracies, ensemble_accuracies
 from ..functional.flips import flip_matrix, percent
@@ -41,6 +41,7 @@ from ..functional.semantics import Closeness
 from ..functional.statistics import balanced_accuracy
 from ..models import MappedClassifier, random_copy
 from ..models.scoring import answers_by_sample
+from ..models.table import holds_answers
 from ..types import Classifier, Predictions, Progress, Split, Splits, no_progress
 from .comparison import describe_flips, describe_partitions, flips_between
 from .embeddings import ClassSimilarity, Embed, class_similarity, source_fingerprint, wordnet_similarity
@@ -116,7 +117,8 @@ def scout(
         ConfigError: If there are fewer than two models, or one twice, or controls are asked for without test labels.
         DataError: If the labels answer other questions.
         LabelSpaceError: If models and data do not share their classes.
-        ModelError: If a model changes when it is asked, or its answers differ from pass to pass without `force`.
+        ModelError: If a model changes when it is asked, its answers differ from pass to pass without `force`, or a
+            table answers no sample of test.
     """
     models, data, notes = require_comparable(models, data, force, label_map)
     return scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls, notes, labels)
@@ -191,8 +193,15 @@ def require_comparable(
         require_channels(model, data)
     unsteady = [problem for model in models if (problem := steadiness_problem(model, data))]
     require_distinct((model.spec, model.fingerprint) for model in models)
-    mapped = [note for model in models if isinstance(model, MappedClassifier) for note in model.notes]
-    return models, data, [*mapped, *refuse_or_say(unsteady, force)]
+    for model in models:
+        if not holds_answers(model, data.test).any():
+            raise ModelError(f"{model.spec!r} answers no sample of test, on which a scout compares; leave it out")
+    own = [model for model in models if isinstance(model, MappedClassifier) or answers_by_sample(model)]
+    return (
+        models,
+        data,
+        [*(note for model in own for note in getattr(model, "notes", ())), *refuse_or_say(unsteady, force)],
+    )
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -310,7 +319,7 @@ def _controls(
             continue  # a black box, one that is here already, or a factory that loads its own weights
         seen.add(copy.fingerprint)
         answered = compact(predict(copy, data.test, store, progress))
-        flips = {student.model: percent(answered.correct & ~student.correct) for student in test}
+        flips = {student.model: percent(answered.correct & ~student.correct & student.answered) for student in test}
         rows.append({"name": copy.name, "of": own.model, "accuracy": answered.accuracy, "positive_flips": flips})
     return rows
 
