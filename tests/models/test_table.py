@@ -237,7 +237,7 @@ REFUSED = {
     "split": (lambda f: f.rename(columns={"id": "row"}).assign(split="dev"), "", "names the split 'dev'"),
     "row": (lambda f: f.assign(split="test", row=range(len(f))).drop(columns="id"), "", "has row 447 of test, which"),
     "half a row": (lambda f: f.assign(split="test", row=0.5).drop(columns="id"), "", "whole numbers from 0, not 0.5"),
-    "no pool": (lambda f: f.assign(split="pool", row=0).drop(columns="id"), "", "these data have 0 pools"),
+    "no pool": (lambda f: f.assign(split="pool", row=0).drop(columns="id"), "", "these data have none; drop them"),
 }
 
 

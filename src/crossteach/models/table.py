@@ -12,16 +12,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..data.cut import tune_and_gate
-from ..data.files import FileInputs
 from ..data.look import shown
 from ..errors import ModelError
 from ..functional.unanswered import answered
-from ..labels_file import written_id
 from ..specs import Spec, nearest
 from ..types import NO_ANSWER, Classifier, Family, Preprocess, Split, Splits
 from .asking import sum_to_one
 from .black_box import LEAST, Outputs, hash_of, read_options
 from .table_file import AnswerFile, read_answer_file
+from .table_samples import find_samples
 
 UNMEASURED = 0.9
 """Probability that a bare label gets where no labelled sample tells how often such labels are right."""
@@ -115,23 +114,11 @@ def load_table(spec: Spec, like: Splits | None) -> TableClassifier:
     if like is None:
         raise ModelError(f"{spec.text!r} answers for samples of certain data; name them (--data, like=)")
     file = read_answer_file(spec.path, repr(spec.text))
-    rows, ids = _samples(file, like, spec)
-    classes = _classes(file, like)
-    if file.labels is not None:
-        logits, said = _of_labels(file.labels, rows, ids, classes, like, spec)
-    else:
-        logits, said = _of_scores(file, rows, outputs, spec)
-    notes = [said] if said else []
+    rows, ids = find_samples(file, like, spec)
+    logits, classes, said = _read_answers(file, rows, ids, like, outputs, spec)
     kept = answered(logits).numpy()
-    order = np.argsort(ids[kept], kind="stable")
-    logits, ids, n_rows = logits[torch.from_numpy(kept)][torch.from_numpy(order)], ids[kept][order], len(file.keys)
-    if file.scores is not None and file.classes is None:
-        classes = like.classes if logits.shape[1] == len(like.classes) else ()
-    if classes and like.classes and classes != like.classes and set(classes) == set(like.classes):
-        logits = logits[:, [classes.index(name) for name in like.classes]]
-        classes = like.classes
-    if len(rows) < n_rows:
-        notes.append(f"{n_rows - len(rows):,} of {n_rows:,} rows of {spec.path.name} are of no sample of these data")
+    order = np.flatnonzero(kept)[np.argsort(ids[kept])]
+    logits, ids = logits[torch.from_numpy(order)], ids[order]
     hashed = hashlib.blake2b(hash_of([spec.path]).encode(), digest_size=16)
     hashed.update(json.dumps([logits.shape[1], classes]).encode() + ids.tobytes() + logits.numpy().tobytes())
     table = TableClassifier(
@@ -144,7 +131,9 @@ def load_table(spec: Spec, like: Splits | None) -> TableClassifier:
         known=logits,
         identity=hashed.hexdigest(),
     )
-    table.notes = (*notes, *_coverage(table, like))
+    strangers = len(file.keys) - len(rows)
+    note = f"{strangers:,} of {len(file.keys):,} rows of {spec.path.name} are of no sample of these data"
+    table.notes = (said, *([note] if strangers else []), *_coverage(table, like))
     return table
 
 
@@ -175,118 +164,28 @@ def _coverage(table: TableClassifier, data: Splits) -> list[str]:
     ]
 
 
-def _classes(file: AnswerFile, like: Splits) -> tuple[str, ...]:
-    """Return the names of the classes; of bare labels those of the data, else those that occur."""
-    if file.labels is None:
-        return file.classes or ()
-    return like.classes or tuple(sorted({label for label in file.labels if label}))
+def _read_answers(
+    file: AnswerFile,
+    rows: Int[np.ndarray, " m"],
+    ids: Int[np.ndarray, " m"],
+    data: Splits,
+    outputs: Outputs | None,
+    spec: Spec,
+) -> tuple[Float[Tensor, "m C"], tuple[str, ...], str]:
+    """Return logits of these rows, the names of their classes where there are any, and what was made of the file.
 
-
-# ---------------------------------------------------------------------------------------------- whose answers
-
-
-def _samples(file: AnswerFile, data: Splits, spec: Spec) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-    """Find which rows of a table are of samples of the data, and the ids of these.
-
-    Raises:
-        ModelError: If a sample has two rows, or paths or rows cannot be looked up.
+    Classes that are those of the data stand in the order of the data.
     """
-    find = {"id": _by_id, "path": _by_path, "row": _by_row}[file.key]
-    found = find(file, data, spec)
-    rows = np.array([row for row, sample in enumerate(found) if sample is not None], np.int64)
-    ids = np.array([sample for sample in found if sample is not None], np.int64)
-    if not len(ids):
-        raise ModelError(f"{spec.text!r} answers no sample of these data; look whether its {file.key}s are of them")
-    values, counts = np.unique(ids, return_counts=True)
-    if (counts > 1).any():
-        first, second = rows[ids == values[counts > 1][0]][:2].tolist()
-        raise ModelError(
-            f"{spec.text!r} answers a sample twice, in its rows {first + 1} and {second + 1}; keep one of them"
-        )
-    return rows, ids
-
-
-def _parts(data: Splits) -> list[Split]:
-    return [part for part in (data.train, data.selection, data.test, *(p.split for p in data.pools)) if len(part)]
-
-
-def _by_id(file: AnswerFile, data: Splits, spec: Spec) -> list[int | None]:
-    ids = np.unique(np.concatenate([part.ids for part in _parts(data)])).tolist()
-    known = {form: sample for sample in ids for form in (str(sample), written_id(sample))}
-    return [known.get(key.lower()) for key in file.keys]
-
-
-def _by_path(file: AnswerFile, data: Splits, spec: Spec) -> list[int | None]:
-    """Find the sample whose path ends with the one that is given, whole names of folders and files at a time."""
-    named: list[tuple[list[str], int]] = []
-    for part in _parts(data):
-        if not isinstance(part.inputs, FileInputs):
-            raise ModelError(
-                f"{spec.text!r} names paths, and samples of {part.name} have none; give a column id, or split and row"
-            )
-        names = part.inputs.names(part.input_rows(np.arange(len(part))))
-        named += [(name.split("/"), sample) for name, sample in zip(names, part.ids.tolist(), strict=True)]
-    wanted = [shown(key).removeprefix("./") for key in file.keys]
-    tails: dict[str, set[int]] = {}
-    for length in {key.count("/") + 1 for key in wanted}:
-        for name, sample in named:
-            tails.setdefault("/".join(name[-length:]), set()).add(sample)
-    found: list[int | None] = []
-    for key in wanted:
-        samples = tails.get(key, set())
-        if len(samples) > 1:
-            raise ModelError(
-                f"the path {key!r} of {spec.text!r} is that of {len(samples)} samples; write more of its folders"
-            )
-        found.append(next(iter(samples), None))
-    return found
-
-
-def _by_row(file: AnswerFile, data: Splits, spec: Spec) -> list[int | None]:
-    """Find samples by the row that they have in the source of their split, before any was cut off or left out."""
-    words = sorted({split for split, _ in file.keys})
-    ids = {word: _ids_of_rows(word, data, spec) for word in words}
-    for word, length in file.lengths.items():
-        if length != len(ids[word]):
-            raise ModelError(
-                f"{spec.text!r} has {length} rows for {word}, but its source has {len(ids[word])}; give one for each "
-                "(NaN where there is no answer), or a column id"
-            )
-    found: list[int | None] = []
-    for word, row in file.keys:
-        if row >= len(ids[word]):
-            raise ModelError(f"{spec.text!r} has row {row} of {word}, which has {len(ids[word])}, counted from 0")
-        found.append(ids[word][row])
-    return found
-
-
-def _ids_of_rows(word: str, data: Splits, spec: Spec) -> list[int | None]:
-    """Return the id of each row of a split's source; None for one that is in no split."""
-    own = [pool.split for pool in data.pools]
-    named = {"train": [data.train], "val": [data.selection], "test": [data.test], "pool": own}.get(word)
-    if named is None:
-        raise ModelError(f"{spec.text!r} names the split {word!r}; it must be train, val, test or pool")
-    if len(named) != 1 or not len(named[0]):
-        raise (
-            ModelError(f"{spec.text!r} has rows of {word}, and these data have {len(own)} pools; give a column id")
-            if (word == "pool")
-            else ModelError(f"{spec.text!r} has rows of {word}, which these data do not have; drop them")
-        )
-    source = named[0].inputs
-    sharing = [part for part in _parts(data) if part.inputs is source]
-    if len(sharing) > 1 and word not in ("train", "pool"):
-        raise ModelError(
-            f"{spec.text!r} has rows of {word}, which was cut from another split or shares it: rows then count "
-            "otherwise; give rows of train, if it was cut from there, or a column id"
-        )
-    ids: list[int | None] = [None] * len(source)
-    for part in sharing:
-        for row, sample in zip(part.input_rows(np.arange(len(part))).tolist(), part.ids.tolist(), strict=True):
-            ids[row] = sample
-    return ids
-
-
-# ---------------------------------------------------------------------------------------------- what is answered
+    if file.labels is not None:
+        classes = data.classes or tuple(sorted({label for label in file.labels if label}))
+        logits, said = _of_labels(file.labels, rows, ids, classes, data, spec)
+        return logits, classes, said
+    logits, said = _of_scores(file, rows, outputs, spec)
+    if file.classes is None:
+        return logits, data.classes if logits.shape[1] == len(data.classes) else (), said
+    if set(file.classes) != set(data.classes):
+        return logits, file.classes, said
+    return logits[:, [file.classes.index(name) for name in data.classes]], data.classes, said
 
 
 def _of_scores(
