@@ -26,6 +26,9 @@ SplitName = Literal["train", "selection", "test", "pool"]
 NO_LABEL = -100
 """Stands for the label of a sample that has none, as in torch's cross-entropy."""
 
+NO_ANSWER = -1
+"""Stands for the class that a model gives a sample which it has no answer to."""
+
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many units are done, and how many there are."""
 
@@ -290,9 +293,14 @@ class Predictions:
         return self.logits.shape[1]
 
     @property
+    def answered(self) -> Bool[Tensor, " N"]:
+        """Which samples the model has an answer to: of the others its logits are NaN."""
+        return ~self.logits[:, 0].isnan()
+
+    @property
     def preds(self) -> Int[Tensor, " N"]:
-        """The class each sample is given."""
-        return self.logits.argmax(dim=1)
+        """The class each sample is given; `NO_ANSWER` where there is none."""
+        return self.logits.argmax(dim=1).masked_fill(~self.answered, NO_ANSWER)
 
     @property
     def correct(self) -> Bool[Tensor, " N"]:
@@ -303,5 +311,5 @@ class Predictions:
 
     @property
     def accuracy(self) -> float:
-        """Share of samples that are right, in %."""
-        return 100.0 * self.correct.double().mean().item()
+        """Share that is right of the samples that it answers, in %."""
+        return 100.0 * self.correct[self.answered].double().mean().item()

@@ -13,8 +13,8 @@ from ..data.texts import fixed_texts
 from ..errors import CrossteachError, DataError, LabelSpaceError, MissingLabelsError, ModelError, first_line
 from ..models.asking import digest_of_state, fixed_inputs
 from ..models.mapped import MappedClassifier
-from ..models.scoring import score
-from ..types import Classifier, Predictions, Progress, Splits, TrainableClassifier
+from ..models.scoring import answers_by_sample, score
+from ..types import NO_ANSWER, Classifier, Predictions, Progress, Splits, TrainableClassifier
 from .class_order import MOST_CLASSES, class_order_problem, labelled_parts
 from .compact import PredictedClasses
 from .mapping import mapping_notes
@@ -203,8 +203,12 @@ def order_problems(
     reference, what = (answered[0].preds, first) if labels is None else (labels, "the labels")
     found = {}
     for k, (spec, said) in enumerate(zip(specs, answered, strict=True)):
-        others = [other.accuracy / 100 for other in (*answered[:k], *answered[k + 1 :]) if labels is not None]
-        best, rows = max(others, default=0.0), known_rows(said, reference)
+        others = [
+            other.accuracy / 100
+            for other in (*answered[:k], *answered[k + 1 :])
+            if labels is not None and bool(other.answered.any())
+        ]
+        best, rows = max(others, default=0.0), known_rows(said, reference) & (reference != NO_ANSWER)
         asked = said.preds[rows], reference[rows].numpy()
         problem = class_order_problem(*asked, what, spec, classes, best, split)
         if problem is not None:
@@ -213,13 +217,13 @@ def order_problems(
 
 
 def known_rows(said: Answered, classes: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
-    """Mark the samples whose class a model knows: of the others it has nothing right, and that says nothing of it."""
-    return torch.ones_like(classes, dtype=torch.bool) if said.knows is None else said.knows[classes]
+    """Mark the samples that a model answers and whose class it knows: the others say nothing of it."""
+    return said.answered if said.knows is None else said.answered & said.knows[classes]
 
 
 def _of_known(said: Answered) -> Answered:
-    """Return what a model said of the labelled samples whose class it knows."""
-    if said.knows is None or said.labels is None:
+    """Return what a model said of the labelled samples that it answers and whose class it knows."""
+    if said.labels is None or (said.knows is None and bool(said.answered.all())):
         return said
     rows = known_rows(said, said.labels)
     return PredictedClasses(
@@ -271,12 +275,15 @@ def name_weak(roles: Sequence[str], answered: Sequence[Answered]) -> list[str]:
 def steadiness_problem(classifier: Classifier, data: Splits) -> Problem | None:
     """Ask a model twice about fixed images, and say what differs; None if nothing does.
 
-    The second time they stand beside others, so that an answer that depends on the images beside it differs too.
+    A table of answers knows no such images, and is not asked. The second time they stand beside others, so that an
+    answer that depends on the images beside it differs too.
 
     Raises:
         ModelError: If the model's weights or buffers are not as before afterwards.
     """
     classifier = classifier.inner if isinstance(classifier, MappedClassifier) else classifier  # its own spread
+    if answers_by_sample(classifier):
+        return None
     wanted, inputs = classifier.preprocess, data.test.inputs
     images = (
         fixed_texts()

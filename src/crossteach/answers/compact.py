@@ -4,6 +4,7 @@ Thirty models on 50,000 samples of 1000 classes are 6 GB of logits, and 30 MB of
 pair is compared from these alone; only the mean-probability ensemble needs the logits again (`ensembles.py`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import DataError, LabelSpaceError, MissingLabelsError
-from ..types import Predictions
+from ..types import NO_ANSWER, Predictions
 
 ROWS = 4096
 """Samples that are reduced at once: the work stays in the cache's reach."""
@@ -31,6 +32,11 @@ class PredictedClasses:
     knows: Bool[Tensor, " C"] | None = field(default=None, kw_only=True)
     """Which classes the model knows; None is all."""
 
+    @property
+    def answered(self) -> Bool[Tensor, " N"]:
+        """Which samples the model has an answer to."""
+        return self.preds != NO_ANSWER
+
     def known_of(self, classes: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
         """Mark the samples of these classes that the model knows."""
         return torch.ones_like(classes, dtype=torch.bool) if self.knows is None else self.knows[classes]
@@ -44,8 +50,8 @@ class PredictedClasses:
 
     @property
     def accuracy(self) -> float:
-        """Share of samples that are right, in %."""
-        return 100.0 * self.correct.double().mean().item()
+        """Share that is right of the samples that it answers, in %."""
+        return 100.0 * self.correct[self.answered].double().mean().item()
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class CompactPredictions(PredictedClasses):
 
 
 def compact(predictions: Predictions, temperature: float = 1.0) -> CompactPredictions:
-    """Keep what comparisons need of a model's logits.
+    """Keep what comparisons need of a model's logits; where it has no answer, probabilities are 0.
 
     Args:
         predictions: Logits [N, C] and labels, if there are any.
@@ -88,6 +94,11 @@ def compact(predictions: Predictions, temperature: float = 1.0) -> CompactPredic
             calibrated[part] = -(below / temperature).exp_().sum(1).log()
         confidence[part] = -below.exp_().sum(1).log()
     right += confidence
+    nothing = ~predictions.answered
+    if bool(nothing.any()):
+        preds[nothing], within_top[nothing] = NO_ANSWER, False
+        for values in (confidence, calibrated, right):
+            values[nothing] = -math.inf
     return CompactPredictions(
         model=predictions.model,
         data_fingerprint=predictions.data_fingerprint,

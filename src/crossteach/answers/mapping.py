@@ -1,6 +1,7 @@
 """What a model with other classes than the student's says outside the classes that they share."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 
 from ..data.cut import stratified_sample
 from ..data.views import plain_images
+from ..functional.unanswered import answered
 from ..models.mapped import MappedClassifier
-from ..models.scoring import CHUNK, provenance, score
+from ..models.scoring import CHUNK, ask, provenance
 from ..types import Classifier, Split
 from .store import Store
 
@@ -47,8 +49,9 @@ def _outside(model: MappedClassifier, split: Split, store: Store) -> float:
     if known is None:
         rows = stratified_sample(split, min(len(split), ASKED))
         parts = np.split(rows, range(CHUNK, len(rows), CHUNK))
-        asked = (score(model.inner, plain_images(split, part, model.preprocess)) for part in parts)
-        known = {"outside": 100.0 * torch.cat([model.outside(logits) for logits in asked]).double().mean().item()}
+        asked = (ask(model.inner, split, part, partial(plain_images, split, part)) for part in parts)
+        outside = torch.cat([model.outside(logits[answered(logits)]) for logits in asked])
+        known = {"outside": 100.0 * outside.double().mean().item() if len(outside) else 0.0}
         store.remember(key, known)
     return float(known["outside"])
 

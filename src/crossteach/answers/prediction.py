@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..data.views import plain_images
 from ..models.asking import evaluation_mode
 from ..models.mapped import partial_knowledge
-from ..models.scoring import CHUNK, provenance, score, set_batch
+from ..models.scoring import CHUNK, ask, provenance, score, set_batch
 from ..types import Classifier, Predictions, Progress, Split, no_progress
 from .arguments import require_classifier, require_split
 from .store import LogitTable, Store
@@ -32,7 +33,7 @@ def predict(
     store: Store | None = None,
     progress: Progress = no_progress,
 ) -> Predictions:
-    """Return what a model says about the plain samples of a split, in float32.
+    """Return what a model says about the plain samples of a split, in float32; NaN where a table has no answer.
 
     Args:
         classifier: Any model that answers.
@@ -54,7 +55,7 @@ def predict(
     batch = set_batch(classifier)
     for start in range(0, len(missing), CHUNK):
         rows = missing[start : start + CHUNK]
-        scored = score(classifier, plain_images(split, rows, classifier.preprocess))
+        scored = ask(classifier, split, rows, partial(plain_images, split, rows))
         if set_batch(classifier) != batch:  # memory ran out: the smaller batch has a table of its own
             return predict(classifier, split, store, progress)
         logits[torch.from_numpy(rows)] = scored

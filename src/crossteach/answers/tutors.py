@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float16, Int
 from torch import Tensor
 
 from ..data.views import ViewBatch, Views
-from ..models.scoring import CHUNK, provenance, score, set_batch
+from ..models.scoring import CHUNK, ask, provenance, set_batch
 from ..types import Classifier, Progress, Split, no_progress
 from .store import LogitTable, Store
 
@@ -24,7 +24,7 @@ class Tutors(Protocol):
     names: tuple[str, ...]
 
     def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
-        """Return each tutor's logits on each view, less the row's maximum, float32 on the CPU."""
+        """Return each tutor's logits on each view, less the row's maximum, float32 on the CPU; NaN is no answer."""
         ...
 
 
@@ -42,7 +42,7 @@ class LiveTutors:
 
     def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
         """Ask every tutor; the answers are rounded as the store rounds them."""
-        answers = [to_half(score(c, batch.images(c.preprocess))) for c in self.classifiers]
+        answers = [to_half(ask(c, batch.split, batch.index, batch.images)) for c in self.classifiers]
         return torch.stack(answers).float()
 
 
@@ -112,7 +112,7 @@ def fill_store(
             batch = views.batch(split, rows, np.full(len(rows), number))
             for k in asked:
                 classifier, table = classifiers[k], tables[k][number]
-                values = to_half(score(classifier, batch.images(classifier.preprocess)))
+                values = to_half(ask(classifier, split, rows, batch.images))
                 if set_batch(classifier) != batches[k]:  # memory ran out: the smaller batch has tables of its own
                     return fill_store(classifiers, split, views, store, progress, shown)
                 table.write(rows, values.numpy())

@@ -151,6 +151,10 @@ class FileInputs(PictureInputs):
         """Hash the whole content of some files: equal files have equal digests."""
         return np.array([digest_of(self._pictures.read(row)) for row in rows.tolist()], np.int64)
 
+    def names(self, rows: Int[np.ndarray, " n"]) -> list[str]:
+        """Return the paths of some pictures, as messages name them."""
+        return [self._pictures.name(row) for row in rows.tolist()]
+
     def aspect(self, rows: Int[np.ndarray, " n"]) -> Float[Tensor, " n"]:
         """Width over height of each image, turned upright."""
         for row in rows[np.isnan(self._aspect[rows])].tolist():

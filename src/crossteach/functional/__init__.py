@@ -91,6 +91,8 @@ if TYPE_CHECKING:
     from .study import StudySummary as StudySummary
     from .study import study_interval as study_interval
     from .study import summarise_study as summarise_study
+    from .unanswered import answered as answered
+    from .unanswered import fill_unanswered as fill_unanswered
     from .unlabelled import DrawnQuestions as DrawnQuestions
     from .unlabelled import GainsByLabels as GainsByLabels
     from .unlabelled import beliefs as beliefs
@@ -124,6 +126,7 @@ PUBLIC = {
         # models with other classes
         *("map_logits", "known_classes", "probability_outside", "known_together", "keep_unknown", "ensemble_probs"),
     ),
+    "unanswered": ("answered", "fill_unanswered"),  # tutors that have no answer to some samples
     "judging": ("fit_judge", "Judge"),  # who is right, told from answers alone
     "promise": ("promises", "best_promise", "Promise"),
     "unlabelled": (

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .unanswered import answered
+
 
 @dataclass(frozen=True)
 class EnsembleAccuracies:
@@ -27,7 +29,8 @@ def ensemble_accuracies(
     into the processor's cache, and each unordered pair is computed once.
 
     Args:
-        blocks: Logits of all models on some samples, and their labels. Some tens of samples a block are fastest.
+        blocks: Logits of all models on some samples, and their labels. Some tens of samples a block are fastest. A
+            model without an answer (a row of NaN) has no part in a mean; what no model of a mean answers is not right.
         n_models: How many models a block holds.
 
     Example:
@@ -39,12 +42,14 @@ def ensemble_accuracies(
     right = torch.zeros(n_models, n_models, dtype=torch.long)
     together = samples = 0
     for logits, labels in blocks:
-        probs = logits.softmax(2)
+        said, probs = answered(logits), logits.softmax(2)
+        if not bool(said.all()):
+            probs = probs.nan_to_num(0.0)
         for model in range(n_models):
             sums = probs[model:] + probs[model]
             preds = torch.from_numpy(sums.numpy().argmax(2))  # several times faster than torch's
-            right[model, model:] += (preds == labels).sum(1)
-        together += int((probs.sum(0).argmax(1) == labels).sum())
+            right[model, model:] += ((preds == labels) & (said[model:] | said[model])).sum(1)
+        together += int(((probs.sum(0).argmax(1) == labels) & said.any(0)).sum())
         samples += len(labels)
     counts = torch.triu(right) + torch.triu(right, 1).T
     return EnsembleAccuracies(100.0 * counts.double() / max(samples, 1), 100.0 * together / max(samples, 1))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import DataError, LabelSpaceError, MissingLabelsError
 from ..types import Predictions
+from .unanswered import answered
 
 EXPERTISE_SHARES = (2.0, 5.0, 20.0, 50.0, 100.0)
 """The shares of positive flips, in %, at which areas of expertise are read."""
@@ -33,7 +34,8 @@ def positive_flips(
 ) -> Bool[Tensor, " N"]:
     """Mark the samples that the teacher has right and the student wrong.
 
-    Only the argmax is read, so logits and probabilities give the same mask.
+    Only the argmax is read, so logits and probabilities give the same mask. A sample that one of the two has no answer
+    to (a row of NaN) is not marked.
 
     Args:
         student: Scores of the model that will learn.
@@ -53,7 +55,8 @@ def positive_flips(
     Source: Roth et al., "Fantastic Gains" (ICLR 2024), section 3.
     """
     _require_same_shape(student, teacher)
-    return (teacher.argmax(1) == labels) & (student.argmax(1) != labels)
+    both = answered(student) & answered(teacher)
+    return both & (teacher.argmax(1) == labels) & (student.argmax(1) != labels)
 
 
 def negative_flips(

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import DataError
+from .unanswered import answered, fill_unanswered
 
 SHRUNK = 8.0
 """Samples of a tutor's mean accuracy that are added to its record in each class."""
@@ -44,8 +45,10 @@ class Judge:
         """Return the log-odds that each tutor is right on each sample.
 
         Args:
-            tutors: Logits, in the order in which the judge has learnt them.
+            tutors: Logits, in the order in which the judge has learnt them; where there is no answer (a row of NaN),
+                tutor 0 is taken to answer for it.
         """
+        tutors = fill_unanswered(tutors)
         weights, bias, centre, scale, record = (
             part.to(tutors.device) for part in (self.weights, self.bias, self.centre, self.scale, self.record)
         )
@@ -89,7 +92,9 @@ def fit_judge(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"], strengt
     """Learn how to tell which tutor is right.
 
     Args:
-        tutors: Logits of each tutor on labelled samples that have trained none of them; on the CPU.
+        tutors: Logits of each tutor on labelled samples that have trained none of them; on the CPU. From samples that
+            a tutor has no answer to (a row of NaN) nothing is learnt about it; beside the others it seems to say there
+            what tutor 0 says.
         labels: Class ids.
         strength: C of the logistic regression.
 
@@ -107,30 +112,32 @@ def fit_judge(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"], strengt
 
     if len(labels) < FEWEST:
         raise DataError(f"a judge of tutors learns from {FEWEST} labelled samples or more, not {len(labels)}")
+    said, tutors = answered(tutors), fill_unanswered(tutors)
     preds = tutors.argmax(2)
     right = preds == labels
-    counts, hits, prior = _records(preds, right, tutors.shape[2])
+    counts, hits, prior = _records(preds, right & said, said, tutors.shape[2])
     record = torch.logit((hits + SHRUNK * prior) / (counts + SHRUNK))
-    own_counts, own_hits = counts.gather(1, preds) - 1, hits.gather(1, preds) - right.float()
+    own_counts, own_hits = counts.gather(1, preds) - said.float(), hits.gather(1, preds) - (right & said).float()
     without = torch.logit((own_hits + SHRUNK * prior) / (own_counts + SHRUNK))  # a sample does not vouch for itself
     features = _features(tutors, without).double()
     centre, scale = features.mean(1), features.std(1, correction=0).clamp(min=1e-3)
     weights, bias = torch.zeros_like(centre), torch.zeros(len(tutors), dtype=torch.float64)
-    for k in range(len(tutors)):
-        if bool(right[k].all()) or not bool(right[k].any()):
-            bias[k] = _odds(right[k].double().mean())
+    for k, rows in enumerate(said):
+        of_own = right[k][rows]
+        if bool(of_own.all()) or not bool(of_own.any()):
+            bias[k] = _odds(of_own.double().mean()) if len(of_own) else 0.0
             continue
-        even = ((features[k] - centre[k]) / scale[k]).numpy()
-        fitted = LogisticRegression(C=strength, max_iter=1000).fit(even, right[k].numpy())
+        even = ((features[k][rows] - centre[k]) / scale[k]).numpy()
+        fitted = LogisticRegression(C=strength, max_iter=1000).fit(even, of_own.numpy())
         weights[k], bias[k] = torch.from_numpy(fitted.coef_[0]), float(fitted.intercept_[0])
     return Judge(weights.float(), bias.float(), centre.float(), scale.float(), record.float())
 
 
 def _records(
-    preds: Int[Tensor, "K N"], right: Bool[Tensor, "K N"], classes: int
+    preds: Int[Tensor, "K N"], right: Bool[Tensor, "K N"], said: Bool[Tensor, "K N"], classes: int
 ) -> tuple[Float[Tensor, "K C"], Float[Tensor, "K C"], Float[Tensor, "K 1"]]:
     """Count, for each tutor and class, how often it gave the class and was right; and its mean accuracy."""
-    counts = torch.zeros(len(preds), classes).scatter_add_(1, preds, torch.ones_like(preds, dtype=torch.float32))
+    counts = torch.zeros(len(preds), classes).scatter_add_(1, preds, said.float())
     hits = torch.zeros(len(preds), classes).scatter_add_(1, preds, right.float())
-    prior = ((right.float().sum(1) + 1) / (right.shape[1] + 2))[:, None]
+    prior = ((right.float().sum(1) + 1) / (said.float().sum(1) + 2))[:, None]
     return counts, hits, prior

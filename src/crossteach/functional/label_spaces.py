@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .partition import CERTAIN, RuleInputs, uniform
+from .unanswered import answered, fill_unanswered
 
 NONE = -1
 """Of a class that belongs to none of the other model's."""
@@ -95,7 +96,8 @@ def keep_unknown(tutors: Float[Tensor, "K N C"], known: Bool[Tensor, "K C"] | No
 
     These keep the frozen student's probabilities. What that gives to the other classes all together is divided among
     them as the tutor divides it. So a student that is taught so is pulled nowhere between what its tutor knows and what
-    it does not. A tutor that knows all classes keeps its logits, bit for bit.
+    it does not. A tutor that knows all classes keeps its logits, bit for bit. Where a tutor has no answer (a row of
+    NaN), it says what the frozen student says.
 
     Args:
         tutors: Logits; tutor 0 is the frozen student.
@@ -106,6 +108,7 @@ def keep_unknown(tutors: Float[Tensor, "K N C"], known: Bool[Tensor, "K C"] | No
         >>> keep_unknown(tutors, torch.tensor([[True, True, True], [True, True, False]]))[1].exp()
         tensor([[0.0750, 0.6750, 0.2500]])
     """
+    tutors = fill_unanswered(tutors)
     if known is None:
         return tutors
     known = known.to(tutors.device)
@@ -118,7 +121,9 @@ def keep_unknown(tutors: Float[Tensor, "K N C"], known: Bool[Tensor, "K C"] | No
 
 
 def ensemble_probs(tutors: Float[Tensor, "K N C"], known: Bool[Tensor, "K C"] | None = None) -> Float[Tensor, "N C"]:
-    """Return the mean probabilities of the tutors that know the class of a sample, which the frozen student tells.
+    """Return the mean probabilities of the tutors that have answered and know the class of a sample.
+
+    The class is the one that the frozen student gives.
 
     Args:
         tutors: Logits; tutor 0 is the frozen student.
@@ -132,6 +137,6 @@ def ensemble_probs(tutors: Float[Tensor, "K N C"], known: Bool[Tensor, "K C"] | 
         tensor([[0.8000, 0.2000]])
     """
     probs = keep_unknown(tutors, known).softmax(2)
-    if known is None:
+    if known is None and bool(answered(tutors).all()):
         return probs.mean(0)
     return (uniform(tutors, None, RuleInputs(known=known))[..., None] * probs).sum(0)

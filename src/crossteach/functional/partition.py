@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, MissingLabelsError
 from .judging import Judge
+from .unanswered import answered
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,11 @@ class Mixture(Protocol):
 def who_knows(
     tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs
 ) -> Bool[Tensor, "K N"] | None:
-    """Mark the tutors that know the class of each sample; None where all know all.
+    """Mark the tutors that know the class of each sample and have answered; None where all know and answer all.
 
     Args:
-        tutors: Logits; tutor 0 is the frozen student, whose answer is the class of samples without labels.
+        tutors: Logits; tutor 0 is the frozen student, whose answer is the class of samples without labels. A row of NaN
+            is no answer.
         labels: Class ids.
         inputs: Which classes each tutor knows.
 
@@ -77,9 +79,10 @@ def who_knows(
         tensor([[ True,  True],
                 [False,  True]])
     """
+    said = answered(tutors)
     if inputs.known is None:
-        return None
-    return inputs.known.to(tutors.device)[:, tutors[0].argmax(1) if labels is None else labels]
+        return None if bool(said.all()) else said
+    return said & inputs.known.to(tutors.device)[:, tutors[0].argmax(1) if labels is None else labels]
 
 
 def _of_knowing(scores: Float[Tensor, "K N"], knows: Bool[Tensor, "K N"] | None) -> Float[Tensor, "K N"]:

@@ -13,6 +13,7 @@ from .calibration import fit_temperature
 from .judging import FEWEST, fit_judge
 from .label_spaces import keep_unknown
 from .partition import RuleInputs
+from .unanswered import answered
 
 FOLDS = 5
 
@@ -104,8 +105,8 @@ def promises(
 def _temperatures(
     tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"], known: Bool[Tensor, "K C"] | None
 ) -> tuple[float, ...]:
-    """Fit the temperature of each tutor on the samples whose class it knows; it stays 1 where there is none."""
-    knows = torch.ones(len(tutors), len(labels), dtype=torch.bool) if known is None else known[:, labels]
+    """Fit the temperature of each tutor on the samples that it knows and answers; it stays 1 where there is none."""
+    knows = answered(tutors) if known is None else answered(tutors) & known[:, labels]
     return tuple(
         fit_temperature(tutor[rows], labels[rows]) if bool(rows.any()) else 1.0
         for tutor, rows in zip(tutors, knows, strict=True)

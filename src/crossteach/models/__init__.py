@@ -23,12 +23,14 @@ from .py import load_demo, load_py
 from .run import BUILDERS, load_run
 from .run import load_student as load_student
 from .suggest import suggest_model
+from .table import TableClassifier as TableClassifier
+from .table import load_table
 from .timm import load_timm
 from .torch_classifier import TorchClassifier as TorchClassifier
 from .torchvision import load_torchvision
 from .weights import require_finite
 
-Opened = TorchClassifier | BlackBox
+Opened = TorchClassifier | BlackBox | TableClassifier
 """A model that was opened: one that can learn, or one that only answers."""
 Source = Callable[[Spec, Splits | None, bool], Opened]
 """(spec, data that the model is for, whether a file that could run code is trusted) -> the model."""
@@ -40,6 +42,7 @@ SOURCES: dict[str, Source] = {
     "hf": lambda spec, like, trust: load_hf(spec, like),
     "onnx": lambda spec, like, trust: load_onnx(spec, like),
     "py": lambda spec, like, trust: load_py(spec, like),
+    "predictions": lambda spec, like, trust: load_table(spec, like),
     "run": lambda spec, like, trust: load_run(spec, trust),
     "timm": lambda spec, like, trust: load_timm(spec, like),
     "torchscript": load_torchscript,
@@ -53,9 +56,10 @@ def load_model(spec: str, trust: bool = False, like: Splits | None = None) -> Op
     Args:
         spec: `timm:NAME`, `timm:NAME@FILE`, `torchvision:NAME`, `torchvision:NAME/WEIGHTS`, `torchvision:NAME@FILE`,
             `hf:ORG/NAME`, `hf:FOLDER`, `clip:NAME/PRETRAINED`, `py:FILE_OR_MODULE:FACTORY@FILE`, `run:FOLDER` or
-            `demo:NAME`, or of a model that only answers `onnx:FILE`, `torchscript:FILE`, `export:FILE` or a
-            `py:FILE.py:FACTORY` that returns a function; with options after `?`: `size`, `channels`, `mean`, `std`,
-            `interpolation`, `crop`, `weights` (which of several state dicts of FILE), and the source's own.
+            `demo:NAME`, or of a model that only answers `onnx:FILE`, `torchscript:FILE`, `export:FILE`,
+            `predictions:FILE` or a `py:FILE.py:FACTORY` that returns a function; with options after `?`: `size`,
+            `channels`, `mean`, `std`, `interpolation`, `crop`, `weights` (which of several state dicts of FILE), and
+            the source's own.
         trust: Whether to run the code of a saved student that this user has not saved, and to open files that could
             run code; see docs/trust.md.
         like: Data that the model is for. A model that names no size is asked about theirs.
@@ -73,7 +77,7 @@ def load_model(spec: str, trust: bool = False, like: Splits | None = None) -> Op
         raise SpecError(f"unknown model {spec!r}; {suggest_model(parsed, SOURCES)}")
     with _same_numbers():
         classifier = SOURCES[parsed.scheme](parsed, like, trust)
-    if isinstance(classifier, BlackBox):
+    if not isinstance(classifier, TorchClassifier):
         return classifier
     require_finite(classifier.module.state_dict(), repr(spec))
     classifier.notes += own_eval_notes(classifier.module, classifier.name)

@@ -1,7 +1,8 @@
 """A model whose classes are not the student's: it answers over the student's, as a label map says."""
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -9,7 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..functional.label_spaces import known_classes, known_together, map_logits, probability_outside
-from ..types import Classifier, Family
+from ..functional.unanswered import answered
+from ..types import Classifier, Family, Split
+
+Answers = Callable[[Split, Int[np.ndarray, " n"]], Float[Tensor, "n C"]]
+"""Positions in a split -> what is known of these samples; a row of NaN is no answer."""
 
 
 class MappedClassifier:
@@ -108,6 +113,18 @@ class MappedClassifier:
     def logits(self, images: Float[Tensor, "N c h w"]) -> Float[Tensor, "N C"]:
         """Score images over the student's classes, on the CPU."""
         return map_logits(self.inner.logits(images).float().cpu(), self.belongs, self.n_classes)
+
+    @property
+    def answers(self) -> Answers | None:
+        """What a table says of samples, over the student's classes; None for a model that looks at them."""
+        inner: Answers | None = getattr(self.inner, "answers", None)
+        return None if inner is None else lambda split, index: self._mapped(inner(split, index))
+
+    def _mapped(self, said: Float[Tensor, "N T"]) -> Float[Tensor, "N C"]:
+        mapped = said.new_full((len(said), self.n_classes), math.nan)
+        rows = answered(said)
+        mapped[rows] = map_logits(said[rows], self.belongs, self.n_classes)
+        return mapped
 
     def outside(self, logits: Float[Tensor, "N T"]) -> Float[Tensor, " N"]:
         """Return the probability that lies outside the map, from logits over the model's own classes."""

@@ -1,15 +1,16 @@
 """Ask a model for its logits: no gradient, evaluation mode, batches of one shape."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..data.pixels import pixel_code
 from ..errors import ModelError, first_line
-from ..types import Classifier
+from ..types import Classifier, Preprocess, Split
 from .asking import evaluation_mode
 from .cost import count_cost
 
@@ -73,6 +74,37 @@ def _score(classifier: Classifier, images: Float[Tensor, "N c h w"], rows: int) 
             answered = _ask(classifier, own)[: len(chunk)]
             parts.append(answered.to("cpu", torch.float32, copy=True))  # a module may write into what it returned
     return torch.cat(parts)
+
+
+def ask(
+    classifier: Classifier,
+    split: Split,
+    index: Int[np.ndarray, " n"],
+    images: Callable[[Preprocess], Float[Tensor, "n c h w"]],
+) -> Float[Tensor, "n C"]:
+    """Return what a model says of samples: by who they are where it is a table of answers, else by what it is shown.
+
+    Args:
+        classifier: Any model that answers.
+        split: Holds the samples.
+        index: Their positions in it.
+        images: Their pixels or texts, as a model wants them; a table reads none.
+
+    Returns:
+        float32 on the CPU; a row of NaN where a table has no answer.
+
+    Raises:
+        ModelError: As `score`.
+    """
+    if (by_sample := getattr(classifier, "answers", None)) is not None:
+        said: Tensor = by_sample(split, index)
+        return said
+    return score(classifier, images(classifier.preprocess))
+
+
+def answers_by_sample(classifier: Classifier) -> bool:
+    """Tell a table of answers, which looks at no pixel, from a model."""
+    return getattr(classifier, "answers", None) is not None
 
 
 def batch_rows(classifier: Classifier, images: Float[Tensor, "N c h w"]) -> int:

@@ -21,7 +21,7 @@ from ..errors import ModelError
 from ..functional.calibration import calibration_error, fit_temperature
 from ..models import Opened, TorchClassifier, random_copy
 from ..models.asking import changed_by_a_pass, sum_to_one
-from ..models.scoring import provenance, score
+from ..models.scoring import answers_by_sample, provenance, score
 from ..models.torchvision import published_accuracy
 from ..types import Classifier, Predictions, Progress, Split, Splits, no_progress
 from .variants import AT_ONCE, Variant, how_to_ask, normalisations, variants
@@ -68,6 +68,11 @@ def check_model(model: Opened, data: Splits, progress: Progress = no_progress) -
         LabelSpaceError: If model and data do not have the same classes.
         DataError: If the model is normalised for other channels than it is shown.
     """
+    if answers_by_sample(model):
+        raise ModelError(
+            f"{model.spec!r} is a table of answers: it looks at no pixel, so no preprocessing of it can be checked; "
+            "crossteach scout measures what its answers have right"
+        )
     data = fit_label_space(data, [model])
     require_label_space(model, data)
     require_channels(model, data)
@@ -302,7 +307,12 @@ def normalisation_problem(model: Classifier, data: Splits, store: Store) -> Prob
         store: Where the answers are kept.
     """
     selection = data.selection
-    if selection.labels is None or not isinstance(model, Opened) or model.preprocess.kind != "image":
+    if (
+        selection.labels is None
+        or not isinstance(model, Opened)
+        or answers_by_sample(model)
+        or model.preprocess.kind != "image"
+    ):
         return None
     few = selection.take(stratified_sample(selection, min(len(selection), FEW_SAMPLES)))
     assert few.labels is not None

@@ -33,7 +33,7 @@ class Partitioned:
 
 
 def partitioned(student: CompactPredictions, teacher: CompactPredictions, rule: str) -> Partitioned:
-    """Try a partition on plain samples. A teacher teaches none whose class it does not know.
+    """Try a partition on plain samples that the student answers. A teacher teaches none whose class it does not know.
 
     Args:
         student: Of the student, which is the frozen student and so wins ties.
@@ -43,20 +43,24 @@ def partitioned(student: CompactPredictions, teacher: CompactPredictions, rule: 
     taught = getattr(teacher, READ_BY[rule]) > getattr(student, READ_BY[rule])
     classes = student.labels if rule in READS_LABELS else student.preds
     taught = taught if classes is None else taught & teacher.known_of(classes)
-    share = percent(taught)
+    answered = student.answered
+    share = percent(taught[answered])
     if student.labels is None:
         return Partitioned(share, None, None)
-    right = torch.where(taught, teacher.correct, student.correct)
-    decisive = student.correct != teacher.correct
+    right = torch.where(taught, teacher.correct, student.correct)[answered]
+    decisive = (student.correct != teacher.correct)[answered]
     return Partitioned(share, percent(right), percent(~right[decisive]) if decisive.any() else None)
 
 
 def flips_between(student: CompactPredictions, teacher: CompactPredictions) -> Flips:
-    """Return what two models know of each other's mistakes, from compact predictions of the same labelled samples."""
+    """Return what two models know of each other's mistakes, from compact predictions of the same labelled samples.
+
+    Samples that one of them has no answer to are no flips.
+    """
     assert student.labels is not None
     return Flips(
-        positive=teacher.correct & ~student.correct,
-        negative=student.correct & ~teacher.correct,
+        positive=teacher.correct & ~student.correct & student.answered,
+        negative=student.correct & ~teacher.correct & teacher.answered,
         labels=student.labels,
         n_classes=student.n_classes,
     )
@@ -78,7 +82,7 @@ def describe_flips(
         text: How close class names are, where it is known.
         wordnet: How close classes stand in WordNet, where that is known.
     """
-    flips = flips_between(student, teacher)
+    flips, both = flips_between(student, teacher), student.answered & teacher.answered
     n, positive, negative = len(flips.labels), int(flips.positive.sum()), int(flips.negative.sum())
     areas = {f"{share:g}": flips.expertise(share) for share in EXPERTISE_SHARES}
     disagreement, rows = _disagreements(student, teacher, names)
@@ -87,7 +91,7 @@ def describe_flips(
         "negative_flips": negative,
         "positive_flips_percent": 100.0 * positive / max(n, 1),
         "negative_flips_percent": 100.0 * negative / max(n, 1),
-        "accuracy_difference": teacher.accuracy - student.accuracy,
+        "accuracy_difference": percent(teacher.correct[both]) - percent(student.correct[both]),
         "entropy": flips.entropy,
         "uniform_entropy": torch.tensor(float(len(names))).log().item(),
         "expertise": {share: [names[c] for c in area.tolist()] for share, area in areas.items()},
@@ -111,7 +115,7 @@ def _disagreements(
     student: CompactPredictions, teacher: CompactPredictions, names: Sequence[str]
 ) -> tuple[float, list[dict[str, Any]]]:
     """Return how often the answers differ, in %, and the pairs of answers that do so most."""
-    differ = student.preds != teacher.preds
+    differ = (student.preds != teacher.preds) & student.answered & teacher.answered
     codes = student.preds[differ] * len(names) + teacher.preds[differ]
     assert student.labels is not None
     labels = student.labels[differ]

@@ -116,10 +116,10 @@ def class_table(test: Sequence[CompactPredictions]) -> dict[str, np.ndarray]:
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("student", "teacher", "class", "positive", "negative")
     }
-    correct = [d.correct for d in test]
-    for student, knows in enumerate(correct):
-        for teacher, knows_too in enumerate(correct):
-            flips = {"positive": knows_too & ~knows, "negative": knows & ~knows_too}
+    for student, one in enumerate(test):
+        for teacher, other in enumerate(test):
+            found_flips = flips_between(one, other)
+            flips = {"positive": found_flips.positive, "negative": found_flips.negative}
             counts = count_by_class(flips, labels, n_classes)
             found = np.flatnonzero(counts["positive"] + counts["negative"])
             pair = {"student": np.full(len(found), student), "teacher": np.full(len(found), teacher), "class": found}

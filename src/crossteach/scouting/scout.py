@@ -33,15 +33,17 @@ from ..answers.problem import Problem, refuse_or_say
 from ..answers.store import Store
 from ..data.cut import stratified_sample, tune_and_gate
 from ..data.label_space import fit_label_space
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelError
 from ..functional.calibration import calibration_error, fit_temperature
 from ..functional.ensembles import EnsembleAccuracies, ensemble_accuracies
 from ..functional.flips import flip_matrix, percent
 from ..functional.semantics import Closeness
 from ..functional.statistics import balanced_accuracy
 from ..models import MappedClassifier, random_copy
+from ..models.scoring import answers_by_sample
+from ..models.table import holds_answers
 from ..types import Classifier, Predictions, Progress, Split, Splits, no_progress
-from .comparison import describe_flips, describe_partitions
+from .comparison import describe_flips, describe_partitions, flips_between
 from .embeddings import ClassSimilarity, Embed, class_similarity, source_fingerprint, wordnet_similarity
 from .matching import Given, share_classes
 from .ranking import predicted_gain, rank_teachers
@@ -115,7 +117,8 @@ def scout(
         ConfigError: If there are fewer than two models, or one twice, or controls are asked for without test labels.
         DataError: If the labels answer other questions.
         LabelSpaceError: If models and data do not share their classes.
-        ModelError: If a model changes when it is asked, or its answers differ from pass to pass without `force`.
+        ModelError: If a model changes when it is asked, its answers differ from pass to pass without `force`, or a
+            table answers no sample of test.
     """
     models, data, notes = require_comparable(models, data, force, label_map)
     return scout_comparable(models, data, store or Store(), progress, embeddings, ensembles, controls, notes, labels)
@@ -190,8 +193,15 @@ def require_comparable(
         require_channels(model, data)
     unsteady = [problem for model in models if (problem := steadiness_problem(model, data))]
     require_distinct((model.spec, model.fingerprint) for model in models)
-    mapped = [note for model in models if isinstance(model, MappedClassifier) for note in model.notes]
-    return models, data, [*mapped, *refuse_or_say(unsteady, force)]
+    for model in models:
+        if not holds_answers(model, data.test).any():
+            raise ModelError(f"{model.spec!r} answers no sample of test, on which a scout compares; leave it out")
+    own = [model for model in models if isinstance(model, MappedClassifier) or answers_by_sample(model)]
+    return (
+        models,
+        data,
+        [*(note for model in own for note in getattr(model, "notes", ())), *refuse_or_say(unsteady, force)],
+    )
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -262,23 +272,27 @@ def _ensembles(models: Sequence[Classifier], test: Split, store: Store, progress
 def _describe_model(model: Classifier, name: str, index: int, answers: Answers, data: Splits) -> dict[str, Any]:
     test, temperature = answers.test[index], answers.temperatures[index]
     measured: dict[str, float | None] = dict.fromkeys(MEASURED)
-    if test.within_top is not None and test.labels is not None:
+    said = test.answered
+    if test.within_top is not None and test.labels is not None and bool(said.any()):
         measured = {
             "accuracy": test.accuracy,
-            "balanced_accuracy": balanced_accuracy(test.correct.numpy(), test.labels.numpy()),
-            "accuracy_top5": percent(test.within_top) if len(data.classes) >= TOP_5_FROM else None,
-            "ece": calibration_error(test.confidence.exp(), test.correct),
-            "ece_calibrated": None if temperature is None else calibration_error(test.calibrated.exp(), test.correct),
+            "balanced_accuracy": balanced_accuracy(test.correct[said].numpy(), test.labels[said].numpy()),
+            "accuracy_top5": percent(test.within_top[said]) if len(data.classes) >= TOP_5_FROM else None,
+            "ece": calibration_error(test.confidence[said].exp(), test.correct[said]),
+            "ece_calibrated": None
+            if temperature is None
+            else calibration_error(test.calibrated[said].exp(), test.correct[said]),
         }
     return {
         "name": name,
         "spec": model.spec,
         **measured,
+        "answered": int(said.sum()),
         **_of_known_classes(test, len(data.classes)),
         "temperature": temperature,
         "params": model.n_parameters or None,
         "family": model.family,
-        "images_per_second": round(images_per_second(model, data.test), 1),
+        "images_per_second": None if answers_by_sample(model) else round(images_per_second(model, data.test), 1),
         "fingerprint": model.fingerprint,
     }
 
@@ -286,9 +300,10 @@ def _describe_model(model: Classifier, name: str, index: int, answers: Answers, 
 def _of_known_classes(test: CompactPredictions, n_classes: int) -> dict[str, float | None]:
     """Count the classes that a model knows, and what it has right of their samples, in %."""
     if test.knows is None:
-        return {"known_classes": n_classes, "accuracy_known": None if test.labels is None else test.accuracy}
+        accuracy = None if test.labels is None or not bool(test.answered.any()) else test.accuracy
+        return {"known_classes": n_classes, "accuracy_known": accuracy}
     known = int(test.knows.sum())
-    rows = None if test.labels is None else test.known_of(test.labels)
+    rows = None if test.labels is None else test.known_of(test.labels) & test.answered
     right = percent(test.correct[rows]) if rows is not None and bool(rows.any()) else None
     return {"known_classes": known, "accuracy_known": right}
 
@@ -304,7 +319,7 @@ def _controls(
             continue  # a black box, one that is here already, or a factory that loads its own weights
         seen.add(copy.fingerprint)
         answered = compact(predict(copy, data.test, store, progress))
-        flips = {student.model: percent(answered.correct & ~student.correct) for student in test}
+        flips = {student.model: percent(answered.correct & ~student.correct & student.answered) for student in test}
         rows.append({"name": copy.name, "of": own.model, "accuracy": answered.accuracy, "positive_flips": flips})
     return rows
 
@@ -372,12 +387,20 @@ def compare(
         pairs.append({"student": answers.test[student].model, "teacher": answers.test[teacher].model, **pair})
         progress("pairs", len(pairs), len(ordered))
     return {
-        "positive_flips": flip_matrix(torch.stack([d.correct for d in answers.test])).tolist() if measurable else None,
+        "positive_flips": _flip_matrix(answers.test) if measurable else None,
         "pairs": pairs,
         "ceilings": _together(answers.test, measured),
         "ranking": _rank_all(answers.selection) if labelled else None,
         "semantics": _describe_semantics(text, wordnet),
     }
+
+
+def _flip_matrix(test: Sequence[CompactPredictions]) -> list[list[float]]:
+    """Return the positive flips of every pair in %, row student, column teacher; of a table those that it answers."""
+    if all(bool(said.answered.all()) for said in test):
+        found: list[list[float]] = flip_matrix(torch.stack([said.correct for said in test])).tolist()
+        return found
+    return [[percent(flips_between(student, teacher).positive) for teacher in test] for student in test]
 
 
 def _together(test: Sequence[CompactPredictions], measured: EnsembleAccuracies | None) -> dict[str, float | None]:

@@ -30,6 +30,7 @@ from ..functional.unlabelled import (
     worth_asking,
 )
 from ..labels_file import FEWEST, NEITHER, QUESTIONS, read_labels, written_id
+from ..models.table import holds_answers
 from ..types import Classifier, Pool, Progress, Splits
 
 MOST_SAMPLES = 10_000
@@ -74,7 +75,9 @@ def ask_unlabelled(models: Sequence[Classifier], data: Splits, store: Store, pro
         pools = (Pool(data.spec, data.test, len(data.test)),)
     if not pools:
         return None
-    pools = _draw(_distinct(pools))
+    pools = _draw(_distinct(_answered_by_all(models, pools)))
+    if not pools:
+        return None
     judge = _judge(models, data, store, progress)
     right, preds = [], []
     for pool in pools:
@@ -84,6 +87,19 @@ def ask_unlabelled(models: Sequence[Classifier], data: Splits, store: Store, pro
             right.append(beliefs(logits) if judge is None else judge(logits).sigmoid())
             preds.append(logits.argmax(2))
     return Unlabelled(pools, torch.cat(right, 1), torch.cat(preds, 1), "ensemble" if judge is None else "judge")
+
+
+def _answered_by_all(models: Sequence[Classifier], pools: Sequence[Pool]) -> list[Pool]:
+    """Leave out the samples that a table of answers does not hold: what all say of a sample is compared."""
+    kept = []
+    for pool in pools:
+        rows = np.flatnonzero(np.all([holds_answers(model, pool.split) for model in models], 0))
+        if gone := len(pool.split) - len(rows):
+            left_out = {**pool.dropped, "without an answer of every model": gone}
+            pool = replace(pool, split=pool.split.take(rows), dropped=left_out)
+        if len(rows):
+            kept.append(pool)
+    return kept
 
 
 def _distinct(pools: Sequence[Pool]) -> list[Pool]:
@@ -110,6 +126,7 @@ def _draw(pools: Sequence[Pool]) -> tuple[Pool, ...]:
 
 def _judge(models: Sequence[Classifier], data: Splits, store: Store, progress: Progress) -> Judge | None:
     tune = tune_and_gate(data.selection)[0]
+    tune = tune.take(np.flatnonzero(np.all([holds_answers(model, tune) for model in models], 0)))
     if tune.labels is None or len(tune) < JUDGED_FROM:
         return None
     few = torch.from_numpy(stratified_sample(tune, min(len(tune), MOST_FIT)))

@@ -17,7 +17,7 @@ from ..answers.store import Store
 from ..config import PartitionConfig, TransferConfig, ViewsConfig
 from ..data.views import ViewBatch, Views, views_of
 from ..errors import CrossteachError, ModelError, first_line
-from ..models.scoring import CHUNK, provenance, score
+from ..models.scoring import CHUNK, ask, provenance
 from ..transferring.methods import METHODS
 from ..transferring.plan import TrainingPlan
 from ..transferring.sources import Source
@@ -83,7 +83,7 @@ def _seconds_an_answer(model: Classifier, views: Views, data: Splits) -> float:
     rows = np.arange(min(CHUNK, len(split)))
 
     def answer() -> None:
-        score(model, views.batch(split, rows, np.zeros(len(rows), np.int64)).images(model.preprocess))
+        ask(model, split, rows, views.batch(split, rows, np.zeros(len(rows), np.int64)).images)
 
     views = replace(views, count=0)  # so that none is kept, and each is timed
     answer()  # the first one also allocates

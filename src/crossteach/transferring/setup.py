@@ -29,7 +29,8 @@ from ..functional.judging import FEWEST
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
 from ..models.mapped import MappedClassifier, file_of_map, known_by
-from ..models.scoring import ask_in_batches
+from ..models.scoring import answers_by_sample, ask_in_batches
+from ..models.table import leaves_unanswered
 from ..scouting.checking import normalisation_problem
 from ..scouting.matching import Given, share_classes
 from ..scouting.scout import unique_names
@@ -125,6 +126,8 @@ def open_setup(
     _require_method(name, method, data, config, len(teachers))
     if known_by(teachers) is not None:
         method = _for_other_classes(name, method)
+    elif any(leaves_unanswered(teacher, data) for teacher in teachers):
+        method = beside_frozen_student(method)
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
         require_channels(classifier, data)
@@ -405,7 +408,7 @@ def _require_sizes(data: Splits, models: Sequence[Classifier]) -> None:
         return
     sizes = {split.inputs.size for split in data.taught}
     for model in models:
-        if len(sizes) > 1 and model.preprocess.size is None:
+        if len(sizes) > 1 and model.preprocess.size is None and not answers_by_sample(model):
             raise ConfigError(
                 f"train and pools hold images of other sizes ({', '.join(map(str, sizes))}) and {model.spec!r} names "
                 "none; add ?size=PIXELS to its spec"

@@ -82,13 +82,13 @@ def summarise(
     }
 
 
-def _of_teachers(before: Predictions, teachers: Sequence[Predictions]) -> dict[str, float | list[float] | None]:
+def _of_teachers(before: Predictions, teachers: Sequence[Predictions]) -> dict[str, float | list[float | None] | None]:
     """Return what each teacher has right, and how that differs from what the student has right; all in %."""
     keys, labels = ("teacher_accuracy", "positive_flips", "negative_flips"), before.labels
     if labels is None:
         return dict.fromkeys(keys)
-    columns = [
-        [t.accuracy for t in teachers],
+    columns: list[list[float | None]] = [
+        [t.accuracy if bool(t.answered.any()) else None for t in teachers],
         [percent(positive_flips(before.logits, t.logits, labels)) for t in teachers],
         [percent(negative_flips(before.logits, t.logits, labels)) for t in teachers],
     ]
@@ -96,7 +96,10 @@ def _of_teachers(before: Predictions, teachers: Sequence[Predictions]) -> dict[s
 
 
 def _calibration_error(answers: Predictions) -> float | None:
-    return None if answers.labels is None else expected_calibration_error(answers.logits, answers.labels)
+    said = answers.answered
+    if answers.labels is None or not bool(said.any()):
+        return None
+    return expected_calibration_error(answers.logits[said], answers.labels[said])
 
 
 def pool_summary(pools: Sequence[Pool], sources: Sequence[Source], taught: dict[str, float]) -> dict[str, Any] | None:
@@ -149,7 +152,7 @@ def _label_free(verdict: GateResult) -> dict[str, Any] | None:
     return {"before": asdict(before), "after": asdict(after), "speaks_for": speaks_for(before, after)}
 
 
-def one_or_list(values: Sequence[float]) -> float | list[float] | None:
+def one_or_list(values: Sequence[float | None]) -> float | list[float | None] | None:
     """Return the only value as it is, several as a list, none as None."""
     return values[0] if len(values) == 1 else list(values) or None
 
@@ -189,9 +192,8 @@ def write_transfer(
     named = [("before", before), ("after", found.after), ("ungated", found.ungated)]
     named += [(f"teacher_{k}", teacher) for k, teacher in enumerate(found.teachers)]
     for name, answers in named:
-        confidence, preds = answers.logits.softmax(1).max(1)
-        columns[f"pred_{name}"] = preds.numpy()
-        columns[f"confidence_{name}"] = confidence.numpy()
+        columns[f"pred_{name}"] = answers.preds.numpy()
+        columns[f"confidence_{name}"] = answers.logits.softmax(1).amax(1).numpy()
     run.write_samples(columns)
     write_exhibits(run, data, found, left_out)
     folder = make_folder(run.path / "student")
