@@ -498,8 +498,11 @@ def saved_students(case: Case) -> Callable[[], object]:
     if case.rng.random() < 0.3:
         said = json.loads(case.text("student/model.json"))
         odd = ("os", "os.path", "builtins", "timm", "torch.hub", f"{folder}/architecture.py")
-        said["architecture"] |= {"source": case.rng.choice(("py", "timm", "torchvision", "hf", "clip", "os", "")),
-                                 "where": case.rng.choice(odd), "factory": case.rng.choice(("small", "system", "load"))}  # fmt: skip
+        said["architecture"] |= {
+            "source": case.rng.choice(("py", "timm", "torchvision", "hf", "clip", "os", "")),
+            "where": case.rng.choice(odd),
+            "factory": case.rng.choice(("small", "system", "load")),
+        }
         said["architecture"]["name"] = case.rng.choice(("os", "resnet18", "local-dir:/", *WORDS))
         (folder / "model.json").write_text(json.dumps(said))
     return lambda: answer(f"run:{folder}")

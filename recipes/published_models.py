@@ -95,8 +95,8 @@ def table(path: Path) -> None:
         share = f"{100 * ended / (together - before):.0f}%" if together > before + 0.5 else "-"
         low, high = row["interval_low"], row["interval_high"]
         print(
-            f"| {row['part']} | {row['teacher_name']} | {row['method']} | {before:.1f} | {together:.1f} | {ended:+.2f} | "
-            f"{share} | {row['transfer_delta']:+.2f} | {low:+.2f} to {high:+.2f} | {row['verdict']} |"
+            f"| {row['part']} | {row['teacher_name']} | {row['method']} | {before:.1f} | {together:.1f} | "
+            f"{ended:+.2f} | {share} | {row['transfer_delta']:+.2f} | {low:+.2f} to {high:+.2f} | {row['verdict']} |"
         )
     print(
         f"\nmean of the returned deltas {np.mean([r['transfer_delta'] for r in pq.read_table(path).to_pylist()]):+.2f}"

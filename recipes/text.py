@@ -2,10 +2,11 @@
 
     pip download --no-deps -d runs/text pycountry && python recipes/text.py --out runs/text
 
-The strings are the names of countries, languages, scripts and currencies in pycountry's catalogues (LGPL-2.1): short, in
-Latin letters. All translations of one name are one group, and stand on one side: 15% train, 10% select, 20% test, and the
-rest is the pool, whose labels are not read. Both models are trained here on the train part alone: all-MiniLM-L6-v2
-with a new head (23 million weights, words and their pieces) and bags of hashed letter n-grams (0.4 million).
+The strings are the names of countries, languages, scripts and currencies in pycountry's catalogues (LGPL-2.1): short,
+in Latin letters. All translations of one name are one group, and stand on one side: 15% train, 10% select, 20% test,
+and the rest is the pool, whose labels are not read. Both models are trained here on the train part alone:
+all-MiniLM-L6-v2 with a new head (23 million weights, words and their pieces) and bags of hashed letter n-grams (0.4
+million).
 
 @FIGURES@
 """
