@@ -174,7 +174,9 @@ def build(architecture: dict[str, Any], text: str, pretrained: bool = False) -> 
     )
     module: nn.Module = _told(text, lambda: _module(transformers, auto, architecture, text, pretrained))
     if reads_text:
-        tokenizer = _told(text, lambda: transformers.AutoTokenizer.from_pretrained(architecture["where"]))
+        tokenizer = _told(
+            text, lambda: transformers.AutoTokenizer.from_pretrained(architecture["where"], trust_remote_code=False)
+        )
         if tokenizer.pad_token is None:
             raise ModelError(f"the tokenizer of {text!r} has no padding token; set one and save it again")
         module.tokenizer = TextTokenizer(tokenizer, arguments["max_length"])  # type: ignore[assignment]
@@ -200,7 +202,10 @@ def _own_preprocess(config: Any, spec: Spec) -> Preprocess:
     if cfg:  # a timm model in transformers' clothes
         return from_pretrained_cfg(cfg)
     processor = _told(
-        spec.text, lambda: _transformers(spec.text).AutoImageProcessor.from_pretrained(spec.rest, backend="pil")
+        spec.text,
+        lambda: _transformers(spec.text).AutoImageProcessor.from_pretrained(
+            spec.rest, backend="pil", trust_remote_code=False
+        ),
     )
     with described_by(f"the processor of {spec.text!r}"):
         return require_sound(read_processor(processor.to_dict(), spec.text))
