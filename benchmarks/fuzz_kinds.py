@@ -308,7 +308,7 @@ def npz_files(case: Case) -> Callable[[], object]:
     for _ in range(rng.choice((1, 1, 2, 3))):
         key = rng.choice(list(arrays))
         with contextlib.suppress(
-            ValueError, TypeError, OverflowError
+            ValueError, TypeError, OverflowError, IndexError
         ):  # numpy does not make every array of every other
             arrays[key] = _changed_array(arrays[key], case)
         if rng.random() < 0.2:
@@ -498,8 +498,11 @@ def saved_students(case: Case) -> Callable[[], object]:
     if case.rng.random() < 0.3:
         said = json.loads(case.text("student/model.json"))
         odd = ("os", "os.path", "builtins", "timm", "torch.hub", f"{folder}/architecture.py")
-        said["architecture"] |= {"source": case.rng.choice(("py", "timm", "torchvision", "hf", "clip", "os", "")),
-                                 "where": case.rng.choice(odd), "factory": case.rng.choice(("small", "system", "load"))}  # fmt: skip
+        said["architecture"] |= {
+            "source": case.rng.choice(("py", "timm", "torchvision", "hf", "clip", "os", "")),
+            "where": case.rng.choice(odd),
+            "factory": case.rng.choice(("small", "system", "load")),
+        }
         said["architecture"]["name"] = case.rng.choice(("os", "resnet18", "local-dir:/", *WORDS))
         (folder / "model.json").write_text(json.dumps(said))
     return lambda: answer(f"run:{folder}")

@@ -109,7 +109,9 @@ def parse_spec(text: str) -> Spec:
         options[key] = unescape(value)
     whole = unescape(weights) if weights is not None else None
     parsed = Spec(text, scheme if colon else body, unescape(rest), whole, options)
-    if "{" not in rest and any(len(os.fsencode(part)) > LONGEST for part in parsed.path.parts):  # {…} stands for several
+    if "{" not in rest and any(
+        len(os.fsencode(part)) > LONGEST for part in parsed.path.parts
+    ):  # {…} stands for several
         raise SpecError(f"{text[:SHOWN]!r}… has a name of more than {LONGEST} bytes, and no file has; shorten it")
     return parsed
 
