@@ -108,3 +108,15 @@ def test_literals(word, value):
 def test_a_literal_is_read_as_it_prints(value):
     found = literal(str(value))
     assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize("spec", ["npz:" + "a" * 256, "folder:x/" + "é" * 128, "py:zoo.py:f@" + "w" * 300 + "?size=8"])
+def test_a_name_that_no_file_can_have_is_refused_and_not_asked_for(spec):
+    """The system answers such a question with an error of its own."""
+    with pytest.raises(SpecError, match="more than 255 bytes"):
+        parse_spec(spec)
+
+
+def test_long_patterns_and_paths_of_many_folders_are_read():
+    assert len(parse_spec("wds:{" + ",".join(f"{k:04}" for k in range(99)) + "}.tar").rest) > 255
+    assert len(parse_spec("npz:" + "folder/" * 99 + "a.npz").rest) > 255

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import warnings
 
 import pytest
 import torch
@@ -136,6 +137,24 @@ def test_what_does_not_fit_shows_names_of_both_sides(tmp_path, opened):
         WeightsError, match=r"the file has blocks.0.weight, blocks.1.weight, .* and 2 more; the model has"
     ):
         opened("other.pt")
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, lambda weight: weight.to("meta")])
+def test_tensors_that_hold_no_number_for_each_place_are_refused(tmp_path, module, opened, change):
+    torch.save(module.state_dict() | {"1.weight": change(module[1].weight.detach())}, tmp_path / "hollow.pt")
+    warnings.filterwarnings("ignore", "Validating sparse")  # of torch.load
+    with pytest.raises(WeightsError, match=r"without numbers: 1.weight \((torch.sparse_coo|meta)\)"):
+        opened("hollow.pt")
+
+
+def test_a_pickle_that_misuses_torchs_own_functions_is_damaged(tmp_path):
+    class Wrong:
+        def __reduce__(self):
+            return torch._utils._rebuild_tensor_v2, (1, 2)
+
+    torch.save({"a": Wrong()}, tmp_path / "wrong.pt")
+    with pytest.raises(WeightsError, match="is not a whole torch file"):
+        read_checkpoint(tmp_path / "wrong.pt")
 
 
 class Runs:

@@ -77,7 +77,7 @@ def test_code_that_was_changed_since_is_not_known(saved, change_it):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"shape": []}, "is damaged"),
+        ({"shape": [1]}, "is damaged"),
         ({"shape": [1, 7, 7]}, "does not accept an image"),
         ({"preprocess": {"size": ["2", 2]}}, "its size is"),
         ({"preprocess": {"std": ["x"]}}, "its std is"),
@@ -86,7 +86,7 @@ def test_code_that_was_changed_since_is_not_known(saved, change_it):
         ({"architecture": {"source": "clip", "name": "x", "arguments": {}}}, "does not say how its model is built"),
     ],
 )
-def test_a_description_of_another_model_is_refused_in_one_line(saved, changes, says):
+def test_a_description_of_another_model_is_refused_in_one_line(saved, unchecked, changes, says):
     description = json.loads((saved / DESCRIPTION).read_text())
     if "shape" in changes:
         description["preprocess"]["size"] = None
@@ -127,6 +127,7 @@ def test_a_description_names_no_code_but_the_file_beside_it(saved, ran, tmp_path
     ("architecture", "error", "says"),
     [
         ({"name": "hf-hub:someone/model"}, SpecError, "timm has no model"),
+        ({"name": "local-dir:/elsewhere"}, SpecError, "timm has no model"),
         ({"name": 3}, ModelError, "is damaged"),
         ({"arguments": {"checkpoint_path": "evil.pt"}}, SpecError, "'checkpoint_path', which would read another file"),
         ({"arguments": {"pretrained_cfg": {"file": "evil.pt"}}}, SpecError, "would read another file"),

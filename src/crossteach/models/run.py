@@ -154,6 +154,11 @@ def _build(architecture: dict[str, Any], folder: Path, text: str) -> nn.Module:
             f"{folder} holds weights of a module that its user built; build it again and load "
             f"{WEIGHTS} into it, as README.md there says, or name a factory as py:FILE.py:FACTORY@{WEIGHTS}"
         )
+    if source == "timm" and timm.is_elsewhere(str(architecture.get("name"))):
+        raise SpecError(
+            f"timm has no model {architecture['name']!r}; {folder / DESCRIPTION} may name an architecture of timm's "
+            "own, and no folder and no place on the hub"
+        )
     if source in BUILDERS and (source == "py" or isinstance(architecture.get("name"), str)):
         try:
             return BUILDERS[source](architecture, text)

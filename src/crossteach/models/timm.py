@@ -39,14 +39,14 @@ def load_timm(spec: Spec, like: Splits | None = None) -> TorchClassifier:
     module = build(architecture, spec.text, pretrained)
     notes = load_weights(module, spec) if spec.weights is not None else ()
     own, classes = _own_preprocess(module, arguments), None
-    if _is_elsewhere(spec.rest):  # what it is stands in its config.json, which a saved student shall not need
+    if is_elsewhere(spec.rest):  # what it is stands in its config.json, which a saved student shall not need
         said: Any = module.pretrained_cfg
         architecture |= _described_there(module, said, arguments)
         classes = said.get("label_names")
     return describe(spec, module, own, architecture, notes, like, HINT, classes)
 
 
-def _is_elsewhere(name: str) -> bool:
+def is_elsewhere(name: str) -> bool:
     """Tell a name that timm looks up on the hub or in a folder from that of one of its own architectures."""
     return ":" in name
 
@@ -83,7 +83,7 @@ def build(architecture: dict[str, Any], text: str, pretrained: bool = False) -> 
     except ImportError:
         raise MissingExtraError(f"{text!r} needs timm; pip install 'crossteach[timm]'") from None
     name, arguments = architecture["name"], architecture["arguments"]
-    if not _is_elsewhere(name) and not timm.is_model(name.split(".")[0]):
+    if not is_elsewhere(name) and not timm.is_model(name.split(".")[0]):
         near = timm.list_models(f"*{name.split('.')[0][:6]}*")[:3]
         raise SpecError(f"timm has no model {name!r}" + (f"; near it: {', '.join(near)}" if near else ""))
     wrong = [key for key in ELSEWHERE if key in arguments]

@@ -60,7 +60,9 @@ def fit_weights(module: nn.Module, weights: Mapping[str, Any], source: str) -> t
         for name in own
         if name in weights and not is_lazy(own[name]) and weights[name].shape != own[name].shape
     ]
-    for what, names in (("another shape", shapes), ("missing", missing), ("left over", left_over)):
+    hollow = [f"{n} ({'meta' if v.is_meta else v.layout})" for n, v in tensors(weights).items() if _is_hollow(v)]
+    problems = (("another shape", shapes), ("missing", missing), ("left over", left_over), ("without numbers", hollow))
+    for what, names in problems:
         if names:
             raise WeightsError(
                 f"weights of {source} do not fit {type(module).__name__}: {what}: {_first(names)} (the file has "
@@ -77,6 +79,11 @@ def fit_weights(module: nn.Module, weights: Mapping[str, Any], source: str) -> t
     if not lacking:
         return ()
     return (f"{source}: {len(lacking)} layers keep extra state that the file lacks; it is as the factory made it",)
+
+
+def _is_hollow(value: Any) -> bool:
+    """Tell a tensor that does not hold a number for each of its places: sparse, or on no device."""
+    return isinstance(value, Tensor) and not is_lazy(value) and (value.is_meta or value.layout != torch.strided)
 
 
 def _first(names: Sequence[str]) -> str:
