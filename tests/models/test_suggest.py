@@ -40,7 +40,8 @@ def test_weights_alone_say_what_they_lack_and_nonsense_gets_the_list():
         load_model("w.safetensors")
     for text in ("qqqqqqqqqqqq", "", ":", "quux:what", "?a=b"):
         with pytest.raises(
-            SpecError, match="expected one of clip:, demo:, export:, hf:, onnx:, py:, run:, timm:, torchscript:, "
+            SpecError,
+            match="expected one of clip:, demo:, export:, hf:, onnx:, predictions:, py:, run:, timm:, torchscript:, ",
         ):
             load_model(text)
 
