@@ -237,7 +237,6 @@ def write_timm_folder(folder, **changes):
         ({"mean": [[0.4]]}, "TypeError"),
         ({"std": [0.3, 0.0, 0.3]}, "its std is"),
         ({"std": "x"}, "could not convert"),
-        ({"input_size": [3, "x", 160]}, "invalid literal"),
         ({"input_size": [3, 10**6, 160]}, "its size is"),
         ({"crop_pct": float("nan")}, "its crop is"),
     ],
