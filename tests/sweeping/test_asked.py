@@ -73,7 +73,7 @@ def test_one_epoch_asks_for_one_view_of_four_and_a_dry_run_counts_that(task, tmp
 
     def forbid(started: Task) -> None:
         if started.name.startswith("kl+dp"):
-            monkeypatch.setattr("crossteach.answers.tutors.score", None)
+            monkeypatch.setattr("crossteach.answers.tutors.ask", None)
 
     assert sweep(path, tmp_path / "out", store, executor=Here(forbid))["failed"] == []
     monkeypatch.undo()

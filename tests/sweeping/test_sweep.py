@@ -160,7 +160,7 @@ def test_tutors_answer_once(task, tmp_path, monkeypatch):
 
     def started(task: Task) -> None:
         if task.name.startswith("kl+dp"):
-            monkeypatch.setattr("crossteach.answers.tutors.score", None)
+            monkeypatch.setattr("crossteach.answers.tutors.ask", None)
 
     run = executor.run
     executor.run = lambda tasks, tell: run(tasks, lambda task: (started(task), tell(task))[1])  # type: ignore[method-assign]
