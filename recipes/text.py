@@ -7,8 +7,6 @@ in Latin letters. All translations of one name are one group, and stand on one s
 and the rest is the pool, whose labels are not read. Both models are trained here on the train part alone:
 all-MiniLM-L6-v2 with a new head (23 million weights, words and their pieces) and bags of hashed letter n-grams (0.4
 million).
-
-@FIGURES@
 """
 
 import argparse

@@ -44,6 +44,8 @@ def test_bad_input_opens_or_gets_one_line(fuzz, box, watch, unchecked, monkeypat
     for name, place in box.places.items():
         monkeypatch.setenv(name, str(box.root / place))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read where the library is imported
+    cache = str(box.root / box.places["HF_HOME"] / "datasets")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)  # so is this
     fuzz.warm(box, watch)
     outcomes = [fuzz.run_case(kind, n, box, watch) for kind in fuzz.KINDS for n in range(1, 1 + CASES.get(kind, 12))]
     assert not [each for each in outcomes if each.result == "finding"]

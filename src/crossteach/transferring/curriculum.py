@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..answers.class_order import labelled_parts
 from ..answers.compact import compact
 from ..answers.prediction import discard_predictions, predict, score_split
 from ..answers.store import Store
@@ -133,7 +134,7 @@ def _discard_answers(setup: TransferSetup, student: TrainableClassifier) -> None
     if setup.views.count:
         for source in setup.sources:
             discard_views(student, source.split, source.views, setup.store)
-    for split in (data.selection, data.test, *tune_and_gate(data.selection)):
+    for split in (data.selection, data.test, *tune_and_gate(data.selection), *labelled_parts(data)):
         discard_predictions(student, split, setup.store)
 
 
