@@ -11,6 +11,7 @@ import digits
 import numpy as np
 import pytest
 import yaml
+from safetensors.torch import save_file
 
 import crossteach
 from crossteach.sweeping.plan import read_plan
@@ -235,3 +236,33 @@ def test_fonts_of_the_glyphs_are_left_out_of_the_pool_and_foreign_letters_are_dr
     assert near["DejaVu Sans"][1] == "DejaVu" and near["DejaVu Sans"][0] < SAME_DESIGN, "it is found by its outline too"
     letters = draw_foreign(folder / "DejaVuSans.ttf")
     assert letters.shape[1:] == (32, 32) and len(letters) > 40
+
+
+def test_the_plans_of_published_models_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    monkeypatch.chdir(ROOT)
+    from published_models import PARTS, plans
+
+    parts = plans(Path("types"), Path("languages"))
+    assert list(parts) == PARTS
+    for name, content in parts.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        plan = read_plan(tmp_path / f"{name}.yaml")
+        assert plan.pools and plan.jobs()
+
+
+def test_the_model_of_letters_learns_and_is_opened_by_its_spec(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    import text
+
+    import crossteach
+
+    module = text.letters()
+    words = [f"{stem}{number}" for number in range(64) for stem in ("der Baum ", "the tree ")]
+    labels = [number % 2 for number in range(128)]
+    text.train(module, (words, labels, words), 0.05, 3)
+    save_file(module.state_dict(), tmp_path / "letters.safetensors")
+    opened = crossteach.load_model(f"py:{ROOT / 'recipes' / 'text.py'}:letters@{tmp_path / 'letters.safetensors'}")
+    data = crossteach.from_texts((words, labels), (words, labels), selection_from="test", duplicates="keep")
+    scored = crossteach.predict(opened, data.test).logits
+    assert opened.classes == text.LANGUAGES and (scored.argmax(1).numpy() == data.test.labels).all()
