@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def _describe(folder: Path) -> Entry:
     size, used = sum(_on_disk(path) for path in files), max((p.stat().st_mtime for p in files), default=0.0)
     bare = Entry(str(folder), "fact", "", 0, 0, 0, "", size, used)
     if folder.name.startswith(NEW):
-        return Entry(**{**asdict(bare), "kind": "unfinished"})
+        return replace(bare, kind="unfinished")
     if (folder / "fact.json").is_file() and not (folder / MANIFEST).is_file():
         return bare
     try:
@@ -74,17 +74,15 @@ def _describe(folder: Path) -> Entry:
         if logits.shape != wanted or done.shape != wanted[:1] or str(logits.dtype) != said["dtype"]:
             raise ValueError(f"its files hold {list(logits.shape)} {logits.dtype}, its manifest {list(wanted)}")
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        return Entry(**{**asdict(bare), "kind": "damaged", "problem": first_line(error)})
-    return Entry(
-        **{
-            **asdict(bare),
-            "kind": str(said.get("kind", "")),
-            "model": str(said.get("model", "")),
-            "rows": wanted[0],
-            "known": int(np.count_nonzero(done)),
-            "classes": wanted[1],
-            "dtype": str(said["dtype"]),
-        }
+        return replace(bare, kind="damaged", problem=first_line(error))
+    return replace(
+        bare,
+        kind=str(said.get("kind", "")),
+        model=str(said.get("model", "")),
+        rows=wanted[0],
+        known=int(np.count_nonzero(done)),
+        classes=wanted[1],
+        dtype=str(said["dtype"]),
     )
 
 
@@ -105,7 +103,7 @@ def verify_store(store: Store, progress: Progress = no_progress) -> list[Entry]:
     for number, entry in enumerate(entries, 1):
         problem = entry.problem or (_unreadable(entry) if entry.rows else "")
         if problem:
-            wrong.append(Entry(**{**asdict(entry), "kind": "damaged", "problem": problem}))
+            wrong.append(replace(entry, kind="damaged", problem=problem))
         progress("entries read", number, len(entries))
     return wrong
 

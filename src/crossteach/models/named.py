@@ -67,3 +67,10 @@ def _name_of(rest: str) -> str:
     """Return a name for tables: of a folder on this machine its last part."""
     folder = Path(rest.removeprefix("local-dir:"))
     return folder.name if folder.is_dir() else rest
+
+
+def is_plain(value: Any) -> bool:
+    """Tell a number, a word, a truth value, nothing, or lists and mappings of these: what `model.json` may hold."""
+    if isinstance(value, list | tuple | dict):
+        return all(map(is_plain, value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, bool | int | float | str)

@@ -16,6 +16,7 @@ from . import clip, hf, py, timm, torchvision
 from .checkpoints import read_weights
 from .extra_state import read_extra_state, set_aside
 from .inputs import find_inputs
+from .named import is_plain
 from .preprocess import FOREIGN, PREPROCESS_OPTIONS, read_preprocess, require_sound
 from .saving import ARCHITECTURE, DESCRIPTION, TOKENIZER, WEIGHTS
 from .torch_classifier import TorchClassifier
@@ -107,7 +108,7 @@ def _read(saved: dict[str, Any]) -> dict[str, Any]:
     """Check what stands in `model.json`: it may come from anybody."""
     classes, shape, architecture = saved["classes"], saved.get("shape"), dict(saved["architecture"])
     words = [architecture[key] for key in ("source", "where", "factory", "name") if key in architecture]
-    if not all(isinstance(word, str) for word in words) or not _is_plain(
+    if not all(isinstance(word, str) for word in words) or not is_plain(
         [architecture.get(key) for key in ("arguments", "cfg")]
     ):
         raise TypeError("an architecture is described by words and plain values")
@@ -124,13 +125,6 @@ def _read(saved: dict[str, Any]) -> dict[str, Any]:
         "shape": (int(shape[0]), int(shape[1]), int(shape[2])) if shape else None,
         "preprocess": require_sound(Preprocess(**given)),
     }
-
-
-def _is_plain(value: Any) -> bool:
-    """Tell a number, a word, a truth value, nothing, or lists and mappings of these."""
-    if isinstance(value, list | dict):
-        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _own_code(folder: Path, architecture: dict[str, Any], trust: bool) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from torch import nn
 from ..errors import MissingExtraError, ModelError, SpecError, first_line
 from ..specs import Spec
 from ..types import Preprocess, Splits
-from .named import arguments_of, describe
+from .named import arguments_of, describe, is_plain
 from .preprocess import from_pretrained_cfg
 from .torch_classifier import TorchClassifier
 from .weights import load_weights
@@ -53,18 +53,12 @@ def is_elsewhere(name: str) -> bool:
 
 def _described_there(module: Any, said: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the architecture of a model whose description timm has read elsewhere; no file is named in it."""
-    given = {key: value for key, value in getattr(module, "_model_args", {}).items() if _is_plain(value)}
+    given = {key: value for key, value in getattr(module, "_model_args", {}).items() if is_plain(value)}
     return {
         "name": said["architecture"],
-        "cfg": {key: value for key, value in said.items() if key not in FILES and _is_plain(value)},
+        "cfg": {key: value for key, value in said.items() if key not in FILES and is_plain(value)},
         "arguments": {**given, "num_classes": int(module.num_classes), **arguments},
     }
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple | dict):
-        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _own_preprocess(module: nn.Module, arguments: dict[str, Any]) -> Preprocess:

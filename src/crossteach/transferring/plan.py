@@ -62,8 +62,9 @@ class TrainingPlan:
     def probe_rates(self) -> tuple[float, ...]:
         """Rates that the probe may try, ascending: where a pool teaches by SGD one more."""
         rates, more = self.config.optim.probe_rates or PROBE_RATES[self.optimiser], self.config.pool.probe_rate
-        added = self.teaches_pools and more is not None and self.optimiser == "sgd"
-        return tuple(sorted({*rates, more})) if added and more is not None else rates
+        if more is None or not self.teaches_pools or self.optimiser != "sgd":
+            return rates
+        return tuple(sorted({*rates, more}))
 
     @property
     def optimiser(self) -> str:

@@ -24,8 +24,7 @@ from ..answers.store import Store
 from ..config import ContrastConfig, TransferConfig
 from ..data.label_space import fit_label_space
 from ..data.views import ViewBatch, Views, views_of
-from ..errors import ConfigError, CrossteachError, DataError, MissingLabelsError, ModelError, first_line
-from ..functional.judging import FEWEST
+from ..errors import ConfigError, CrossteachError, ModelError, first_line
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
 from ..models.mapped import MappedClassifier, file_of_map, known_by
@@ -36,7 +35,8 @@ from ..scouting.matching import Given, share_classes
 from ..scouting.scout import unique_names
 from ..types import Classifier, Pool, Progress, Splits, TrainableClassifier
 from .adapting import adaptable_layers, describe_part, learning_weights
-from .methods import Method, beside_frozen_student, choose_method, tuned_labels
+from .fitting import require_method, require_order, require_something_taught
+from .methods import Method, beside_frozen_student, choose_method
 from .sources import Source, sources_of
 
 
@@ -119,11 +119,11 @@ def open_setup(
     started = time.perf_counter()
     student = _require_arguments(student, teachers, data)
     ask_in_batches((student, *teachers), config.scoring.batch)
-    _require_something_taught(data)
+    require_something_taught(data)
     data = _over_the_students_classes(student, teachers, data, store if ask else None)
     teachers = share_classes(teachers, data.classes, label_map)
     name, method = choose_method(config.method, data, config.pool.share)
-    _require_method(name, method, data, config, len(teachers))
+    require_method(name, method, data, config, len(teachers))
     if known_by(teachers) is not None:
         method = _for_other_classes(name, method)
     elif any(leaves_unanswered(teacher, data) for teacher in teachers):
@@ -133,7 +133,7 @@ def open_setup(
         require_channels(classifier, data)
     _require_sizes(data, (student, *teachers))
     _require_others(student, teachers)
-    _require_order(data, config, len(teachers))
+    require_order(data, config, len(teachers))
     teachers = [with_random_weights(t) for t in teachers] if method.random_teachers else teachers
     notes = [*data.notes, *(note for pool in data.pools for note in pool_notes(pool))]
     if ask:
@@ -195,35 +195,6 @@ def _require_arguments(student: Classifier, teachers: Sequence[Classifier], data
     return learner
 
 
-def _require_method(name: str, method: Method, data: Splits, config: TransferConfig, n_teachers: int) -> None:
-    """Raise if method, settings, labels and number of teachers do not fit together."""
-    if method.teachers and not n_teachers:
-        raise ConfigError(
-            f"method {name!r} needs a teacher and none is given; name one, or use self, xe or self+labels"
-        )
-    at_once = n_teachers if config.curriculum.order == "parallel" else min(n_teachers, 1)
-    _require_settings_that_fit(name, method, at_once, len(data.classes), config)
-    if method.calibrated and data.selection.labels is None:
-        raise MissingLabelsError(
-            f"method {name!r} fits temperatures to labels of {_selection(data)}, which has none; "
-            "use kl+dp-unsupervised, or give labels"
-        )
-    _require_labels_for_a_judge(name, method, data)
-    _require_labels_for_the_gate(data, config)
-    _require_batches(data, config)
-    _require_tutors_for_pools(name, method, data, config)
-
-
-def _require_labels_for_a_judge(name: str, method: Method, data: Splits) -> None:
-    """Raise MissingLabelsError if there is nothing to learn from who is right."""
-    tuned = tuned_labels(data)
-    if method.judged and tuned < FEWEST:
-        raise MissingLabelsError(
-            f"method {name!r} learns who is right from {FEWEST} labelled samples or more, a quarter of "
-            f"{_selection(data)}, and has {tuned}; use kl+dp-unsupervised, or give more labels"
-        )
-
-
 def _notes_of_what_learns(student: TrainableClassifier, method: Method, config: TransferConfig) -> tuple[str, ...]:
     """Say which share of the student learns; raise ModelError if nothing can."""
     if not any(p.requires_grad for p in student.module.parameters()):
@@ -258,45 +229,6 @@ def _require_part(student: TrainableClassifier, method: Method, config: Transfer
     adaptable_layers(student.module)
 
 
-def _require_order(data: Splits, config: TransferConfig, n_teachers: int) -> None:
-    """Raise an error if several teachers cannot teach one by one in the order, or in the epochs, that are asked for."""
-    if config.curriculum.order == "parallel" or n_teachers < 2:
-        return
-    epochs = config.optim.epochs
-    if config.curriculum.budget == "total" and epochs < n_teachers:
-        raise ConfigError(
-            f"curriculum.budget=total shares optim.epochs={epochs} among {n_teachers} teachers, which need one each; "
-            f"give optim.epochs={n_teachers} or more, or curriculum.budget=each"
-        )
-    wanted = config.curriculum.order == "sequential" and config.curriculum.sequence != "given"
-    if wanted and data.selection.labels is None:
-        raise MissingLabelsError(
-            f"curriculum.sequence={config.curriculum.sequence} needs labels on {_selection(data)}, which has none; "
-            "use given"
-        )
-
-
-def _selection(data: Splits) -> str:
-    """Name the selection split in a message: a user who gave none does not know of one."""
-    return "the part of train that is set aside to decide" if data.selection_seen else "the selection split"
-
-
-def _require_something_taught(data: Splits) -> None:
-    """Raise DataError if there is neither a train split nor a pool."""
-    if not data.taught:
-        raise DataError(f"{data.spec!r} has no train split and there is no pool, so nothing teaches; add --pool DATA")
-
-
-def _require_batches(data: Splits, config: TransferConfig) -> None:
-    """Raise ConfigError if batch norm in train mode would be given a single sample."""
-    taught = sum(map(len, data.taught))
-    if config.optim.train_statistics and min(config.optim.batch_size, taught) < 2:
-        raise ConfigError(
-            "optim.train_statistics=true normalises by each batch, which needs two samples or more; "
-            f"there are {taught} to teach on, and optim.batch_size is {config.optim.batch_size}"
-        )
-
-
 def pool_notes(pool: Pool) -> list[str]:
     """Say what was left out of a pool, and what its source has to say."""
     if not pool.dropped:
@@ -309,28 +241,6 @@ def pool_notes(pool: Pool) -> list[str]:
     ]
 
 
-def _require_tutors_for_pools(name: str, method: Method, data: Splits, config: TransferConfig) -> None:
-    """Raise ConfigError if a method has nothing to say of samples without a label."""
-    if not data.pools or (not config.pool.share and len(data.train)):
-        return
-    if method.targets is None or method.features is not None:
-        raise ConfigError(
-            f"method {name!r} learns from labels, and the samples of a pool have none; drop the pool, set pool.share=0 "
-            "(as for a control), or use xe+dp, kl+dp-unsupervised or kl"
-        )
-
-
-def _require_labels_for_the_gate(data: Splits, config: TransferConfig) -> None:
-    asked = [f"gate.measure={config.gate.measure}"] if config.gate.measure != "accuracy" else []
-    if config.gate.class_max_loss is not None:
-        asked.append(f"gate.class_max_loss={config.gate.class_max_loss:g}")
-    if asked and data.selection.labels is None:
-        raise MissingLabelsError(
-            f"{' and '.join(asked)} must count right answers by class, and {_selection(data)} has no labels; "
-            "give labels, or drop it: the verdict is then 'unverified', with the evidence that needs none"
-        )
-
-
 def with_random_weights(teacher: Classifier) -> Classifier:
     """Replace a teacher by its architecture with random weights; it keeps the spec it was asked for by."""
     copy = random_copy(teacher)
@@ -339,33 +249,6 @@ def with_random_weights(teacher: Classifier) -> Classifier:
         raise ModelError(f"there is no randomly initialised copy of {teacher.spec!r}: {reason}; name another teacher")
     copy.spec = teacher.spec
     return copy
-
-
-def _require_settings_that_fit(
-    name: str, method: Method, n_teachers: int, n_classes: int, config: TransferConfig
-) -> None:
-    if method.teachers and not method.frozen_student and n_teachers > 1:
-        raise ConfigError(f"method {name!r} takes one teacher, not {n_teachers}; name one, or use kl+dp")
-    weight = config.partition.kl_weight
-    if weight is not None and method.targets is None:
-        raise ConfigError(f"method {name!r} has no KL term, so partition.kl_weight={weight:g} means nothing; drop it")
-    if weight is not None and weight < 1 and not method.labels:
-        raise ConfigError(f"method {name!r} reads no labels, so partition.kl_weight must be 1, not {weight:g}")
-    if method.features is None and config.contrast != ContrastConfig():
-        raise ConfigError(
-            f"method {name!r} compares no features, so contrast.* means nothing; drop it, or use cd or crd"
-        )
-    if method.features is not None and config.optim.part[0] == "head":
-        raise ConfigError(
-            f"method {name!r} teaches features, and optim.trains=head changes none; use last, lora or all"
-        )
-    margin, top = config.partition.margin, config.partition.top_classes
-    if margin and not method.margin:
-        raise ConfigError(f"method {name!r} knows no margin, so partition.margin={margin:g} means nothing; drop it")
-    if top is not None and method.targets is None:
-        raise ConfigError(f"method {name!r} has no KL term, so partition.top_classes={top} means nothing; drop it")
-    if top is not None and top > n_classes:
-        raise ConfigError(f"partition.top_classes={top} exceeds the {n_classes} classes; give fewer, or none for all")
 
 
 def _find_features(
