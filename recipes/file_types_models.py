@@ -220,23 +220,23 @@ def mix(number: int) -> int:
 PAIR_BUCKETS = hash_pairs()
 
 
-def over_shared(module: nn.Module, table: str) -> nn.Module:
-    """Let a module score the classes of a table, and last `other`: all of its own that the table leaves out.
+def renamed(module: nn.Module, table: str) -> nn.Module:
+    """Give a module's classes the names of a table; classes that share a name are summed, and the others stay.
 
     Args:
         module: Its weights keep their names.
-        table: A csv of `model_class,class`. The shared classes are those of all tables beside it, in order.
+        table: A csv of `model_class,class`.
     """
     if not table:
         return module
-    rows = {path: read_csv(path) for path in sorted(Path(table).parent.glob("*.csv"))}
-    shared = sorted({row["class"] for found in rows.values() for row in found if "class" in row})
-    belongs = {row["model_class"]: shared.index(row["class"]) for row in rows[Path(table)]}
-    groups = torch.tensor([belongs.get(name, len(shared)) for name in module.classes])
-    apart = torch.where(torch.arange(len(shared) + 1)[:, None] == groups, 0.0, -torch.inf)
-    module.register_buffer("shared", apart, persistent=False)
-    module.register_forward_hook(lambda asked, _, logits: (logits[:, None] + asked.shared).logsumexp(2))
-    module.classes = (*shared, "other")
+    given = {row["model_class"]: row["class"] for row in read_csv(Path(table))}
+    names = [given.get(name, name) for name in module.classes]
+    classes = list(dict.fromkeys(names))
+    groups = torch.tensor([classes.index(name) for name in names])
+    apart = torch.where(torch.arange(len(classes))[:, None] == groups, 0.0, -torch.inf)
+    module.register_buffer("apart", apart, persistent=False)
+    module.register_forward_hook(lambda asked, _, logits: (logits[:, None] + asked.apart).logsumexp(2))
+    module.classes = tuple(classes)
     return module
 
 
@@ -246,16 +246,16 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def magika_05(shared: str = "") -> nn.Module:
-    """Build Magika 0.5 (113 classes, 0.28 million weights), over the classes of a table if one is named."""
-    return over_shared(Magika05(), shared)
+def magika_05(classes: str = "") -> nn.Module:
+    """Build Magika 0.5 (113 classes, 0.28 million weights), its classes named by a table if one is given."""
+    return renamed(Magika05(), classes)
 
 
-def magika_10(shared: str = "") -> nn.Module:
+def magika_10(classes: str = "") -> nn.Module:
     """Build Magika 1.0 (214 classes, 0.78 million weights)."""
-    return over_shared(Magika10(), shared)
+    return renamed(Magika10(), classes)
 
 
-def guesslang(shared: str = "") -> nn.Module:
+def guesslang(classes: str = "") -> nn.Module:
     """Build guesslang (54 classes, 0.68 million weights)."""
-    return over_shared(Guesslang(), shared)
+    return renamed(Guesslang(), classes)

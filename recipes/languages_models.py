@@ -187,23 +187,23 @@ class Lande(nn.Module):
         return logits
 
 
-def over_shared(module: nn.Module, table: str) -> nn.Module:
-    """Let a module score the classes of a table, and last `other`: all of its own that the table leaves out.
+def renamed(module: nn.Module, table: str) -> nn.Module:
+    """Give a module's classes the names of a table; classes that share a name are summed, and the others stay.
 
     Args:
         module: Its weights keep their names.
-        table: A csv of `model_class,class`. The shared classes are those of all tables beside it, in order.
+        table: A csv of `model_class,class`.
     """
     if not table:
         return module
-    rows = {path: read_csv(path) for path in sorted(Path(table).parent.glob("*.csv"))}
-    shared = sorted({row["class"] for found in rows.values() for row in found if "class" in row})
-    belongs = {row["model_class"]: shared.index(row["class"]) for row in rows[Path(table)]}
-    groups = torch.tensor([belongs.get(name, len(shared)) for name in module.classes])
-    apart = torch.where(torch.arange(len(shared) + 1)[:, None] == groups, 0.0, -torch.inf)
-    module.register_buffer("shared", apart, persistent=False)
-    module.register_forward_hook(lambda asked, _, logits: (logits[:, None] + asked.shared).logsumexp(2))
-    module.classes = (*shared, "other")
+    given = {row["model_class"]: row["class"] for row in read_csv(Path(table))}
+    names = [given.get(name, name) for name in module.classes]
+    classes = list(dict.fromkeys(names))
+    groups = torch.tensor([classes.index(name) for name in names])
+    apart = torch.where(torch.arange(len(classes))[:, None] == groups, 0.0, -torch.inf)
+    module.register_buffer("apart", apart, persistent=False)
+    module.register_forward_hook(lambda asked, _, logits: (logits[:, None] + asked.apart).logsumexp(2))
+    module.classes = tuple(classes)
     return module
 
 
@@ -213,19 +213,19 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def lid176(shared: str = "") -> nn.Module:
-    """Build fastText's identifier, over the classes of a table of `over_shared` if one is named."""
-    return over_shared(Lid176(), shared)
+def lid176(classes: str = "") -> nn.Module:
+    """Build fastText's identifier, its classes named by a table of `renamed` if one is given."""
+    return renamed(Lid176(), classes)
 
 
-def py3langid(shared: str = "") -> nn.Module:
+def py3langid(classes: str = "") -> nn.Module:
     """Build py3langid's."""
-    return over_shared(Py3Langid(), shared)
+    return renamed(Py3Langid(), classes)
 
 
-def lande(shared: str = "") -> nn.Module:
+def lande(classes: str = "") -> nn.Module:
     """Build lande's."""
-    return over_shared(Lande(), shared)
+    return renamed(Lande(), classes)
 
 
 def fnv1a(flat: bytes, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:

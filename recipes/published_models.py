@@ -4,8 +4,8 @@
     python recipes/languages_figures.py --out runs/languages        # weights and strings, see there
     python recipes/published_models.py [PART ...] [--out runs/published_models]
 
-Each part is a plan for `crossteach sweep`: what is whole is not run again. A model scores the classes that all share,
-and `other`. Nothing of the pools' labels is read. docs/published_models.md has the figures of 2026-11-27.
+Each part is a plan for `crossteach sweep`: what is whole is not run again. A model keeps its own
+classes, of which those that others have too have the same names. Nothing of the pools' labels is read. docs/published_models.md has the figures of 2026-11-27.
 """
 
 import argparse
@@ -34,12 +34,12 @@ def method(name: str, label: str, **settings: Any) -> dict[str, Any]:
 
 def file_type(model: str, place: Path) -> str:
     """Write the spec of a model of file types over the shared classes."""
-    return f"py:recipes/file_types_models.py:{model}@{place / model}.safetensors?shared=recipes/file_types/{model}.csv"
+    return f"py:recipes/file_types_models.py:{model}@{place / model}.safetensors?classes=recipes/file_types/{model}.csv"
 
 
 def language(model: str, place: Path) -> str:
     """Write the spec of a language identifier over the shared classes."""
-    return f"py:recipes/languages_models.py:{model}@{place / model}.safetensors?shared=recipes/languages/{model}.csv"
+    return f"py:recipes/languages_models.py:{model}@{place / model}.safetensors?classes=recipes/languages/{model}.csv"
 
 
 def plans(file_types: Path, languages: Path) -> dict[str, dict[str, Any]]:

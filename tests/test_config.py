@@ -15,6 +15,7 @@ GOOD = {
     "optim.epochs": ("3", 3),
     "optim.steps": ("700", 700),
     "optim.lr": ("0.01", 0.01),
+    "optim.table_lr": ("0.1", 0.1),
     "pool.share": ("0.5", 0.5),
     "pool.views": ("1", 1),
     "pool.probe_rate": ("none", None),
@@ -71,6 +72,7 @@ BAD = {
     "optim.epochs": ["0", "1.5", "many", "true", "none"],
     "optim.steps": ["0", "1.5", "true"],
     "optim.lr": ["0", "-0.1", "nan", "inf", "fast", "true"],
+    "optim.table_lr": ["0", "-0.1", "nan", "inf", "fast"],
     "pool.share": ["-0.1", "1.1", "nan", "none"],
     "pool.views": ["0", "1.5", "none"],
     "pool.drop_below": ["-0.1", "1", "nan", "none"],
@@ -154,7 +156,9 @@ def test_values_out_of_range_are_refused(unchecked, path, text):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("path", ["time_budget", "optim.lr", "partition.kl_weight", "partition.slow_momentum"])
+@pytest.mark.parametrize(
+    "path", ["time_budget", "optim.lr", "optim.table_lr", "partition.kl_weight", "partition.slow_momentum"]
+)
 def test_what_may_be_left_to_the_method_can_be_set_back(path):
     config = with_settings(TransferConfig(), [f"{path}=0.5", f"{path}=none"])
     assert config == TransferConfig()

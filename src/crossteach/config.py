@@ -46,6 +46,9 @@ class OptimConfig:
     """Length of the training in steps; None is `epochs`."""
     lr: float | None = None
     """Peak learning rate; None asks a short probe on the tune part of the selection split."""
+    table_lr: float | None = None
+    """Peak rate of embedding tables under AdamW: a row meets few samples, and bears more than other weights. None is
+    found by the probe like `optim.lr`, or equals it where that is given."""
     batch_size: int = 128
     """Samples a step; the rate does not depend on it."""
     optimiser: str = "auto"
@@ -85,7 +88,8 @@ class OptimConfig:
         require_one_of(("cosine", "constant"), "optim.schedule", self.schedule)
         _require(self.epochs >= 1, "optim.epochs must be at least 1", self.epochs)
         _require(self.steps is None or self.steps >= 1, "optim.steps must be at least 1, or none", self.steps)
-        _require(self.lr is None or 0 < self.lr < math.inf, "optim.lr must be above 0", self.lr)
+        for name, rate in (("lr", self.lr), ("table_lr", self.table_lr)):
+            _require(rate is None or 0 < rate < math.inf, f"optim.{name} must be above 0", rate)
         _require(self.batch_size >= 1, "optim.batch_size must be at least 1", self.batch_size)
         _require(0 <= self.momentum < 1, "optim.momentum must lie in [0, 1)", self.momentum)
         _require(0 <= self.weight_decay < math.inf, "optim.weight_decay must be at least 0", self.weight_decay)
@@ -314,7 +318,7 @@ def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in items}
 
 
-PROCEDURE = 8
+PROCEDURE = 9
 """Raised when defaults or rules change what a run of the same settings computes.
 
 It is kept in every run folder, and a run of another procedure is refused there. Sweeps do their jobs anew.

@@ -150,7 +150,9 @@ def asked(summary: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, st
     found += [("Epochs", str(training["epochs"]))] if "epochs" in training else []
     if "lr" in training:
         how = " (given)" if settings.get("optim", {}).get("lr") is not None else " (found by a probe)"
-        found += [("Learning rate", f"{training['lr']:g}{how if settings else ''}")]
+        rates = [f"{training['lr']:g}"]
+        rates += [f"{training['table_lr']:g} of embedding tables"] if training.get("table_lr") else []
+        found += [("Learning rate", f"{', '.join(rates)}{how if settings else ''}")]
     found += [("Seed", str(settings["seed"]))] if "seed" in settings else []
     found += [("Device", config["device"])] if "device" in config else []
     differing = changed(settings) if settings else {}

@@ -42,7 +42,7 @@ from .verification import keep_both
 
 FALLBACK_RATES = {"sgd": 0.01, "adamw": 0.001}
 """Where the method reads labels and the selection split has none to probe with."""
-FOUND = ("lr", "epochs", "temperatures")
+FOUND = ("lr", "table_lr", "epochs", "temperatures")
 """What is found out before training, and kept with it."""
 ENVIRONMENT = ("torch", "threads")
 
@@ -101,6 +101,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
         data=data,
         training={
             "lr": plan.lr,
+            "table_lr": plan.table_lr,
             "epochs": plan.epochs,
             "steps": plan.steps,
             "taught": samples_taught(names, trained.taught),
@@ -154,6 +155,7 @@ def _plan_training(
         config.optim.epochs,
         features=setup.features,
         known=setup.known,
+        table_lr=config.optim.table_lr,
     )
     familiar = [_familiar(setup, source, tune) for source in plan.sources]
     plan = replace(plan, sources=tuple(source for source, _ in familiar))
@@ -167,8 +169,7 @@ def _plan_training(
     plan = replace(plan, temperatures=_temperatures(setup, tune), judge=_judge(setup, tune))
     notes: Notes = ()
     if config.optim.lr is None:
-        rate, notes = _probe(setup, plan, tune)
-        plan = replace(plan, lr=rate)
+        plan, notes = _with_probed_rates(setup, plan, tune)
     if config.time_budget is not None:
         epochs, more = _affordable_epochs(setup, plan)
         plan, notes = replace(plan, epochs=epochs), notes + more
@@ -256,12 +257,12 @@ def _late_notes(models: Sequence[Classifier], known: Notes) -> Notes:
     return tuple(note for note in dict.fromkeys(found) if note not in known)
 
 
-def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[float, Notes]:
-    """Find the learning rate."""
+def _with_probed_rates(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[TrainingPlan, Notes]:
+    """Find the learning rates."""
     objective = _objective(setup, plan, tune)
     if objective is None:
         fallback = FALLBACK_RATES[plan.optimiser]
-        return fallback, (f"no labels to probe the learning rate with: optim.lr is {fallback}",)
+        return replace(plan, lr=fallback), (f"no labels to probe the learning rate with: optim.lr is {fallback}",)
     described = setup.config.to_dict()
     key = {
         "procedure": PROCEDURE,
@@ -277,7 +278,7 @@ def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[float
         **({"contrast": described["contrast"]} if setup.features is not None else {}),
         **({"first view": setup.views.first} if setup.views.first else {}),
     }
-    rate, _ = choose_rate(
+    found = choose_rate(
         setup.student,
         plan,
         lambda student: score_split(student, tune),
@@ -286,7 +287,7 @@ def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[float
         key,
         setup.progress,
     )
-    return rate, ()
+    return replace(plan, lr=found.lr, table_lr=found.table_lr), ()
 
 
 def _asked(setup: TransferSetup) -> tuple[Classifier, ...]:

@@ -42,6 +42,8 @@ class TrainingPlan:
     """Which classes each tutor knows; None is all."""
     features: FeaturePair | None = None
     """Where the features are that the method compares, if it does."""
+    table_lr: float | None = None
+    """Of embedding tables, where they have a rate of their own."""
 
     @cached_property
     def loss(self) -> TransferLoss:

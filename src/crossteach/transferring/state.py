@@ -65,7 +65,8 @@ class Optimisation:
         self._learning = [*weights, *(self.contrast.parameters() if self.contrast is not None else ())]
         self._optimiser: torch.optim.Optimizer
         if plan.optimiser == "adamw":
-            self._optimiser = torch.optim.AdamW(self._learning, lr=plan.lr, weight_decay=optim.weight_decay)
+            groups = _by_rate(self._learning, tables_of(student.module), (plan.table_lr or plan.lr) / plan.lr)
+            self._optimiser = torch.optim.AdamW(groups, lr=plan.lr, weight_decay=optim.weight_decay)
         else:
             self._optimiser = torch.optim.SGD(
                 self._learning, lr=plan.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
@@ -76,7 +77,7 @@ class Optimisation:
     def step(self, loss: Float[Tensor, ""], rate: float, number: int) -> None:
         """Move the weights against the gradient of a loss; `number` counts steps from 0."""
         for group in self._optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("times", 1.0)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimiser)
         nn.utils.clip_grad_norm_(self._learning, self._clip)
@@ -113,6 +114,33 @@ class Optimisation:
         torch.set_rng_state(cpu)
         if gpu:
             torch.cuda.set_rng_state(gpu[0], self.device)
+
+
+FEWEST_ROWS = 1000
+"""An embedding with fewer rows, of positions or letters, meets each of them in most batches: it is no table."""
+
+
+def tables_of(module: nn.Module) -> list[nn.Parameter]:
+    """Return the embedding tables that learn: of words or n-grams, of which a batch meets few rows.
+
+    Weights that something else has too, as a head that is tied to them, meet every sample and are none.
+
+    Example:
+        >>> [len(table) for table in tables_of(nn.ModuleList([nn.Embedding(5000, 4), nn.Embedding(512, 4)]))]
+        [5000]
+    """
+    kinds: dict[nn.Parameter, set[bool]] = {}
+    for part in module.modules():
+        for weight in part.parameters(recurse=False):
+            kinds.setdefault(weight, set()).add(isinstance(part, nn.Embedding | nn.EmbeddingBag))
+    return [w for w, found in kinds.items() if found == {True} and w.requires_grad and len(w) >= FEWEST_ROWS]
+
+
+def _by_rate(learning: list[nn.Parameter], tables: list[nn.Parameter], times: float) -> list[dict[str, Any]]:
+    """Let the tables learn at so many times the rate of the other weights."""
+    apart = {id(table) for table in tables} if times != 1 else set()
+    parts = [[w for w in learning if (id(w) in apart) is own] for own in (False, True)]
+    return [{"params": part, "times": own} for part, own in zip(parts, (1.0, times), strict=True) if part]
 
 
 def _precision(config: TransferConfig, device: torch.device) -> torch.dtype:
