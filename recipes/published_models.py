@@ -4,8 +4,9 @@
     python recipes/languages_figures.py --out runs/languages        # weights and strings, see there
     python recipes/published_models.py [PART ...] [--out runs/published_models]
 
-Each part is a plan for `crossteach sweep`: what is whole is not run again. A model keeps its own
-classes, of which those that others have too have the same names. Nothing of the pools' labels is read. docs/published_models.md has the figures of 2026-11-27.
+Each part is a plan for `crossteach sweep`: what is whole is not run again. A model keeps its own classes; those that
+others have too bear the same names. Nothing of the pools' labels is read. docs/published_models.md has the figures of
+2026-11-27.
 """
 
 import argparse
