@@ -68,10 +68,10 @@ def test_gate_level():
     assert all(float(at_once) <= 13 < float(alone) for at_once, alone in shown)
 
 
-def test_step_time(task):
-    pair = ["--student", task.student, "--teacher", task.teacher, "--data", task.data]
-    shown = run("benchmarks/step_time.py", *pair, "--repeats", 1)
-    assert re.search(r"live / \(plain \+ tutors\): \d\.\d+", shown)
+def test_step_time():
+    shown = run("benchmarks/step_time.py", "--cases", "demo", "--rounds", 1)
+    assert len(re.findall(r"stored \S+ / plain: \d\.\d+", shown)) == 4
+    assert re.search(r"live kl\+dp / \(plain \+ tutors\): \d\.\d+", shown)
 
 
 def test_label_maps(tmp_path):
