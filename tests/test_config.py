@@ -45,6 +45,7 @@ GOOD = {
     "partition.slow_every": ("4", 4),
     "partition.margin": ("0.2", 0.2),
     "partition.top_classes": ("5", 5),
+    "partition.keep_absent": ("false", False),
     "gate.max_loss": ("0", 0.0),
     "gate.level": ("0.95", 0.95),
     "gate.alphas": ("0.5,1", (0.5, 1.0)),

@@ -171,6 +171,8 @@ class PartitionConfig:
     """Probability by which a teacher must exceed the frozen student to teach a sample; 0 is the paper's rule."""
     top_classes: int | None = None
     """Largest classes of the target that KL keeps apart, all others added up; None keeps all apart."""
+    keep_absent: bool = True
+    """Whether classes that neither labels nor pools show keep the probability that the old student gives them."""
 
     def __post_init__(self) -> None:
         _require(0 < self.temperature < math.inf, "partition.temperature must be above 0", self.temperature)

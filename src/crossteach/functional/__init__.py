@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .judging import Judge as Judge
     from .judging import fit_judge as fit_judge
     from .label_spaces import ensemble_probs as ensemble_probs
+    from .label_spaces import keep_absent as keep_absent
     from .label_spaces import keep_unknown as keep_unknown
     from .label_spaces import known_classes as known_classes
     from .label_spaces import known_together as known_together
@@ -124,7 +125,15 @@ PUBLIC = {
     ),
     "label_spaces": (
         # models with other classes
-        *("map_logits", "known_classes", "probability_outside", "known_together", "keep_unknown", "ensemble_probs"),
+        *(
+            "map_logits",
+            "known_classes",
+            "probability_outside",
+            "known_together",
+            "keep_absent",
+            "keep_unknown",
+            "ensemble_probs",
+        ),
     ),
     "unanswered": ("answered", "fill_unanswered"),  # tutors that have no answer to some samples
     "judging": ("fit_judge", "Judge"),  # who is right, told from answers alone

@@ -120,6 +120,27 @@ def keep_unknown(tutors: Float[Tensor, "K N C"], known: Bool[Tensor, "K C"] | No
     return torch.where(partly[:, None, None], shared, tutors)
 
 
+def keep_absent(
+    frozen: Float[Tensor, "N C"], targets: Float[Tensor, "N C"], shown: Bool[Tensor, " C"]
+) -> Float[Tensor, "N C"]:
+    """Let targets say of the classes that no sample shows what the frozen student says of them.
+
+    What it gives to the shown classes all together is divided among them as the target divides it.
+
+    Args:
+        frozen: Logits of the frozen student.
+        targets: Logits of what is taught.
+        shown: The classes of which there are samples, at least one.
+
+    Example:
+        >>> frozen, target = torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([[0.1, 0.9, 0.0]]).log()
+        >>> keep_absent(frozen, target, torch.tensor([True, True, False])).exp()
+        tensor([[0.0750, 0.6750, 0.2500]])
+    """
+    known = torch.stack([torch.ones_like(shown), shown])
+    return keep_unknown(torch.stack([frozen, targets]), known)[1]
+
+
 def ensemble_probs(tutors: Float[Tensor, "K N C"], known: Bool[Tensor, "K C"] | None = None) -> Float[Tensor, "N C"]:
     """Return the mean probabilities of the tutors that have answered and know the class of a sample.
 

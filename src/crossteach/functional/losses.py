@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError, MissingLabelsError
@@ -86,6 +86,7 @@ def mixed(
     kl_weight: float,
     temperature: float = 1.0,
     top_classes: int | None = None,
+    shown: Bool[Tensor, " C"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return λ·KL + (1−λ)·cross-entropy; what has no weight is not computed.
 
@@ -96,6 +97,7 @@ def mixed(
         kl_weight: λ in [0, 1].
         temperature: Of the KL term.
         top_classes: How many of the target's largest classes the KL term keeps apart; None is all.
+        shown: The classes that cross-entropy compares, those of all labels among them; None is all.
 
     Raises:
         ConfigError: If the KL term has a weight and there are no targets.
@@ -117,5 +119,6 @@ def mixed(
             raise MissingLabelsError(
                 f"kl_weight={kl_weight:g} needs labels and none are given; give class ids, or kl_weight=1"
             )
-        terms.append((1 - kl_weight) * cross_entropy(student, labels))
+        compared = student if shown is None else student.masked_fill(~shown, -math.inf)
+        terms.append((1 - kl_weight) * cross_entropy(compared, labels))
     return torch.stack(terms).sum()

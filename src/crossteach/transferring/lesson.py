@@ -28,6 +28,7 @@ from ..models.scoring import provenance
 from ..runs import RunFolder
 from ..scouting.scout import unique_names
 from ..types import Classifier, Predictions, Split, TrainableClassifier
+from .absent import absent_note, shown_classes
 from .estimate import estimate_delta
 from .foreign import LeftOut, leave_out_foreign
 from .path import choose_weights, monitor_of, predict_after
@@ -92,7 +93,8 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
 
     found = predict_after(copy, choice.ended, choice.returned, data.test, before, teachers)
     late = _late_notes((copy, student, *setup.teachers), setup.notes)
-    notes = (*setup.notes, *_clamped(plan), *found_notes, *monitor_notes, *late, *choice.notes)
+    absent = absent_note(plan.shown, data.classes)
+    notes = (*setup.notes, *_clamped(plan), *absent, *found_notes, *monitor_notes, *late, *choice.notes)
     names = [*setup.tutor_names, "label"]
     summary = summarise(
         found,
@@ -106,6 +108,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
             "steps": plan.steps,
             "taught": samples_taught(names, trained.taught),
             "temperatures": _by_tutor(setup, plan.temperatures),
+            "absent_classes": 0 if plan.shown is None else int((~plan.shown).sum()),
             "diverged": trained.diverged,
         },
         promise=_promises(setup, tune),
@@ -163,6 +166,8 @@ def _plan_training(
         plan = replace(plan, epochs=math.ceil(config.optim.steps / plan.steps_per_epoch))
     plan = replace(plan, sources=tuple(_with_tutors(setup, source, plan.steps) for source in plan.sources))
     left_out = tuple(left for _, left in familiar if left is not None)
+    if config.partition.keep_absent:
+        plan = replace(plan, shown=shown_classes(setup.data, plan.sources))
     if kept is not None:
         judge = None if kept["judge"] is None else Judge(**kept["judge"])
         return replace(plan, judge=judge, **{name: kept[name] for name in FOUND}), tuple(kept["notes"]), left_out

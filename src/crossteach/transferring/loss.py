@@ -14,6 +14,7 @@ from torch import Tensor
 from ..config import PartitionConfig
 from ..errors import ConfigError, LabelSpaceError, MissingLabelsError
 from ..functional.judging import Judge
+from ..functional.label_spaces import keep_absent
 from ..functional.losses import mixed
 from ..functional.partition import RuleInputs
 from ..types import NO_LABEL
@@ -47,6 +48,8 @@ class TransferLoss:
         known: Which classes the frozen student (all) and each teacher know, where one does not know all. Its logits are
             over the student's classes all the same (`crossteach.functional.map_logits`). Samples whose class a teacher
             does not know are never its own; also `kl` then asks the frozen student.
+        shown: The classes of which any sample is shown, where these are not all: the others keep the probability that
+            the frozen student gives them, and cross-entropy does not compare them.
 
     Raises:
         ConfigError: If there is no such method, it compares features, or it needs temperatures or a judge and has none.
@@ -67,10 +70,11 @@ class TransferLoss:
         temperatures: tuple[float, ...] | None = None,
         judge: Judge | None = None,
         known: Bool[Tensor, "K C"] | None = None,
+        shown: Bool[Tensor, " C"] | None = None,
     ) -> None:
         found = _find(method, temperatures, judge) if isinstance(method, str) else method
-        self.method = found if known is None else beside_frozen_student(found)
-        self.known = known
+        self.method = found if known is None and shown is None else beside_frozen_student(found)
+        self.known, self.shown = known, shown
         self.partition = partition or PartitionConfig()
         self.temperatures, self.judge = temperatures, judge
         own = self.method.kl_weight if self.partition.kl_weight is None else self.partition.kl_weight
@@ -151,8 +155,10 @@ class TransferLoss:
         labels = labels if self.method.labels else None  # a method that reads none is told the class by no label either
         known = _known(labels, count)
         if labels is None or bool(known.all()):
-            return self.method.targets(tutors, labels, inputs)
-        return self._partly_labelled(tutors, labels, known, inputs)
+            targets, shares = self.method.targets(tutors, labels, inputs)
+        else:
+            targets, shares = self._partly_labelled(tutors, labels, known, inputs)
+        return (targets if self.shown is None else keep_absent(tutors[0], targets, self.shown)), shares
 
     def _partly_labelled(
         self, tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"], known: Bool[Tensor, " N"], inputs: RuleInputs
@@ -194,7 +200,9 @@ class TransferLoss:
         labels: Int[Tensor, " N"] | None,
         kl_weight: float,
     ) -> Float[Tensor, ""]:
-        return mixed(student, targets, labels, kl_weight, self.partition.temperature, self.partition.top_classes)
+        shown = None if self.shown is None else self.shown.to(student.device)
+        partition = self.partition
+        return mixed(student, targets, labels, kl_weight, partition.temperature, partition.top_classes, shown)
 
 
 def _known(labels: Int[Tensor, " N"] | None, count: int) -> Bool[Tensor, " N"]:

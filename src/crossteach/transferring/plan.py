@@ -44,11 +44,13 @@ class TrainingPlan:
     """Where the features are that the method compares, if it does."""
     table_lr: float | None = None
     """Of embedding tables, where they have a rate of their own."""
+    shown: Bool[Tensor, " C"] | None = None
+    """Which classes have any sample, where not all have: the others keep the old student's probability."""
 
     @cached_property
     def loss(self) -> TransferLoss:
         """The loss of a batch."""
-        return TransferLoss(self.method, self.config.partition, self.temperatures, self.judge, self.known)
+        return TransferLoss(self.method, self.config.partition, self.temperatures, self.judge, self.known, self.shown)
 
     @cached_property
     def steps_per_epoch(self) -> int:
@@ -62,9 +64,9 @@ class TrainingPlan:
 
     @property
     def probe_rates(self) -> tuple[float, ...]:
-        """Rates that the probe may try, ascending: where a pool teaches by SGD one more."""
+        """Rates that the probe may try, ascending: where a pool that shows all classes teaches by SGD one more."""
         rates, more = self.config.optim.probe_rates or PROBE_RATES[self.optimiser], self.config.pool.probe_rate
-        if more is None or not self.teaches_pools or self.optimiser != "sgd":
+        if more is None or not self.teaches_pools or self.optimiser != "sgd" or self.shown is not None:
             return rates
         return tuple(sorted({*rates, more}))
 

@@ -113,7 +113,7 @@ def _best_rate(
     if not plan.teaches_pools:
         return min(rates, key=lambda rate: (tried[rate], rate))
     highest = rates[-1]
-    if plan.optimiser == "sgd" and tried[highest] < begun:
+    if plan.optimiser == "sgd" and plan.shown is None and tried[highest] < begun:
         climbed = _climb(highest, tried[highest], ends_at)
         tried.update(climbed)
         return min(climbed, key=lambda rate: (climbed[rate], rate))

@@ -34,6 +34,7 @@ from ..scouting.checking import normalisation_problem
 from ..scouting.matching import Given, share_classes
 from ..scouting.scout import unique_names
 from ..types import Classifier, Pool, Progress, Splits, TrainableClassifier
+from .absent import labelled_classes
 from .adapting import adaptable_layers, describe_part, learning_weights
 from .fitting import require_method, require_order, require_something_taught
 from .methods import Method, beside_frozen_student, choose_method
@@ -128,6 +129,8 @@ def open_setup(
         method = _for_other_classes(name, method)
     elif any(leaves_unanswered(teacher, data) for teacher in teachers):
         method = beside_frozen_student(method)
+    if config.partition.keep_absent and not bool(labelled_classes(data).all()):
+        method = beside_frozen_student(method)  # what no sample shows stays as it says
     for classifier in (student, *teachers):
         require_label_space(classifier, data)
         require_channels(classifier, data)
