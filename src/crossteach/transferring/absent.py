@@ -67,6 +67,6 @@ def absent_note(shown: Bool[Tensor, " C"] | None, classes: tuple[str, ...]) -> t
     absent = torch.nonzero(~shown).flatten().tolist()
     names = ", ".join(classes[i] for i in absent[:3]) + (", …" if len(absent) > 3 else "")
     return (
-        f"{len(absent)} of {len(classes)} classes ({names}) stand neither in labels nor, as far as the tutors agree, in "
-        "a pool: the student is taught to leave their probability as it was (partition.keep_absent)",
+        f"{len(absent)} of {len(classes)} classes ({names}) stand neither in labels nor, as far as the tutors agree, "
+        "in a pool: the student is taught to leave their probability as it was (partition.keep_absent)",
     )
