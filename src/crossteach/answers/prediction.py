@@ -15,10 +15,9 @@ from ..models.mapped import partial_knowledge
 from ..models.scoring import CHUNK, ask, provenance, score, set_batch
 from ..types import Classifier, Predictions, Progress, Split, no_progress
 from .arguments import require_classifier, require_split
-from .store import LogitTable, Store
+from .logit_table import LogitTable
+from .store import Store
 
-FLUSH_EVERY = 32
-"""Chunks between two flushes of the store."""
 BLOCK = 8 * CHUNK
 """Samples that are read at once."""
 READ_ROWS, BLOCK_ROWS = 512, 64
@@ -49,26 +48,21 @@ def predict(
     count, what = len(split), f"{classifier.name} on {split.name}"
     key = _key(classifier, split)
     table = None if store is None else store.table(key, count, classifier.n_classes, "float32")
-    logits = torch.empty(count, classifier.n_classes)
+    logits = torch.empty(count if table is None else 0, classifier.n_classes)
     missing = table.missing() if table is not None else np.arange(count)
-    pending: list[np.ndarray] = []
     batch = set_batch(classifier)
     for start in range(0, len(missing), CHUNK):
         rows = missing[start : start + CHUNK]
         scored = ask(classifier, split, rows, partial(plain_images, split, rows))
         if set_batch(classifier) != batch:  # memory ran out: the smaller batch has a table of its own
             return predict(classifier, split, store, progress)
-        logits[torch.from_numpy(rows)] = scored
-        if table is not None:
+        if table is None:
+            logits[torch.from_numpy(rows)] = scored
+        else:
             table.write(rows, scored.numpy())
-            pending.append(rows)
-            if len(pending) == FLUSH_EVERY:
-                table.flush(np.concatenate(pending))
-                pending = []
         progress(what, start + len(rows), len(missing))
     if table is not None:
-        if pending:
-            table.flush(np.concatenate(pending))
+        table.flush()
         logits = torch.from_numpy(table.read_range(0, count))
     return Predictions(
         model=classifier.name,

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..answers.check import known_rows
 from ..answers.mapping import describe_mapping
 from ..answers.prediction import predict, predict_all, score_split
-from ..answers.tutors import LiveTutors, fill_store
+from ..answers.tutors import LiveTutors, fill_store, layout_for
 from ..config import PROCEDURE
 from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
@@ -91,7 +91,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
     choice = choose_weights(setup, copy, trained, plan, gate)
 
     found = predict_after(copy, choice.ended, choice.returned, data.test, before, teachers)
-    late = _late_notes((copy, student, *setup.teachers), setup.notes)
+    late = (*_late_notes((copy, student, *setup.teachers), setup.notes), *store.notes)
     notes = (*setup.notes, *_clamped(plan), *found_notes, *monitor_notes, *late, *choice.notes)
     names = [*setup.tutor_names, "label"]
     summary = summarise(
@@ -187,7 +187,8 @@ def _with_tutors(setup: TransferSetup, source: Source, steps: int) -> Source:
     if not setup.tutors:
         return source
     if setup.config.views.live or source.views.count == 0:
-        return replace(source, tutors=LiveTutors(setup.tutors))
+        layouts = [layout_for(tutor, source.split, source.views, setup.store) for tutor in setup.tutors]
+        return replace(source, tutors=LiveTutors(setup.tutors, layouts))
     shown = source.views.shown(source.passes(steps))
     filled = fill_store(setup.tutors, source.split, source.views, setup.store, setup.progress, shown)
     return replace(source, tutors=filled)
@@ -276,6 +277,7 @@ def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[float
         **{name: described[name] for name in ("optim", "partition")},
         **({"contrast": described["contrast"]} if setup.features is not None else {}),
         **({"first view": setup.views.first} if setup.views.first else {}),
+        **_rounded(plan),
     }
     rate, _ = choose_rate(
         setup.student,
@@ -287,6 +289,12 @@ def _probe(setup: TransferSetup, plan: TrainingPlan, tune: Split) -> tuple[float
         setup.progress,
     )
     return rate, ()
+
+
+def _rounded(plan: TrainingPlan) -> dict[str, Any]:
+    """Say how the tutors' answers are rounded where that is not to float16."""
+    kept = [list(getattr(source.tutors, "kept", ())) for source in plan.sources]
+    return {"kept": kept} if any(set(each) - {"float16"} for each in kept) else {}
 
 
 def _asked(setup: TransferSetup) -> tuple[Classifier, ...]:
