@@ -114,7 +114,7 @@ class LogitTable:
         if self._map is None:
             self._open_map()
         if self._map is not None:
-            return self.layout.decode(_as_bytes(np.take(self._map, rows)))
+            return self.layout.decode(_as_bytes(self._map[rows]))
         return self.layout.decode(self._from_blocks(rows, lambda: self._gather(rows)))
 
     def read_range(self, start: int, stop: int) -> Float[np.ndarray, "n C"]:
