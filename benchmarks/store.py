@@ -143,7 +143,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         print(
-            "| classes | kept as | bytes a row on disk | 1000 rows written a second | read a second | read / former |"
+            "| classes | kept as | bytes a row | 1000 rows written a second | 1000 rows read a second | read / former |"
         )
         print("|---|---|---|---|---|---|")
         for classes in arguments.classes:
