@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -295,6 +296,64 @@ def test_a_full_disk_is_an_error_of_one_line(tmp_path):
         fill_disk(tmp_path, "disk")
     finally:
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_a_read_only_store_is_read_and_says_in_one_line_that_it_cannot_be_written(tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a disk can be mounted by root alone")
+    try:
+        keep(table(Store(tmp_path)), range(ROWS)), keep(table(Store(tmp_path), {"half": 1}), range(7))
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        assert np.array_equal(table(Store(tmp_path)).read(np.array([3, 40])), logits([3, 40]))
+        half = table(Store(tmp_path), {"half": 1})
+        assert half.read(np.array([3])).tolist() == logits([3]).tolist()
+        half.write(np.array([8]), logits([8]))
+        for wanted in (
+            half.flush,
+            lambda: table(Store(tmp_path), {"new": 1}),
+            lambda: Store(tmp_path).remember({}, {}),
+        ):
+            with pytest.raises(WriteError, match="Read-only file system; give a folder that can be written") as error:
+                wanted()
+            assert "\n" not in str(error.value)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_a_table_without_rows_is_whole(tmp_path):
+    empty = Store(tmp_path).table(KEY, 0, CLASSES, "float32")
+    empty.flush()
+    assert empty.is_whole and empty.read_range(0, 0).shape == empty.read(np.arange(0)).shape == (0, CLASSES)
+
+
+def test_a_table_whose_folder_was_removed_while_it_is_open_is_an_error_of_one_line(tmp_path):
+    opened = table(Store(tmp_path))
+    keep(opened, range(5))
+    shutil.rmtree(tmp_path)
+    with pytest.raises(StoreError, match="before they are written"):
+        opened.read(np.array([3]))
+    opened.write(np.array([7]), logits([7]))
+    with pytest.raises(WriteError, match="No such file or directory"):
+        opened.flush()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
+def test_blocks_that_cannot_be_joined_for_want_of_room_are_read_as_they_are(tmp_path):
+    import resource
+
+    opened, limits = table(Store(tmp_path)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ROWS * CLASSES * 4 - 1, limits[1]))
+    try:
+        keep(opened, range(20)), keep(opened, range(20, ROWS))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(files(tmp_path, "*.rows")) == 2
+    asked = np.random.default_rng(1).integers(0, ROWS, 200)
+    assert np.array_equal(opened.read(asked), logits(asked))
+    assert np.array_equal(opened.read_range(11, 31), logits(range(11, 31)))
+    opened.flush()
+    assert len(files(tmp_path, "*.rows")) == 1 and np.array_equal(opened.read(asked), logits(asked))
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path):

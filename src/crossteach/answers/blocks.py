@@ -89,13 +89,14 @@ class Piece:
 
 
 def find_blocks(folder: Path, row_bytes: int) -> tuple[list[Block], list[str]]:
-    """Return the blocks of a folder, and the names of those whose size is not what their name says.
-
-    Raises:
-        FileNotFoundError: If there is no such folder.
-    """
-    found, damaged = [], []
-    with os.scandir(folder) as files:
+    """Return the blocks of a folder, if it is there, and the names of those whose size is not what their name says."""
+    found: list[Block] = []
+    damaged: list[str] = []
+    try:
+        listed = os.scandir(folder)
+    except FileNotFoundError:
+        return found, damaged
+    with listed as files:
         for file in files:
             if named := NAME.fullmatch(file.name):
                 block = Block(folder, int(named[1]), int(named[2]), named[3])

@@ -149,7 +149,7 @@ class LogitTable:
     def _read_range(self, start: int, stop: int) -> UInt8[np.ndarray, "n B"]:
         parts = [(p.block, max(start, p.start), min(stop, p.stop)) for p in self._pieces]
         found = [block.read(low, high, self.layout.row_bytes) for block, low, high in parts if low < high]
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        return found[0] if len(found) == 1 else np.concatenate([np.empty((0, self.layout.row_bytes), np.uint8), *found])
 
     @property
     def _void(self) -> np.dtype:
@@ -209,7 +209,7 @@ class LogitTable:
 
     def _require_known(self, rows: Int[np.ndarray, " n"]) -> None:
         """Raise StoreError if rows are read that were never written."""
-        unknown = rows[~self.done[rows]]
+        unknown = rows[:0] if self.is_whole else rows[~self.done[rows]]
         if len(unknown):
             raise StoreError(
                 f"{len(unknown)} of {len(rows)} rows in {self._folder} are read before they are written (row "
@@ -219,7 +219,7 @@ class LogitTable:
 
 
 def _as_bytes(rows: np.ndarray) -> UInt8[np.ndarray, "n B"]:
-    return rows.view(np.uint8).reshape(len(rows), -1)
+    return rows.view(np.uint8).reshape(len(rows), rows.itemsize)
 
 
 def count_rows(pieces: list[Piece]) -> int:

@@ -12,7 +12,7 @@ from ..errors import StoreError
 from ..files import default_folder as default_folder
 from ..files import make_folder, read_size, write_json
 from .blocks import cover, find_blocks
-from .entries import FACT, FORMAT, Entry, find_entries, remove_entry, remove_unused
+from .entries import FACT, FORMAT, UNFINISHED, Entry, find_entries, remove_entry, remove_unused
 from .layout import Layout
 from .logit_table import MANIFEST, LogitTable, count_rows
 
@@ -85,10 +85,7 @@ class Store:
     def count_known(self, key: dict[str, Any], rows: int, classes: int, dtype: str) -> int:
         """Return how many rows of a key's table are known; nothing is made where there is none."""
         _, folder = self._described(key, rows, classes, dtype)
-        try:
-            blocks, _ = find_blocks(folder, Layout(dtype, classes).row_bytes)
-        except FileNotFoundError:
-            return 0
+        blocks, _ = find_blocks(folder, Layout(dtype, classes).row_bytes)
         return count_rows(cover(blocks))
 
     def remove(self, key: dict[str, Any], rows: int, classes: int, dtype: str) -> None:
@@ -137,7 +134,7 @@ class Store:
 
     def _evict(self, entries: list[Entry], wanted: int) -> None:
         """Remove tables that no process has open, those used longest ago first, until so many bytes are free."""
-        for entry in remove_unused([entry for entry in reversed(entries) if entry.kind != "fact"]):
+        for entry in remove_unused([entry for entry in reversed(entries) if entry.kind not in ("fact", UNFINISHED)]):
             self._evicted, self._evicted_bytes = self._evicted + 1, self._evicted_bytes + entry.bytes
             self._bytes, wanted = self._bytes - entry.bytes, wanted - entry.bytes
             if wanted <= 0:

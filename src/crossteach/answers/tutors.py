@@ -146,8 +146,8 @@ def fill_store(
     return StoredTutors([c.name for c in classifiers], tables, sum(clamped))
 
 
-SCANNED = 8192
-"""Rows of a table that are read at once to count clamped logits."""
+SCANNED = 2 << 20
+"""Logits of a table that are read at once to count those that are clamped."""
 
 
 def _count_clamped(store: Store, key: dict[str, Any], table: LogitTable) -> int:
@@ -155,7 +155,8 @@ def _count_clamped(store: Store, key: dict[str, Any], table: LogitTable) -> int:
     fact = {**key, "kind": "clamped"}
     known = store.recall(fact)
     if known is None:
-        parts = (table.read_range(start, min(start + SCANNED, len(table))) for start in range(0, len(table), SCANNED))
+        rows = max(1, SCANNED // table.layout.classes)
+        parts = (table.read_range(start, min(start + rows, len(table))) for start in range(0, len(table), rows))
         known = {"count": sum(int((part <= LOWEST).sum()) for part in parts)}
         store.remember(fact, known)
     return int(known["count"])
