@@ -45,7 +45,7 @@ class ModelFacts:
     state_bytes: int
     """Of its saved weights."""
     missing_views: dict[tuple[ViewsConfig, int, str], dict[int, int]]
-    """How many samples of each view, by its number, it has yet to answer; by config, source and keep of `AskedViews`."""
+    """How many samples of each view, by its number, are still to answer; by config, source, keep of `AskedViews`."""
     answer_seconds: float
     """A sample, view or plain."""
     step_seconds: float
