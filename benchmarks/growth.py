@@ -1,11 +1,12 @@
 """How time and memory grow with samples, classes, tutors, and with the points that the gate tries.
 
-    python benchmarks/growth.py [--what pass feed gate paths]
+    python benchmarks/growth.py [--what pass held feed gate paths]
 
 Every row is a process of its own. `pass`: a model's answers on the plain samples of a split are computed and stored.
 `feed`: tutors' answers on a view are computed and stored, then read in the random order of one epoch, 128 at a time,
 as a training reads them. The models cost next to nothing (a fixed table of random logits), so that what is timed is
-everything else. `gate`: weights are chosen for a student of 22.6 million weights (90 MB); the student, its copy and the
+everything else. `held`: the answers of several models on one split are held at once and read, as the summary of a
+transfer does. `gate`: weights are chosen for a student of 22.6 million weights (90 MB); the student, its copy and the
 trained weights are in memory before. `paths`: the paths of pictures are held.
 
 Memory is what a process had at most beyond what it held before the work began: all of it (VmHWM), which counts pages of
@@ -27,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import crossteach
 from crossteach import Store, TransferConfig, load_data
 from crossteach.answers.tutors import fill_store
 from crossteach.data.views import Views, augmentation
@@ -192,7 +194,16 @@ def one_paths(asked: argparse.Namespace, folder: Path) -> dict[str, float]:
     return watched(lambda: kept.append(PictureFiles(paths)))
 
 
-WORK = {"pass": one_pass, "feed": one_feed, "gate": one_gate, "paths": one_paths}
+def one_held(asked: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Hold what several models have answered on one split, and read all of it, as the summary of a transfer does."""
+    split, store = split_of(asked.samples), Store(folder)
+    models = [Cheap(f"model {k}", asked.classes) for k in range(asked.tutors)]
+    for model in models:
+        crossteach.predict(model, split, store)
+    return watched(lambda: [found.preds for found in [crossteach.predict(model, split, store) for model in models]])
+
+
+WORK = {"pass": one_pass, "held": one_held, "feed": one_feed, "gate": one_gate, "paths": one_paths}
 
 
 def run(what: str, **given: object) -> dict[str, float]:
@@ -258,6 +269,14 @@ def table_of(what: str) -> None:
                 print(f"<!-- {what}, {name}: {n:,} samples x 1000 classes: {(start + slope * n) / 1e3:.2f} GB -->")
 
 
+def table_of_held() -> None:
+    print("\n| models, their answers on 50,000 samples x 1000 classes held | seconds | peak MB | private MB |")
+    print("|---|---|---|---|")
+    for models in (1, 2, 4, 8):
+        found = run("held", samples=50_000, classes=1000, tutors=models)
+        row(models, found["seconds"], found["peak"], found["private"])
+
+
 def table_of_paths() -> None:
     print("\n| paths of | seconds | private MB |\n|---|---|---|")
     for samples in (80_000, 320_000, 1_281_167):
@@ -288,7 +307,9 @@ def main() -> None:
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     for what in asked.what:
-        {"gate": table_of_gate, "paths": table_of_paths}.get(what, lambda what=what: table_of(what))()
+        {"gate": table_of_gate, "paths": table_of_paths, "held": table_of_held}.get(
+            what, lambda what=what: table_of(what)
+        )()
 
 
 if __name__ == "__main__":

@@ -36,22 +36,36 @@ def test_at_temperature_one_the_largest_and_the_others_together_keep_their_proba
         largest = np.argsort(-before, kind="stable")[:top]
         others = np.setdiff1d(np.arange(30), largest)
         assert np.array_equal(after[largest], before[largest].astype(np.float16)), "bit for bit as float16 has them"
-        assert logsumexp(after[others]) == pytest.approx(logsumexp(before[others]), abs=1e-4)
+        assert logsumexp(after[others]) == pytest.approx(logsumexp(before[others]), abs=2e-4)
         assert np.ptp(after[others]) == 0
         assert softmax(after)[largest] == pytest.approx(softmax(before)[largest], abs=2e-3)
 
 
-def test_at_another_temperature_the_sum_of_the_others_errs_to_the_side_that_is_documented():
-    logits = answers(rows=200)
-    found = there_and_back(Layout("top5", 30), logits).astype(np.float64)
+@pytest.mark.parametrize(
+    ("temperature", "within"), [(1, 1e-3), (1.3, 0.03), (1.5, 0.03), (2, 1e-3), (3, 0.01), (4, 1e-3), (8, 0.01)]
+)
+def test_read_for_a_temperature_the_others_have_their_sum_at_it(temperature, within):
+    logits, layout = answers(rows=200, classes=300), Layout("top20", 300)
+    found = layout.decode(layout.encode(logits), temperature).astype(np.float64)
+    errors = []
     for before, after in zip(logits.astype(np.float64), found, strict=True):
-        others = np.argsort(-before, kind="stable")[5:]
-        for temperature, sign in ((4.0, 1), (0.25, -1)):
-            share = [softmax(each / temperature)[others].sum() for each in (before, after)]
-            assert sign * (share[1] - share[0]) >= -1e-3
-            largest = np.argsort(-before, kind="stable")[:5]
-            ratios = [softmax(each[largest] / temperature) for each in (before, after)]
-            assert ratios[1] == pytest.approx(ratios[0], abs=2e-3), "the ratios among the largest are those that were"
+        largest = np.argsort(-before, kind="stable")[:20]
+        others = np.setdiff1d(np.arange(300), largest)
+        errors.append(abs(logsumexp(after[others] / temperature) - logsumexp(before[others] / temperature)))
+        ratios = [softmax(each[largest] / temperature) for each in (before, after)]
+        assert ratios[1] == pytest.approx(ratios[0], abs=2e-3), "the ratios among the largest are those that were"
+        assert after[largest].min() >= after[others].max()
+    assert np.mean(errors) < within
+
+
+def test_read_for_a_temperature_below_one_the_others_are_nearer_than_at_one():
+    logits, layout, off = answers(rows=200, classes=300), Layout("top20", 300), {}
+    others = np.argsort(-logits, 1, kind="stable")[:, 20:]
+    wanted = logsumexp(np.take_along_axis(logits, others, 1) / 0.7, axis=1)
+    for temperature in (0.7, 1.0):
+        found = np.take_along_axis(layout.decode(layout.encode(logits), temperature), others, 1)
+        off[temperature] = np.abs(logsumexp(found / 0.7, axis=1) - wanted).mean()
+    assert off[0.7] < off[1.0] / 2
 
 
 def test_no_answer_stays_no_answer_and_what_float16_cannot_hold_is_clamped():
@@ -66,7 +80,7 @@ def test_no_answer_stays_no_answer_and_what_float16_cannot_hold_is_clamped():
 def test_more_classes_than_two_bytes_count():
     logits = answers(rows=2, classes=70_000)
     layout = Layout("top4", 70_000)
-    assert layout.row_bytes == 4 + 4 * (4 + 2)
+    assert layout.row_bytes == 3 * 4 + 4 * (4 + 2)
     assert np.array_equal(there_and_back(layout, logits).argmax(1), logits.argmax(1))
 
 

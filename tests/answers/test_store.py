@@ -321,6 +321,20 @@ def test_a_read_only_store_is_read_and_says_in_one_line_that_it_cannot_be_writte
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
+def test_a_large_whole_table_is_mapped_and_what_is_written_into_it_stays_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("crossteach.answers.logit_table.MAPPED_BYTES", 1)
+    opened = table(Store(tmp_path))
+    keep(opened, range(30))
+    with pytest.raises(StoreError, match="20 of 50 rows"):
+        opened.read_all()
+    keep(opened, range(30, ROWS))
+    found = opened.read_all()
+    assert np.array_equal(found, logits(range(ROWS)))
+    found[:] = 0
+    assert np.array_equal(table(Store(tmp_path)).read_all(), logits(range(ROWS)))
+    assert verify_store(Store(tmp_path)) == []
+
+
 def test_a_table_without_rows_is_whole(tmp_path):
     empty = Store(tmp_path).table(KEY, 0, CLASSES, "float32")
     empty.flush()

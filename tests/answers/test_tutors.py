@@ -69,7 +69,7 @@ def test_the_largest_logits_are_kept_as_live_tutors_round_them(task, models, tmp
     split = load_data(task.data).train.take(np.arange(300))
     views, store = Views(0, 2, augmentation("warp"), keep="3"), Store(tmp_path)
     layouts = [layout_for(model, split, views, store) for model in models]
-    stored, live = fill_store(models, split, views, store), LiveTutors(models, layouts)
+    stored, live = fill_store(models, split, views, store, temperature=3.0), LiveTutors(models, layouts, 3.0)
     assert stored.kept == live.kept == ("top3", "top3")
     batch = views.batch(split, np.array([3, 140, 277, 8]), np.array([1, 0, 1, 1]))
     found = stored.logits(batch)

@@ -25,6 +25,8 @@ MANIFEST = "manifest.json"
 """The file that makes a folder a table."""
 BLOCK_BYTES, BLOCK_SECONDS = 8 << 20, 30.0
 """A block is written once it has so many bytes, or its first row has waited for so long."""
+MAPPED_BYTES = 64 << 20
+"""A whole table is read into memory up to this size, and mapped beyond."""
 
 Room = Callable[[int], None]
 
@@ -105,8 +107,12 @@ class LogitTable:
         if self.is_whole and len(self._pieces) > 1:
             self._join()
 
-    def read(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C"]:
+    def read(self, rows: Int[np.ndarray, " n"], temperature: float = 1.0) -> Float[np.ndarray, "n C"]:
         """Copy known rows into memory.
+
+        Args:
+            rows: In any order.
+            temperature: That the logits will be divided by; see `Layout.decode`.
 
         Raises:
             StoreError: If some of them are not known.
@@ -114,8 +120,8 @@ class LogitTable:
         if self._map is None:
             self._open_map()
         if self._map is not None:
-            return self.layout.decode(_as_bytes(self._map[rows]))
-        return self.layout.decode(self._from_blocks(rows, lambda: self._gather(rows)))
+            return self.layout.decode(_as_bytes(self._map[rows]), temperature)
+        return self.layout.decode(self._from_blocks(rows, lambda: self._gather(rows)), temperature)
 
     def read_range(self, start: int, stop: int) -> Float[np.ndarray, "n C"]:
         """Copy known rows that stand next to each other, past the memory map: its pages would stay with the process.
@@ -124,6 +130,20 @@ class LogitTable:
             StoreError: If some of them are not known, or a file is shorter than it should be.
         """
         return self.layout.decode(self._from_blocks(np.arange(start, stop), lambda: self._read_range(start, stop)))
+
+    def read_all(self) -> Float[np.ndarray, "N C"]:
+        """Return all rows: a large table of one block is mapped, so that the system keeps what it can spare of it.
+
+        What is written into the array stays in this process.
+
+        Raises:
+            StoreError: If some rows are not known, or a file is shorter than it should be.
+        """
+        whole = len(self._pieces) == 1 and self.is_whole
+        if not whole or self.layout.top or self._rows * self.layout.row_bytes < MAPPED_BYTES:
+            return self.read_range(0, self._rows)
+        shape = self._rows, self.layout.classes
+        return np.asarray(np.memmap(self._pieces[0].block.path, self.layout.dtype, "c", shape=shape))
 
     def _from_blocks(
         self, rows: Int[np.ndarray, " n"], read: Callable[[], UInt8[np.ndarray, "n B"]]

@@ -51,7 +51,7 @@ def predict(
         for rows, scored in _answers(classifier, split, np.arange(len(split)), progress):
             logits[torch.from_numpy(rows)] = scored
     else:
-        logits = torch.from_numpy(_fill(classifier, split, store, key, progress).read_range(0, len(split)))
+        logits = torch.from_numpy(_fill(classifier, split, store, key, progress).read_all())
     if set_batch(classifier) != batch:  # memory ran out: all are asked in the smaller batch
         return predict(classifier, split, store, progress)
     return Predictions(

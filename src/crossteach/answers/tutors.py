@@ -33,18 +33,21 @@ def below_maximum(logits: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
     return (logits - logits.max(1, keepdim=True).values).clamp_(min=LOWEST)
 
 
-def _rounded(logits: Float[Tensor, "n C"], layout: Layout) -> Float[Tensor, "n C"]:
+def _rounded(logits: Float[Tensor, "n C"], layout: Layout, temperature: float) -> Float[Tensor, "n C"]:
     """Return logits as they would come back from the store."""
-    return torch.from_numpy(layout.decode(layout.encode(below_maximum(logits).numpy()))).float()
+    return torch.from_numpy(layout.decode(layout.encode(below_maximum(logits).numpy()), temperature)).float()
 
 
 class LiveTutors:
     """Tutors that are asked in every step."""
 
-    def __init__(self, classifiers: Sequence[Classifier], layouts: Sequence[Layout] | None = None) -> None:
-        """Take the tutors, and how the store would keep what each says; None is dense."""
+    def __init__(
+        self, classifiers: Sequence[Classifier], layouts: Sequence[Layout] | None = None, temperature: float = 1.0
+    ) -> None:
+        """Take the tutors, how the store would keep what each says (None is dense), and the temperature of the loss."""
         self.classifiers = tuple(classifiers)
         self.names = tuple(c.name for c in classifiers)
+        self._temperature = temperature
         self._layouts = layouts or [Layout("float16", c.n_classes) for c in classifiers]
 
     @property
@@ -55,18 +58,32 @@ class LiveTutors:
     def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
         """Ask every tutor; the answers are rounded as the store rounds them."""
         asked = zip(self.classifiers, self._layouts, strict=True)
-        answers = [_rounded(ask(c, batch.split, batch.index, batch.images), layout) for c, layout in asked]
-        return torch.stack(answers)
+        answers = ((ask(c, batch.split, batch.index, batch.images), layout) for c, layout in asked)
+        return torch.stack([_rounded(logits, layout, self._temperature) for logits, layout in answers])
 
 
 class StoredTutors:
     """Tutors whose answers on all views of a split were computed before."""
 
-    def __init__(self, names: Sequence[str], tables: Sequence[Mapping[int, LogitTable]], clamped: int = 0) -> None:
-        """Take each tutor's tables by the number of the view, and how many logits were too low for float16."""
+    def __init__(
+        self,
+        names: Sequence[str],
+        tables: Sequence[Mapping[int, LogitTable]],
+        clamped: int = 0,
+        temperature: float = 1.0,
+    ) -> None:
+        """Take each tutor's tables by the number of the view.
+
+        Args:
+            names: Of the tutors.
+            tables: Of each tutor.
+            clamped: How many logits were too low for float16.
+            temperature: Of the loss.
+        """
         self.names = tuple(names)
         self.clamped = clamped
         self._tables = tables
+        self._temperature = temperature
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -75,18 +92,18 @@ class StoredTutors:
 
     def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
         """Read the answers."""
-        answers = [torch.from_numpy(_read(views, batch)).float() for views in self._tables]
+        answers = [torch.from_numpy(_read(views, batch, self._temperature)).float() for views in self._tables]
         return torch.stack(answers)
 
 
-def _read(views: Mapping[int, LogitTable], batch: ViewBatch) -> np.ndarray:
+def _read(views: Mapping[int, LogitTable], batch: ViewBatch, temperature: float) -> np.ndarray:
     shown = np.unique(batch.numbers)
     if len(shown) == 1:
-        return views[int(shown[0])].read(batch.index)
+        return views[int(shown[0])].read(batch.index, temperature)
     answers: np.ndarray | None = None
     for number in shown:
         mask = batch.numbers == number
-        part = views[number].read(batch.index[mask])
+        part = views[number].read(batch.index[mask], temperature)
         answers = np.empty((len(mask), part.shape[1]), part.dtype) if answers is None else answers
         answers[mask] = part
     assert answers is not None
@@ -100,6 +117,7 @@ def fill_store(
     store: Store,
     progress: Progress = no_progress,
     shown: Sequence[int] | None = None,
+    temperature: float = 1.0,
 ) -> StoredTutors:
     """Let every tutor answer on every view that the store does not know yet, each view drawn once for all of them.
 
@@ -110,6 +128,7 @@ def fill_store(
         store: Where the answers are kept.
         progress: Told how many (sample, view) pairs are done.
         shown: The numbers of the views that will be shown; None is all of them.
+        temperature: That the answers will be divided by, when they are read; see `Layout.decode`.
     """
     numbers = range(views.count) if shown is None else shown
     keys = [_keys(c, split, views) for c in classifiers]
@@ -132,7 +151,7 @@ def fill_store(
                 classifier, table = classifiers[k], tables[k][number]
                 values = below_maximum(ask(classifier, split, rows, batch.images))
                 if set_batch(classifier) != batches[k]:  # memory ran out: the smaller batch has tables of its own
-                    return fill_store(classifiers, split, views, store, progress, shown)
+                    return fill_store(classifiers, split, views, store, progress, shown, temperature)
                 table.write(rows, values.numpy())
                 done += len(rows)
                 progress("tutors answer", min(done, total), total)
@@ -143,7 +162,7 @@ def fill_store(
         for own, dtype, row in zip(keys, kept, tables, strict=True)
         for n in numbers
     )
-    return StoredTutors([c.name for c in classifiers], tables, sum(clamped))
+    return StoredTutors([c.name for c in classifiers], tables, sum(clamped), temperature)
 
 
 SCANNED = 2 << 20

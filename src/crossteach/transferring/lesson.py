@@ -179,18 +179,23 @@ def _familiar(setup: TransferSetup, source: Source, tune: Split) -> tuple[Source
     """Leave out of a pool what is foreign, where that is asked for; its tutors answer one view for that."""
     if not source.is_pool or not setup.tutors or not setup.config.pool.drop_below:
         return source, None
-    return leave_out_foreign(setup, _with_tutors(setup, source, 1), tune)
+    return leave_out_foreign(setup, _with_tutors(setup, source, 1, temperature=1.0), tune)
 
 
-def _with_tutors(setup: TransferSetup, source: Source, steps: int) -> Source:
-    """Let the tutors answer on the views of a source that so many steps show, or get them ready to answer live."""
+def _with_tutors(setup: TransferSetup, source: Source, steps: int, temperature: float | None = None) -> Source:
+    """Let the tutors answer on the views of a source that so many steps show, or get them ready to answer live.
+
+    Their answers are read for a temperature: that of the loss, unless another is given.
+    """
     if not setup.tutors:
         return source
+    temperature = temperature or setup.config.partition.temperature
     if setup.config.views.live or source.views.count == 0:
         layouts = [layout_for(tutor, source.split, source.views, setup.store) for tutor in setup.tutors]
-        return replace(source, tutors=LiveTutors(setup.tutors, layouts))
+        return replace(source, tutors=LiveTutors(setup.tutors, layouts, temperature))
     shown = source.views.shown(source.passes(steps))
-    filled = fill_store(setup.tutors, source.split, source.views, setup.store, setup.progress, shown)
+    asked = (setup.tutors, source.split, source.views, setup.store, setup.progress)
+    filled = fill_store(*asked, shown, temperature)
     return replace(source, tutors=filled)
 
 
