@@ -175,8 +175,11 @@ def hold_shared(path: Path) -> int:
 def if_free(path: Path) -> Iterator[bool]:
     """Tell whether no process holds a file by `hold_shared`; none can begin to while the block runs.
 
-    A file system that knows no locks says that all are free.
+    A file system that knows no locks says that all are free; what may not be read is not.
     """
+    if path.exists() and not os.access(path, os.R_OK):
+        yield False
+        return
     with path.open("rb") as file:
         if fcntl is not None:
             try:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import StoreError
+from ..errors import StoreError, WriteError
 from ..files import default_folder as default_folder
 from ..files import make_folder, read_size, write_json
 from .blocks import cover, find_blocks
@@ -134,8 +134,12 @@ class Store:
 
     def _evict(self, entries: list[Entry], wanted: int) -> None:
         """Remove tables that no process has open, those used longest ago first, until so many bytes are free."""
-        for entry in remove_unused([entry for entry in reversed(entries) if entry.kind not in ("fact", UNFINISHED)]):
-            self._evicted, self._evicted_bytes = self._evicted + 1, self._evicted_bytes + entry.bytes
-            self._bytes, wanted = self._bytes - entry.bytes, wanted - entry.bytes
+        for entry in reversed(entries):
             if wanted <= 0:
                 return
+            if entry.kind in ("fact", UNFINISHED):
+                continue
+            with suppress(WriteError):  # another user's
+                for gone in remove_unused([entry]):
+                    self._evicted, self._evicted_bytes = self._evicted + 1, self._evicted_bytes + gone.bytes
+                    self._bytes, wanted = self._bytes - gone.bytes, wanted - gone.bytes
