@@ -175,9 +175,10 @@ for number in range(15):
     while not (folder / f"ready-{1 - me}-{number}").exists():
         assert time.time() < end, "the other process is gone"
     opened = Store(folder / "store").table({"round": number}, 50, 4, "float32")
-    rows = np.arange(me, 50, 2)
-    opened.write(rows, np.arange(4) + 10.0 * rows[:, None].astype(np.float32))
-    opened.flush()
+    rows = np.arange(50) if number % 3 == 0 else np.arange(me, 50, 2)
+    for part in np.array_split(rows, 1 + me):
+        opened.write(part, np.arange(4) + 10.0 * part[:, None].astype(np.float32))
+        opened.flush()
     while opened.known < 50:
         assert time.time() < end, "the other process is gone"
         opened.flush()

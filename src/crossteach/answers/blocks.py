@@ -134,14 +134,13 @@ def write_block(folder: Path, start: int, raw: UInt8[np.ndarray, "n B"]) -> Bloc
     return block
 
 
-def join_blocks(folder: Path, pieces: Sequence[Piece], row_bytes: int) -> Block | None:
+def join_blocks(folder: Path, pieces: Sequence[Piece], row_bytes: int) -> None:
     """Write pieces that stand next to each other as one block; their own blocks stay.
 
-    Returns:
-        The block; None where one of them was cut, or another process has joined them meanwhile.
+    Nothing is written where one of them was cut.
 
     Raises:
-        WriteError: If the disk is full.
+        WriteError: If the disk is full, or another process has joined them meanwhile.
     """
     part, check, size = folder / f".joined.{os.getpid()}{PART}", 0, 0
     try:
@@ -153,13 +152,12 @@ def join_blocks(folder: Path, pieces: Sequence[Piece], row_bytes: int) -> Block 
             joined.flush()
             os.fsync(joined.fileno())
         block = Block(folder, pieces[0].start, pieces[-1].stop, f"{check:08x}")
-        if size != (block.stop - block.start) * row_bytes:
-            return None
-        with writing(folder):
-            part.replace(block.path)
-        return block
+        if size == (block.stop - block.start) * row_bytes:
+            with writing(folder):
+                part.replace(block.path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def check_block(block: Block, row_bytes: int) -> bool:

@@ -104,8 +104,10 @@ class LogitTable:
         """
         self._write_pending()
         self._look()
-        if self.is_whole and len(self._pieces) > 1:
-            self._join()
+        if self.is_whole and len(self._blocks) > 1:
+            if len(self._pieces) > 1:
+                self._join()
+            self._remove_unread()
 
     def read(self, rows: Int[np.ndarray, " n"], temperature: float = 1.0) -> Float[np.ndarray, "n C"]:
         """Copy known rows into memory.
@@ -207,23 +209,20 @@ class LogitTable:
         """Make all blocks one; where that fails, as on a full disk, they stay and are read as they are."""
         size = self._rows * self.layout.row_bytes
         self._room(size)
-        try:
-            joined = join_blocks(self._folder, self._pieces, self.layout.row_bytes)
-        except WriteError:
-            joined = None
+        with suppress(WriteError):
+            join_blocks(self._folder, self._pieces, self.layout.row_bytes)
         self._room(-size)
         self._look()
-        if joined is not None:
-            self._remove_joined()
 
-    def _remove_joined(self) -> None:
+    def _remove_unread(self) -> None:
         """Remove the blocks whose rows are read from another one, and what killed processes have left."""
         read = {piece.block for piece in self._pieces}
         for block in self._blocks:
             if block not in read:
-                block.path.unlink(missing_ok=True)
+                with suppress(OSError):  # a store that is only read keeps them
+                    block.path.unlink()
         for part in self._folder.glob(f"*{PART}"):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 if time.time() - part.stat().st_mtime > ABANDONED:
                     part.unlink()
 
