@@ -108,7 +108,7 @@ def fill(models: list[Table], data: Splits, store: crossteach.Store) -> None:
                 logits[np.arange(len(rows)), split.labels[rows]] += 8 + 4 * k / len(models)
                 table.write(rows, logits)
         for table in tables:
-            table.flush(np.arange(len(split)))
+            table.flush()
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:

@@ -63,6 +63,7 @@ GOOD = {
     "curriculum.sequence": ("scout", "scout"),
     "curriculum.average": ("uniform", "uniform"),
     "curriculum.budget": ("total", "total"),
+    "store.keep": ("20", "20"),
 }
 """A good value of every field, as text and as what it is read as."""
 
@@ -113,6 +114,7 @@ BAD = {
     "curriculum.sequence": ["alphabetical"],
     "curriculum.average": ["mean"],
     "curriculum.budget": ["none", "8"],
+    "store.keep": ["none", "0", "2.5", "all"],
     "contrast.temperature": ["0", "-1", "nan", "none"],
     "contrast.width": ["0", "1.5", "none"],
     "contrast.negatives": ["0", "many"],

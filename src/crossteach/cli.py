@@ -428,8 +428,8 @@ def store(
 ) -> None:
     """Look after the stored answers of models: ls lists them, verify reads them all, prune removes the least used.
 
-    What is removed is computed again when it is next asked for. Without limits prune removes what is damaged or was
-    never finished.
+    What is removed is computed again when it is next asked for. Without limits prune removes what is damaged, was never
+    finished, or was written by another version. CROSSTEACH_STORE_BUDGET=100GB keeps the store within a size by itself.
     """
     from .answers.stored import list_entries, prune_store, read_size, summary_of, verify_store
 

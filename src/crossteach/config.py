@@ -283,6 +283,24 @@ class ScoringConfig:
 
 
 @dataclass(frozen=True)
+class StoreConfig:
+    """How the tutors' answers are kept."""
+
+    keep: str = "auto"
+    """dense (every logit, in float16), or how many of a row's largest logits are kept beside the sum of the others (as
+    20), or auto: dense, but 20 of more than 100 classes where a view of a tutor would take more than 1 GiB, or than
+    a 64th of the store's budget. What is kept is what the student is taught, also where tutors are run live."""
+
+    def __post_init__(self) -> None:
+        counted = self.keep.isascii() and self.keep.isdigit() and int(self.keep) > 0
+        _require(
+            self.keep in ("auto", "dense") or counted,
+            "store.keep must be auto, dense or how many logits of a row are kept",
+            self.keep,
+        )
+
+
+@dataclass(frozen=True)
 class TransferConfig:
     """Everything that decides what a transfer computes."""
 
@@ -302,6 +320,7 @@ class TransferConfig:
     gate: GateConfig = field(default_factory=GateConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**31, "seed must lie in [0, 2**31)", self.seed)

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .errors import FolderInUseError, WriteError
+from .errors import ConfigError, FolderInUseError, WriteError
 
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
 """Locks of the operating system, where it has POSIX ones."""
@@ -36,6 +36,29 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossteach"
 
 
+def read_size(text: str) -> int:
+    """Read a number of bytes, as people write it.
+
+    Example:
+        >>> read_size("1.5GB"), read_size("300 MiB"), read_size("0")
+        (1500000000, 314572800, 0)
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+    number = text.strip().lower().rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = text.strip().lower()[len(number) :].strip()
+    try:
+        value = float(number) * units[unit]
+        if not 0 <= value < 2**63:
+            raise ValueError(value)
+    except (KeyError, ValueError):
+        raise ConfigError(f"a size must be a number of bytes as 500MB or 20GiB, not {text!r}") from None
+    return int(value)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what the operating system says while `path` is written into a WriteError of one line."""
@@ -55,7 +78,7 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
@@ -124,6 +147,49 @@ def holding(folder: Path, advice: str = ADVICE) -> Iterator[None]:
         yield
     finally:
         release()
+
+
+def hold_shared(path: Path) -> int:
+    """Open a file, and let others see by `if_free` that it is in use until the descriptor that is returned is closed.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    while True:
+        file = os.open(path, os.O_RDONLY)
+        if fcntl is None:
+            return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except FileNotFoundError:  # removed by one that had it free until now
+            os.close(file)
+            raise
+        except OSError:  # a file system without locks
+            return file
+        os.close(file)
+
+
+@contextmanager
+def if_free(path: Path) -> Iterator[bool]:
+    """Tell whether no process holds a file by `hold_shared`; none can begin to while the block runs.
+
+    A file system that knows no locks says that all are free; what may not be read is not.
+    """
+    if path.exists() and not os.access(path, os.R_OK):
+        yield False
+        return
+    with path.open("rb") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            except OSError:
+                pass
+        yield True
 
 
 def require_free(folder: Path, advice: str = ADVICE) -> None:

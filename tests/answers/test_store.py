@@ -1,14 +1,17 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from crossteach.answers.store import Store, default_folder
+from crossteach.answers.stored import list_entries, verify_store
 from crossteach.errors import StoreError, WriteError
 
 ROWS, CLASSES = 50, 4
@@ -26,11 +29,15 @@ def table(store, key=KEY, rows=ROWS, dtype="float32"):
 def keep(opened, rows):
     rows = np.asarray(rows)
     opened.write(rows, logits(rows))
-    opened.flush(rows)
+    opened.flush()
 
 
 def files(folder, name):
     return sorted(folder.rglob(name))
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_rows_survive_and_what_was_not_flushed_is_missing(tmp_path):
@@ -60,16 +67,16 @@ def test_rows_that_were_never_written_are_an_error_of_one_line(tmp_path, read):
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_table_that_was_cut_while_it_is_open_is_an_error_of_one_line(tmp_path):
+def test_a_block_that_was_cut_while_it_is_open_is_an_error_of_one_line(tmp_path):
     opened = table(Store(tmp_path))
     keep(opened, range(ROWS))
-    (path,) = files(tmp_path, "logits.npy")
+    (path,) = files(tmp_path, "*.rows")
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 40)
     with pytest.raises(StoreError, match="cut short"):
         opened.read_range(0, ROWS)
     path.unlink()
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="before they are written"):
         opened.read_range(0, ROWS)
 
 
@@ -77,7 +84,7 @@ def test_half_precision_is_kept_as_it_is(tmp_path):
     opened = table(Store(tmp_path), dtype="float16")
     rows, values = np.arange(3), np.array([[0.1, -60000, 2, 3]] * 3, np.float16)
     opened.write(rows, values)
-    opened.flush(rows)
+    opened.flush()
     found = table(Store(tmp_path), dtype="float16").read(rows)
     assert found.dtype == np.float16 and np.array_equal(found, values)
 
@@ -91,40 +98,70 @@ def test_another_key_is_another_table(tmp_path):
     assert table(store, dict(reversed(KEY.items()))).done.sum() == 1
     manifests = [json.loads(path.read_text()) for path in files(tmp_path, "manifest.json")]
     assert len(manifests) == 4 and all(m["data"] == "d" for m in manifests)
-    assert not files(tmp_path, ".new-*")
 
 
-DAMAGES = [(name, damage) for name in ("logits.npy", "done.npy") for damage in ("gone", "empty", "cut", "other bytes")]
-
-
-@pytest.mark.parametrize(("name", "damage"), [*DAMAGES, ("manifest.json", "gone")])
-def test_a_damaged_table_is_replaced(tmp_path, name, damage):
-    keep(table(Store(tmp_path)), range(ROWS))
-    (path,) = files(tmp_path, name)
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "longer"])
+def test_a_damaged_block_is_not_known_and_the_others_stay(tmp_path, damage):
+    opened = table(Store(tmp_path))
+    keep(opened, range(10)), keep(opened, range(20, 30))
+    path = files(tmp_path, "*.rows")[0]
     content = path.read_bytes()
-    damages = {"empty": b"", "cut": content[: len(content) - 30], "other bytes": b"x" * len(content)}
     path.unlink()
     if damage != "gone":
-        path.write_bytes(damages[damage])
+        path.write_bytes({"empty": b"", "cut": content[:-1], "longer": content + b"x"}[damage])
     again = table(Store(tmp_path))
-    assert not again.done.any()
-    keep(again, [2])
-    assert table(Store(tmp_path)).read(np.array([2])).tolist() == logits([2]).tolist()
+    assert np.flatnonzero(again.done).tolist() == list(range(20, 30))
+    keep(again, range(10)), keep(again, range(10, 20)), keep(again, range(30, ROWS))
+    whole = table(Store(tmp_path))
+    assert np.array_equal(whole.read(np.arange(ROWS)), logits(range(ROWS)))
+    assert [p.name[:26] for p in files(tmp_path, "*.rows")][-1] == "000000000000-000000000050-"
 
 
-def test_a_table_that_another_process_made_meanwhile_is_kept(tmp_path, monkeypatch):
-    store, others = Store(tmp_path), []
+def test_a_table_whose_manifest_is_gone_gets_it_back(tmp_path):
+    keep(table(Store(tmp_path)), range(5))
+    (path,) = files(tmp_path, "manifest.json")
+    content = path.read_bytes()
+    path.unlink()
+    assert table(Store(tmp_path)).known == 5 and path.read_bytes() == content
 
-    def meanwhile(path):
-        monkeypatch.undo()
-        others.append(table(Store(tmp_path)))
-        keep(others[0], [1, 2])
 
-    monkeypatch.setattr("crossteach.answers.store._reserve", meanwhile)
-    opened = table(store)
-    assert opened.done.sum() == 2
-    keep(opened, [3])
-    assert others[0].done.sum() == 3
+def test_rows_in_any_order_end_as_one_block_that_random_reads_map(tmp_path):
+    order = np.random.default_rng(0).permutation(ROWS)
+    opened = table(Store(tmp_path))
+    for part in np.array_split(order, 7):
+        keep(opened, part)
+    assert len(files(tmp_path, "*.rows")) == 1
+    asked = np.random.default_rng(1).integers(0, ROWS, 200)
+    assert np.array_equal(opened.read(asked), logits(asked))
+    assert np.array_equal(opened.read_range(7, 31), logits(range(7, 31)))
+    assert np.array_equal(table(Store(tmp_path)).read(asked), logits(asked))
+
+
+def test_many_open_tables_hold_few_files(tmp_path):
+    before = open_files()
+    tables = [table(Store(tmp_path), {"number": number}) for number in range(40)]
+    for opened in tables:
+        for part in np.array_split(np.arange(ROWS), 10):
+            keep(opened, part)
+        opened.read(np.array([3]))
+    assert open_files() <= before + 2 * len(tables)
+    del tables, opened
+    assert open_files() <= before
+
+
+def test_blocks_are_written_as_they_fill_and_nothing_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("crossteach.answers.logit_table.BLOCK_BYTES", 10 * CLASSES * 4)
+    opened = Store(tmp_path).table(KEY, 1_000_000, CLASSES, "float32")
+    assert sum(path.stat().st_blocks * 512 for path in files(tmp_path, "*") if path.is_file()) <= 4096
+    sizes = []
+    for start in range(0, 40, 5):
+        rows = np.arange(start, start + 5)
+        opened.write(rows, logits(rows))
+        sizes.append(sum(path.stat().st_size for path in files(tmp_path, "*.rows")))
+    assert sizes == [0, 160, 160, 320, 320, 480, 480, 640]
+    monkeypatch.setattr("crossteach.answers.logit_table.BLOCK_SECONDS", 0.0)
+    opened.write(np.array([77]), logits([77]))
+    assert opened.known == 41, "a slow model's answers do not wait for a block to fill"
 
 
 PAIR = """
@@ -138,9 +175,14 @@ for number in range(15):
     while not (folder / f"ready-{1 - me}-{number}").exists():
         assert time.time() < end, "the other process is gone"
     opened = Store(folder / "store").table({"round": number}, 50, 4, "float32")
-    rows = np.arange(me, 50, 2)
-    opened.write(rows, np.arange(4) + 10.0 * rows[:, None].astype(np.float32))
-    opened.flush(rows)
+    rows = np.arange(50) if number % 3 == 0 else np.arange(me, 50, 2)
+    for part in np.array_split(rows, 1 + me):
+        opened.write(part, np.arange(4) + 10.0 * part[:, None].astype(np.float32))
+        opened.flush()
+    while opened.known < 50:
+        assert time.time() < end, "the other process is gone"
+        opened.flush()
+    assert (opened.read(np.array([48, 0, 25]))[:, 0] == [480, 0, 250]).all()
 """
 
 
@@ -152,7 +194,8 @@ def test_two_processes_that_make_one_table_end_with_one_whole_table(tmp_path):
         for process in pair:
             process.kill()
             process.wait()
-    assert len(files(tmp_path, "manifest.json")) == 15 and not files(tmp_path, ".new-*")
+    assert len(files(tmp_path, "manifest.json")) == len(files(tmp_path, "*.rows")) == 15
+    assert not files(tmp_path, "*.part")
     for number in range(15):
         opened = table(Store(tmp_path / "store"), {"round": number})
         known = np.flatnonzero(opened.done)
@@ -163,28 +206,40 @@ def test_two_processes_that_make_one_table_end_with_one_whole_table(tmp_path):
 WRITER = """
 import sys
 import numpy as np
+from crossteach.answers import logit_table
 from crossteach.answers.store import Store
-opened = Store(sys.argv[1]).table({"a": 1}, 200_000, 8, "float32")
-for start in range(0, 200_000, 100):
-    rows = np.arange(start, start + 100)
-    opened.write(rows, np.repeat(rows[:, None], 8, axis=1).astype(np.float32) + 1)
-    opened.flush(rows)
-    if start == 500:
-        print("writing", flush=True)
+logit_table.BLOCK_BYTES = 1 << 18
+opened = Store(sys.argv[1]).table({"a": 1}, 400_000, 64, "float32")
+missing = opened.missing()
+print("writing", flush=True)
+for start in range(0, len(missing), 128):
+    rows = missing[start : start + 128]
+    opened.write(rows, np.arange(64, dtype=np.float32) + rows[:, None])
+opened.flush()
 """
 
 
-def test_a_killed_writer_leaves_the_rows_that_were_done(tmp_path):
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert writer.stdout.readline() == "writing\n"
-    time.sleep(0.05)
-    writer.kill()
-    assert writer.wait() == -9
-    writer.stdout.close()
-    opened = Store(tmp_path).table({"a": 1}, 200_000, 8, "float32")
-    done = np.flatnonzero(opened.done)
-    assert 600 <= len(done) < 200_000
-    assert np.array_equal(opened.read(done), np.repeat(done[:, None] + 1.0, 8, axis=1))
+def killed_writer(folder, seconds):
+    line = [sys.executable, "-c", WRITER, str(folder)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout.readline() == "writing\n"
+        time.sleep(seconds)
+        writer.kill()
+        return writer.wait()
+
+
+def test_a_writer_that_is_killed_again_and_again_loses_no_block(tmp_path):
+    known = np.zeros(400_000, bool)
+    for seconds in (0.02, 0.05, 0.03, 0.07, 0.04):
+        assert killed_writer(tmp_path, seconds) == -9
+        opened = Store(tmp_path).table({"a": 1}, 400_000, 64, "float32")
+        done = opened.done
+        assert done[known].all(), "what was known stays known"
+        rows = np.flatnonzero(done)
+        assert np.array_equal(opened.read(rows), np.arange(64, dtype=np.float32) + rows[:, None].astype(np.float32))
+        known = done
+    assert 0 < known.sum() < 400_000
+    assert verify_store(Store(tmp_path)) == []
 
 
 FULL = """
@@ -193,19 +248,23 @@ import numpy as np
 from crossteach.errors import WriteError
 from crossteach.answers.store import Store
 if sys.argv[2] == "limit":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, 70_000))
 store = Store(sys.argv[1])
 store.remember({"small": 1}, {"fact": 1})
 small = store.table({"a": 1}, 100, 8, "float32")
 try:
     large = store.table({"a": 2}, 100_000, 8, "float32")
-    rows = np.arange(100_000)
-    large.write(rows, np.ones((100_000, 8), np.float32))
-    large.flush(rows)
+    for start in range(0, 100_000, 2_500):
+        large.write(np.arange(start, start + 2_500), np.full((2_500, 8), start, np.float32))
+        large.flush()
 except WriteError as error:
     print(error)
-small.write(np.arange(100), np.ones((100, 8), np.float32))
-small.flush(np.arange(100))
+try:
+    small.write(np.arange(100), np.ones((100, 8), np.float32))
+    small.flush()
+except WriteError:
+    store.remove({"a": 2}, 100_000, 8, "float32")
+    small.flush()
 try:
     store.remember({"large": 1}, {"fact": "x" * 2_000_000})
 except WriteError as error:
@@ -219,8 +278,9 @@ def fill_disk(folder, how):
     table_said, fact_said = ended.stdout.splitlines()
     for said in (table_said, fact_said):
         assert said.startswith(f"cannot write {folder}") and "space left" in said
-    assert len(files(folder, "manifest.json")) == 1 and not files(folder, ".new-*") and not files(folder, "*.part")
+    assert not files(folder, "*.part")
     assert Store(folder).table({"a": 1}, 100, 8, "float32").done.all()
+    assert list_entries(Store(folder)) and verify_store(Store(folder)) == []
     assert Store(folder).recall({"small": 1}) == {"fact": 1} and Store(folder).recall({"large": 1}) is None
 
 
@@ -237,6 +297,78 @@ def test_a_full_disk_is_an_error_of_one_line(tmp_path):
         fill_disk(tmp_path, "disk")
     finally:
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_a_read_only_store_is_read_and_says_in_one_line_that_it_cannot_be_written(tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a disk can be mounted by root alone")
+    try:
+        keep(table(Store(tmp_path)), range(ROWS)), keep(table(Store(tmp_path), {"half": 1}), range(7))
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        assert np.array_equal(table(Store(tmp_path)).read(np.array([3, 40])), logits([3, 40]))
+        half = table(Store(tmp_path), {"half": 1})
+        assert half.read(np.array([3])).tolist() == logits([3]).tolist()
+        half.write(np.array([8]), logits([8]))
+        for wanted in (
+            half.flush,
+            lambda: table(Store(tmp_path), {"new": 1}),
+            lambda: Store(tmp_path).remember({}, {}),
+        ):
+            with pytest.raises(WriteError, match="Read-only file system; give a folder that can be written") as error:
+                wanted()
+            assert "\n" not in str(error.value)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_a_large_whole_table_is_mapped_and_what_is_written_into_it_stays_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("crossteach.answers.logit_table.MAPPED_BYTES", 1)
+    opened = table(Store(tmp_path))
+    keep(opened, range(30))
+    with pytest.raises(StoreError, match="20 of 50 rows"):
+        opened.read_all()
+    keep(opened, range(30, ROWS))
+    found = opened.read_all()
+    assert np.array_equal(found, logits(range(ROWS)))
+    found[:] = 0
+    assert np.array_equal(table(Store(tmp_path)).read_all(), logits(range(ROWS)))
+    assert verify_store(Store(tmp_path)) == []
+
+
+def test_a_table_without_rows_is_whole(tmp_path):
+    empty = Store(tmp_path).table(KEY, 0, CLASSES, "float32")
+    empty.flush()
+    assert empty.is_whole and empty.read_range(0, 0).shape == empty.read(np.arange(0)).shape == (0, CLASSES)
+
+
+def test_a_table_whose_folder_was_removed_while_it_is_open_is_an_error_of_one_line(tmp_path):
+    opened = table(Store(tmp_path))
+    keep(opened, range(5))
+    shutil.rmtree(tmp_path)
+    with pytest.raises(StoreError, match="before they are written"):
+        opened.read(np.array([3]))
+    opened.write(np.array([7]), logits([7]))
+    with pytest.raises(WriteError, match="No such file or directory"):
+        opened.flush()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
+def test_blocks_that_cannot_be_joined_for_want_of_room_are_read_as_they_are(tmp_path):
+    import resource
+
+    opened, limits = table(Store(tmp_path)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ROWS * CLASSES * 4 - 1, limits[1]))
+    try:
+        keep(opened, range(20)), keep(opened, range(20, ROWS))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(files(tmp_path, "*.rows")) == 2
+    asked = np.random.default_rng(1).integers(0, ROWS, 200)
+    assert np.array_equal(opened.read(asked), logits(asked))
+    assert np.array_equal(opened.read_range(11, 31), logits(range(11, 31)))
+    opened.flush()
+    assert len(files(tmp_path, "*.rows")) == 1 and np.array_equal(opened.read(asked), logits(asked))
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path):

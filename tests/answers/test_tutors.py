@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from crossteach import Store, load_data, load_model
-from crossteach.answers.tutors import LOWEST, LiveTutors, count_missing, discard_views, fill_store, to_half
+from crossteach.answers.tutors import (
+    LOWEST,
+    LiveTutors,
+    below_maximum,
+    count_missing,
+    discard_views,
+    fill_store,
+    layout_for,
+)
 from crossteach.data.views import Views, augmentation
 
 
@@ -51,7 +59,22 @@ def test_discarded_answers_are_missing_again(task, models, tmp_path):
 
 def test_halves_keep_the_softmax():
     logits = 30 * torch.randn(20, 7, generator=torch.Generator().manual_seed(0))
-    kept = to_half(logits).float()
+    kept = below_maximum(logits).half().float()
     assert torch.allclose(kept.softmax(1), logits.softmax(1), atol=2e-3)
     assert kept.max(1).values.eq(0).all()
-    assert to_half(torch.tensor([[0.0, -1e9]]))[0, 1] == LOWEST
+    assert below_maximum(torch.tensor([[0.0, -1e9]])).half()[0, 1] == LOWEST
+
+
+def test_the_largest_logits_are_kept_as_live_tutors_round_them(task, models, tmp_path):
+    split = load_data(task.data).train.take(np.arange(300))
+    views, store = Views(0, 2, augmentation("warp"), keep="3"), Store(tmp_path)
+    layouts = [layout_for(model, split, views, store) for model in models]
+    stored, live = fill_store(models, split, views, store, temperature=3.0), LiveTutors(models, layouts, 3.0)
+    assert stored.kept == live.kept == ("top3", "top3")
+    batch = views.batch(split, np.array([3, 140, 277, 8]), np.array([1, 0, 1, 1]))
+    found = stored.logits(batch)
+    assert torch.equal(found, live.logits(batch))
+    dense = LiveTutors(models).logits(batch)
+    assert torch.equal(found.topk(3).values, dense.topk(3).values) and not torch.equal(found, dense)
+    assert count_missing(models[0], split, views, store) == {0: 0, 1: 0}
+    assert count_missing(models[0], split, Views(0, 2, augmentation("warp")), store) == {0: 300, 1: 300}

@@ -152,7 +152,7 @@ def test_a_batch_that_was_set_is_used_and_its_answers_have_a_table_of_their_own(
     assert asked_rows(model, plain_images(part, np.arange(40), model.preprocess)) == [16, 16, 16]
     after = predict(model, part, store)
     assert torch.allclose(before.logits, after.logits, atol=1e-3)
-    assert len(list(tmp_path.rglob("logits.npy"))) == 2
+    assert len(list(tmp_path.rglob("*.rows"))) == 2
     ask_in_batches([model], None)
     assert torch.equal(predict(model, part, store).logits, before.logits)
     with pytest.raises(ModelError, match=r"does not let its batch be set; drop scoring\.batch=8"):

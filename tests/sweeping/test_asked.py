@@ -119,6 +119,23 @@ def test_each_teacher_is_asked_for_the_views_of_its_own_lesson(
     }
 
 
+def test_jobs_that_keep_answers_in_other_ways_find_theirs_stored(task, tmp_path, monkeypatch):
+    methods = [
+        {"method": "kl", "name": "dense", "settings": {"optim.epochs": 2}},
+        {"method": "kl", "name": "largest", "settings": {"store.keep": 3}},
+    ]
+    path, store = plan(tmp_path / "plan.yaml", task, methods, [task.teacher]), Store(tmp_path / "store")
+    asked = tutor_views(read_plan(path).jobs(), load_data(task.data))[task.teacher]
+    assert [(views.keep, views.numbers) for views in asked] == [("auto", (0, 1)), ("3", (0,))]
+    assert plan_cost(path, tmp_path / "out", store)["cost"]["views"] == 3 * N
+
+    def forbid(started: Task) -> None:
+        if started.name.startswith("kl-"):
+            monkeypatch.setattr("crossteach.answers.tutors.ask", None)
+
+    assert sweep(path, tmp_path / "out", store, executor=Here(forbid))["failed"] == []
+
+
 def test_teachers_in_an_order_that_is_found_later_answer_nothing_that_is_not_shown(task, tmp_path):
     teachers, store = [task.teacher, task.model("linear")], Store(tmp_path / "store")
     settings = {"optim.epochs": 2, "curriculum.order": "sequential", "curriculum.sequence": "ascending"}

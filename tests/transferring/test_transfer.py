@@ -42,13 +42,16 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 
 
 def test_the_store_and_live_tutors_train_the_same_bits(task, tmp_path):
-    for method in ("kl+dp", "xe+dp"):
+    largest = ("store.keep=3", "partition.temperature=2")
+    for number, settings in enumerate((["method=kl+dp"], ["method=xe+dp"], ["method=kl+dp", *largest])):
         ended = {}
         for live in ("true", "false"):
-            out = tmp_path / f"{method}-{live}"
-            run(task, out, [f"method={method}", f"views.live={live}"], store=Store(tmp_path / f"store-{live}"))
+            out = tmp_path / f"{number}-{live}"
+            asked = [*settings, "gate.ask=false", f"views.live={live}"]
+            run(task, out, asked, store=Store(tmp_path / f"store-{live}"))
             ended[live] = weights(out)
         assert ended["true"] == ended["false"]
+    assert weights(tmp_path / "0-true") != weights(tmp_path / "2-true")
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(task, tmp_path):

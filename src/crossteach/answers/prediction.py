@@ -15,10 +15,9 @@ from ..models.mapped import partial_knowledge
 from ..models.scoring import CHUNK, ask, provenance, score, set_batch
 from ..types import Classifier, Predictions, Progress, Split, no_progress
 from .arguments import require_classifier, require_split
-from .store import LogitTable, Store
+from .logit_table import LogitTable
+from .store import Store
 
-FLUSH_EVERY = 32
-"""Chunks between two flushes of the store."""
 BLOCK = 8 * CHUNK
 """Samples that are read at once."""
 READ_ROWS, BLOCK_ROWS = 512, 64
@@ -46,30 +45,15 @@ def predict(
     """
     require_classifier(classifier, "the model")
     require_split(split)
-    count, what = len(split), f"{classifier.name} on {split.name}"
-    key = _key(classifier, split)
-    table = None if store is None else store.table(key, count, classifier.n_classes, "float32")
-    logits = torch.empty(count, classifier.n_classes)
-    missing = table.missing() if table is not None else np.arange(count)
-    pending: list[np.ndarray] = []
-    batch = set_batch(classifier)
-    for start in range(0, len(missing), CHUNK):
-        rows = missing[start : start + CHUNK]
-        scored = ask(classifier, split, rows, partial(plain_images, split, rows))
-        if set_batch(classifier) != batch:  # memory ran out: the smaller batch has a table of its own
-            return predict(classifier, split, store, progress)
-        logits[torch.from_numpy(rows)] = scored
-        if table is not None:
-            table.write(rows, scored.numpy())
-            pending.append(rows)
-            if len(pending) == FLUSH_EVERY:
-                table.flush(np.concatenate(pending))
-                pending = []
-        progress(what, start + len(rows), len(missing))
-    if table is not None:
-        if pending:
-            table.flush(np.concatenate(pending))
-        logits = torch.from_numpy(table.read_range(0, count))
+    key, batch = _key(classifier, split), set_batch(classifier)
+    if store is None:
+        logits = torch.empty(len(split), classifier.n_classes)
+        for rows, scored in _answers(classifier, split, np.arange(len(split)), progress):
+            logits[torch.from_numpy(rows)] = scored
+    else:
+        logits = torch.from_numpy(_fill(classifier, split, store, key, progress).read_all())
+    if set_batch(classifier) != batch:  # memory ran out: all are asked in the smaller batch
+        return predict(classifier, split, store, progress)
     return Predictions(
         model=classifier.name,
         logits=logits,
@@ -80,6 +64,34 @@ def predict(
         group=split.group,
         knows=partial_knowledge(classifier),
     )
+
+
+def keep_answers(classifier: Classifier, split: Split, store: Store, progress: Progress = no_progress) -> LogitTable:
+    """Let a model answer on those plain samples of a split that the store does not know yet; see `predict`.
+
+    Only a block of answers is in memory.
+    """
+    return _fill(classifier, split, store, _key(classifier, split), progress)
+
+
+def _fill(classifier: Classifier, split: Split, store: Store, key: dict[str, str], progress: Progress) -> LogitTable:
+    table, batch = store.table(key, len(split), classifier.n_classes, "float32"), set_batch(classifier)
+    for rows, scored in _answers(classifier, split, table.missing(), progress):
+        if set_batch(classifier) != batch:  # memory ran out: the smaller batch has a table of its own
+            return keep_answers(classifier, split, store, progress)
+        table.write(rows, scored.numpy())
+    table.flush()
+    return table
+
+
+def _answers(
+    classifier: Classifier, split: Split, missing: Int[np.ndarray, " n"], progress: Progress
+) -> Iterator[tuple[Int[np.ndarray, " m"], Float[Tensor, "m C"]]]:
+    """Let a model answer on some plain samples, a chunk at a time."""
+    for start in range(0, len(missing), CHUNK):
+        rows = missing[start : start + CHUNK]
+        yield rows, ask(classifier, split, rows, partial(plain_images, split, rows))
+        progress(f"{classifier.name} on {split.name}", start + len(rows), len(missing))
 
 
 def predict_all(

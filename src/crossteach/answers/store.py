@@ -1,107 +1,64 @@
-"""Logits on disk: computed once, read by every run that asks for the same.
-
-A table is a folder of three files: `logits.npy` (memory-mapped), `done.npy` (one byte a row) and `manifest.json`.
-Rows are marked done only after they are on disk. What a killed run has half written is therefore never read.
-"""
+"""Logits on disk: computed once, read by every run that asks for the same."""
 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from jaxtyping import Bool, Float, Int
-
-from ..errors import StoreError, first_line
+from ..errors import StoreError, WriteError
 from ..files import default_folder as default_folder
-from ..files import make_folder, write_json, writing
+from ..files import make_folder, read_size, write_json
+from .blocks import cover, find_blocks
+from .entries import FACT, FORMAT, UNFINISHED, Entry, find_entries, remove_entry, remove_unused
+from .layout import Layout
+from .logit_table import MANIFEST, LogitTable, count_rows
 
-FORMAT = 1
-MANIFEST, NEW = "manifest.json", ".new-"
-"""The file that makes a folder a table, and how the folder of one that is being made begins."""
-
-
-class LogitTable:
-    """Rows of logits, some of them known."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._open("r")
-
-    def _open(self, mode: Literal["r", "r+"]) -> None:
-        self._writable = mode == "r+"
-        self._logits: np.ndarray = np.load(self._folder / "logits.npy", mmap_mode=mode)
-        self._done: np.ndarray = np.load(self._folder / "done.npy", mmap_mode=mode)
-
-    @property
-    def done(self) -> Bool[np.ndarray, " N"]:
-        """Which rows are known."""
-        return np.asarray(self._done, bool)
-
-    def missing(self) -> Int[np.ndarray, " n"]:
-        """Return the rows that are not known yet."""
-        return np.flatnonzero(self._done == 0)
-
-    def write(self, rows: Int[np.ndarray, " n"], logits: Float[np.ndarray, "n C"]) -> None:
-        """Keep logits; `flush` makes them known."""
-        if not self._writable:  # the folder of a whole table may be read-only
-            with writing(self._folder):
-                self._open("r+")
-        self._logits[rows] = logits
-
-    def flush(self, rows: Int[np.ndarray, " n"]) -> None:
-        """Bring what was written to disk, then mark these rows done."""
-        with writing(self._folder):
-            self._logits.flush()  # type: ignore[attr-defined]
-            self._done[rows] = 1
-            self._done.flush()  # type: ignore[attr-defined]
-
-    def read(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C"]:
-        """Copy known rows into memory.
-
-        Raises:
-            StoreError: If some of them are not known.
-        """
-        self._require_known(self._done[rows], rows)
-        return np.asarray(self._logits[rows])
-
-    def read_range(self, start: int, stop: int) -> Float[np.ndarray, "n C"]:
-        """Copy known rows that stand next to each other, past the memory map: its pages would stay with the process.
-
-        Raises:
-            StoreError: If some of them are not known, or the file is shorter than it should be.
-        """
-        self._require_known(self._done[start:stop], np.arange(start, stop))
-        classes, dtype = self._logits.shape[1], self._logits.dtype
-        offset = getattr(self._logits, "offset") + start * classes * dtype.itemsize  # noqa: B009  np.memmap's own
-        try:
-            flat = np.fromfile(self._folder / "logits.npy", dtype, (stop - start) * classes, offset=offset)
-        except OSError as error:
-            raise StoreError(f"stored logits in {self._folder} cannot be read ({first_line(error)})") from error
-        if len(flat) < (stop - start) * classes:
-            raise StoreError(f"stored logits in {self._folder} were cut short; delete this folder")
-        return flat.reshape(-1, classes)
-
-    def _require_known(self, done: np.ndarray, rows: Int[np.ndarray, " n"]) -> None:
-        """Raise StoreError if rows are read that were never written: what is there are zeros, not answers."""
-        unknown = rows[done == 0]
-        if len(unknown):
-            raise StoreError(
-                f"{len(unknown)} of {len(rows)} rows in {self._folder} are read before they are written (row "
-                f"{unknown[0]} first): the answers went to another table, as they do when a model changes while it "
-                "is asked; delete this folder, or use a model that answers without changing"
-            )
+AFTER_EVICTION = 0.9
+"""Part of its budget that a store has left when room is made, so that room is not made for every block."""
+SURVEYED = 300.0
+"""Seconds after which the size of a store is looked up anew: other processes write too."""
 
 
 class Store:
     """A folder of tables and of small facts, each under the hash of everything it depends on."""
 
-    def __init__(self, folder: Path | str | None = None) -> None:
+    def __init__(self, folder: Path | str | None = None, budget: int | str | None = None) -> None:
+        """Open a store.
+
+        Args:
+            folder: Made when something is first kept; None is `$CROSSTEACH_STORE`, or the system's folder for caches.
+            budget: What it may take on disk, in bytes or as `500GB`; None is `$CROSSTEACH_STORE_BUDGET`, and where that
+                is not set there is no limit. Before a write would pass it, the tables that were used longest ago are
+                removed, except those that a process has open; `notes` says so.
+
+        Raises:
+            ConfigError: If the budget is no size.
+        """
         self.folder = Path(folder) if folder is not None else default_folder()
+        given = os.environ.get("CROSSTEACH_STORE_BUDGET") or None if budget is None else budget
+        self.budget = read_size(given) if isinstance(given, str) else given
+        self._bytes, self._surveyed = 0, -SURVEYED
+        self._evicted, self._evicted_bytes, self._over = 0, 0, False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was removed to keep within the budget since this store was opened, and whether that was enough."""
+        said = []
+        if self._evicted:
+            said.append(
+                f"{self._evicted} entries of the store ({self._evicted_bytes / 1e9:.2f} GB), those used longest ago, "
+                f"were removed to keep within its budget of {(self.budget or 0) / 1e9:g} GB; they are computed again "
+                "when they are asked for"
+            )
+        if self._over:
+            said.append(
+                f"the store takes more than its budget of {(self.budget or 0) / 1e9:g} GB: what is left is in use; "
+                "raise CROSSTEACH_STORE_BUDGET, or keep less with --set store.keep=20"
+            )
+        return tuple(said)
 
     def table(self, key: dict[str, Any], rows: int, classes: int, dtype: str) -> LogitTable:
         """Open the table of a key, or make an empty one.
@@ -110,39 +67,41 @@ class Store:
             key: Everything the logits depend on, JSON-able.
             rows: Samples.
             classes: Logits a sample.
-            dtype: `float32` or `float16`.
+            dtype: `float32`, `float16`, or `top20` and the like; see `Layout`.
 
         Raises:
             WriteError: If the disk is full or the folder may not be written.
         """
         described, folder = self._described(key, rows, classes, dtype)
-        if not self._is_whole(folder, rows, classes, dtype):
-            self._create(folder, described, rows, classes, dtype)
-        with suppress(OSError):  # a store that is only read keeps no account of its use
-            os.utime(folder / MANIFEST)
-        return LogitTable(folder)
+        for _ in range(10):
+            if not (folder / MANIFEST).is_file():
+                write_json(make_folder(folder) / MANIFEST, described)
+            with suppress(OSError):  # a store that is only read keeps no account of its use
+                os.utime(folder / MANIFEST)
+            with suppress(FileNotFoundError):  # another process has removed it at this moment
+                return LogitTable(folder, rows, Layout(dtype, classes), self._make_room)
+        raise StoreError(f"the table {folder} is removed again and again by another process; give another --store")
 
     def count_known(self, key: dict[str, Any], rows: int, classes: int, dtype: str) -> int:
         """Return how many rows of a key's table are known; nothing is made where there is none."""
         _, folder = self._described(key, rows, classes, dtype)
-        return int(LogitTable(folder).done.sum()) if self._is_whole(folder, rows, classes, dtype) else 0
+        blocks, _ = find_blocks(folder, Layout(dtype, classes).row_bytes)
+        return count_rows(cover(blocks))
 
     def remove(self, key: dict[str, Any], rows: int, classes: int, dtype: str) -> None:
-        """Remove the table of a key, if there is one. Its manifest goes first: without it a table counts as missing."""
+        """Remove the table of a key, if there is one."""
         _, folder = self._described(key, rows, classes, dtype)
         if folder.is_dir():
-            with writing(folder):
-                (folder / MANIFEST).unlink(missing_ok=True)
-                shutil.rmtree(folder)
+            remove_entry(folder)
 
     def remember(self, key: dict[str, Any], fact: dict[str, Any]) -> None:
         """Keep a small fact under a key."""
         folder = make_folder(self._folder(key))
-        write_json(folder / "fact.json", fact)
+        write_json(folder / FACT, fact)
 
     def recall(self, key: dict[str, Any]) -> dict[str, Any] | None:
         """Return the fact kept under a key, if there is one."""
-        path = self._folder(key) / "fact.json"
+        path = self._folder(key) / FACT
         if not path.is_file():
             return None
         try:
@@ -159,42 +118,28 @@ class Store:
         hashed = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16).hexdigest()
         return self.folder / hashed[:2] / hashed
 
-    @staticmethod
-    def _is_whole(folder: Path, rows: int, classes: int, dtype: str) -> bool:
-        """Return whether a table is there and has the size it must have."""
-        if not (folder / MANIFEST).is_file():
-            return False
-        try:
-            logits = np.load(folder / "logits.npy", mmap_mode="r")
-            done = np.load(folder / "done.npy", mmap_mode="r")
-        except (OSError, ValueError, EOFError):
-            return False
-        return bool(logits.shape == (rows, classes) and logits.dtype == np.dtype(dtype) and done.shape == (rows,))
+    def _make_room(self, needed: int) -> None:
+        """Remove what was used longest ago if so many more bytes would pass the budget."""
+        if self.budget is None:
+            return
+        self._bytes += needed
+        stale = time.monotonic() - self._surveyed > SURVEYED
+        if not stale and (self._bytes <= self.budget or self._over):
+            return
+        entries = find_entries(self.folder)
+        self._bytes, self._surveyed = sum(entry.bytes for entry in entries) + needed, time.monotonic()
+        if self._bytes > self.budget:
+            self._evict(entries, self._bytes - int(AFTER_EVICTION * self.budget))
+        self._over = self._bytes > self.budget
 
-    def _create(self, folder: Path, described: dict[str, Any], rows: int, classes: int, dtype: str) -> None:
-        make_folder(folder.parent)
-        with writing(folder):
-            temporary = Path(tempfile.mkdtemp(prefix=NEW, dir=folder.parent))
-            try:
-                for name, shape, kind in (("logits", (rows, classes), dtype), ("done", (rows,), "uint8")):
-                    path = temporary / f"{name}.npy"
-                    np.lib.format.open_memmap(path, "w+", np.dtype(kind), shape).flush()
-                    _reserve(path)
-                write_json(temporary / MANIFEST, described)
-                try:
-                    temporary.rename(folder)
-                except OSError:  # the folder exists: another process was first, or the table is damaged
-                    if not self._is_whole(folder, rows, classes, dtype):
-                        shutil.rmtree(folder)
-                        temporary.rename(folder)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-        if not self._is_whole(folder, rows, classes, dtype):
-            raise StoreError(f"stored logits in {folder} are damaged and could not be replaced; delete this folder")
-
-
-def _reserve(path: Path) -> None:
-    """Claim the disk blocks now: a memory map that outgrows the disk would kill the process later."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    def _evict(self, entries: list[Entry], wanted: int) -> None:
+        """Remove tables that no process has open, those used longest ago first, until so many bytes are free."""
+        for entry in reversed(entries):
+            if wanted <= 0:
+                return
+            if entry.kind in ("fact", UNFINISHED):
+                continue
+            with suppress(WriteError):  # another user's
+                for gone in remove_unused([entry]):
+                    self._evicted, self._evicted_bytes = self._evicted + 1, self._evicted_bytes + gone.bytes
+                    self._bytes, wanted = self._bytes - gone.bytes, wanted - gone.bytes

@@ -5,16 +5,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float16, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..data.views import ViewBatch, Views
+from ..models.mapped import partial_knowledge
 from ..models.scoring import CHUNK, ask, provenance, set_batch
 from ..types import Classifier, Progress, Split, no_progress
-from .store import LogitTable, Store
-
-LOWEST = -60000.0
-"""Lowest kept logit below the row's maximum: float16 ends at -65504."""
+from .layout import LOWEST, Layout, layout_of
+from .logit_table import LogitTable
+from .store import Store
 
 
 @runtime_checkable
@@ -28,47 +28,82 @@ class Tutors(Protocol):
         ...
 
 
-def to_half(logits: Float[Tensor, "n C"]) -> Float16[Tensor, "n C"]:
-    """Subtract each row's maximum, which the softmax does not see, and round to float16."""
-    return (logits - logits.max(1, keepdim=True).values).clamp_(min=LOWEST).half()
+def below_maximum(logits: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
+    """Subtract each row's maximum, which the softmax does not see: float16 is finest near 0."""
+    return (logits - logits.max(1, keepdim=True).values).clamp_(min=LOWEST)
+
+
+def _rounded(logits: Float[Tensor, "n C"], layout: Layout, temperature: float) -> Float[Tensor, "n C"]:
+    """Return logits as they would come back from the store."""
+    return torch.from_numpy(layout.decode(layout.encode(below_maximum(logits).numpy()), temperature)).float()
 
 
 class LiveTutors:
     """Tutors that are asked in every step."""
 
-    def __init__(self, classifiers: Sequence[Classifier]) -> None:
+    def __init__(
+        self, classifiers: Sequence[Classifier], layouts: Sequence[Layout] | None = None, temperature: float = 1.0
+    ) -> None:
+        """Take the tutors, how the store would keep what each says (None is dense), and the temperature of the loss."""
         self.classifiers = tuple(classifiers)
         self.names = tuple(c.name for c in classifiers)
+        self._temperature = temperature
+        self._layouts = layouts or [Layout("float16", c.n_classes) for c in classifiers]
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """How the store would keep what each tutor says: `float16`, or `top20` and the like; see `layout.Layout`."""
+        return tuple(layout.dtype for layout in self._layouts)
 
     def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
         """Ask every tutor; the answers are rounded as the store rounds them."""
-        answers = [to_half(ask(c, batch.split, batch.index, batch.images)) for c in self.classifiers]
-        return torch.stack(answers).float()
+        asked = zip(self.classifiers, self._layouts, strict=True)
+        answers = ((ask(c, batch.split, batch.index, batch.images), layout) for c, layout in asked)
+        return torch.stack([_rounded(logits, layout, self._temperature) for logits, layout in answers])
 
 
 class StoredTutors:
     """Tutors whose answers on all views of a split were computed before."""
 
-    def __init__(self, names: Sequence[str], tables: Sequence[Mapping[int, LogitTable]], clamped: int = 0) -> None:
-        """Take each tutor's tables by the number of the view, and how many logits were too low for float16."""
+    def __init__(
+        self,
+        names: Sequence[str],
+        tables: Sequence[Mapping[int, LogitTable]],
+        clamped: int = 0,
+        temperature: float = 1.0,
+    ) -> None:
+        """Take each tutor's tables by the number of the view.
+
+        Args:
+            names: Of the tutors.
+            tables: Of each tutor.
+            clamped: How many logits were too low for float16.
+            temperature: Of the loss.
+        """
         self.names = tuple(names)
         self.clamped = clamped
         self._tables = tables
+        self._temperature = temperature
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """How each tutor's answers are kept."""
+        return tuple(next(iter(views.values())).layout.dtype for views in self._tables)
 
     def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
         """Read the answers."""
-        answers = [_read(views, batch) for views in self._tables]
-        return torch.from_numpy(np.stack(answers)).float()
+        answers = [torch.from_numpy(_read(views, batch, self._temperature)).float() for views in self._tables]
+        return torch.stack(answers)
 
 
-def _read(views: Mapping[int, LogitTable], batch: ViewBatch) -> np.ndarray:
+def _read(views: Mapping[int, LogitTable], batch: ViewBatch, temperature: float) -> np.ndarray:
     shown = np.unique(batch.numbers)
     if len(shown) == 1:
-        return views[int(shown[0])].read(batch.index)
+        return views[int(shown[0])].read(batch.index, temperature)
     answers: np.ndarray | None = None
     for number in shown:
         mask = batch.numbers == number
-        part = views[number].read(batch.index[mask])
+        part = views[number].read(batch.index[mask], temperature)
         answers = np.empty((len(mask), part.shape[1]), part.dtype) if answers is None else answers
         answers[mask] = part
     assert answers is not None
@@ -82,6 +117,7 @@ def fill_store(
     store: Store,
     progress: Progress = no_progress,
     shown: Sequence[int] | None = None,
+    temperature: float = 1.0,
 ) -> StoredTutors:
     """Let every tutor answer on every view that the store does not know yet, each view drawn once for all of them.
 
@@ -92,19 +128,20 @@ def fill_store(
         store: Where the answers are kept.
         progress: Told how many (sample, view) pairs are done.
         shown: The numbers of the views that will be shown; None is all of them.
+        temperature: That the answers will be divided by, when they are read; see `Layout.decode`.
     """
     numbers = range(views.count) if shown is None else shown
     keys = [_keys(c, split, views) for c in classifiers]
+    kept = [layout_for(c, split, views, store).dtype for c in classifiers]
     tables = [
-        {number: store.table(own[number], len(split), c.n_classes, "float16") for number in numbers}
-        for c, own in zip(classifiers, keys, strict=True)
+        {number: store.table(own[number], len(split), c.n_classes, dtype) for number in numbers}
+        for c, own, dtype in zip(classifiers, keys, kept, strict=True)
     ]
-    missing = [{number: table.missing() for number, table in row.items()} for row in tables]
     batches = [set_batch(c) for c in classifiers]
-    total = sum(len(rows) for row in missing for rows in row.values())
+    total = sum(len(table) - table.known for row in tables for table in row.values())
     done = 0
     for number in numbers:
-        wanted = [_mark(row[number], len(split)) for row in missing]
+        wanted = [~row[number].done for row in tables]
         for rows in np.array_split(np.arange(len(split)), range(CHUNK, len(split), CHUNK)):
             asked = [k for k, unknown in enumerate(wanted) if unknown[rows[0] : rows[-1] + 1].any()]
             if not asked:
@@ -112,30 +149,24 @@ def fill_store(
             batch = views.batch(split, rows, np.full(len(rows), number))
             for k in asked:
                 classifier, table = classifiers[k], tables[k][number]
-                values = to_half(ask(classifier, split, rows, batch.images))
+                values = below_maximum(ask(classifier, split, rows, batch.images))
                 if set_batch(classifier) != batches[k]:  # memory ran out: the smaller batch has tables of its own
-                    return fill_store(classifiers, split, views, store, progress, shown)
+                    return fill_store(classifiers, split, views, store, progress, shown, temperature)
                 table.write(rows, values.numpy())
                 done += len(rows)
                 progress("tutors answer", min(done, total), total)
-            if done % (FLUSH_CHUNKS * CHUNK) < CHUNK * len(asked):
-                _flush(tables, number, asked, int(rows[-1]) + 1)
-        _flush(tables, number, range(len(tables)), len(split))
-    clamped = (_count_clamped(store, own[n], row[n]) for own, row in zip(keys, tables, strict=True) for n in numbers)
-    return StoredTutors([c.name for c in classifiers], tables, sum(clamped))
+        for row in tables:
+            row[number].flush()
+    clamped = (
+        _count_clamped(store, {**own[n], "kept": dtype}, row[n])
+        for own, dtype, row in zip(keys, kept, tables, strict=True)
+        for n in numbers
+    )
+    return StoredTutors([c.name for c in classifiers], tables, sum(clamped), temperature)
 
 
-def _mark(rows: Int[np.ndarray, " m"], count: int) -> Bool[np.ndarray, " N"]:
-    """Mark some of so many rows: a chunk is then looked up in no more time than it takes to read it."""
-    marked = np.zeros(count, bool)
-    marked[rows] = True
-    return marked
-
-
-FLUSH_CHUNKS = 64
-"""Chunks between two flushes of the store."""
-SCANNED = 8192
-"""Rows of a table that are read at once to count clamped logits."""
+SCANNED = 2 << 20
+"""Logits of a table that are read at once to count those that are clamped."""
 
 
 def _count_clamped(store: Store, key: dict[str, Any], table: LogitTable) -> int:
@@ -143,10 +174,8 @@ def _count_clamped(store: Store, key: dict[str, Any], table: LogitTable) -> int:
     fact = {**key, "kind": "clamped"}
     known = store.recall(fact)
     if known is None:
-        parts = (
-            table.read_range(start, min(start + SCANNED, len(table.done)))
-            for start in range(0, len(table.done), SCANNED)
-        )
+        rows = max(1, SCANNED // table.layout.classes)
+        parts = (table.read_range(start, min(start + rows, len(table))) for start in range(0, len(table), rows))
         known = {"count": sum(int((part <= LOWEST).sum()) for part in parts)}
         store.remember(fact, known)
     return int(known["count"])
@@ -154,22 +183,22 @@ def _count_clamped(store: Store, key: dict[str, Any], table: LogitTable) -> int:
 
 def discard_views(classifier: Classifier, split: Split, views: Views, store: Store) -> None:
     """Remove a tutor's answers on all views: a model in between two lessons is never asked again."""
+    dtype = layout_for(classifier, split, views, store).dtype
     for key in _keys(classifier, split, views):
-        store.remove(key, len(split), classifier.n_classes, "float16")
-
-
-def _flush(tables: Sequence[Mapping[int, LogitTable]], number: int, asked: Sequence[int], end: int) -> None:
-    for k in asked:
-        table = tables[k][number]
-        if len(table.missing()):
-            table.flush(np.arange(end))
+        store.remove(key, len(split), classifier.n_classes, dtype)
 
 
 def count_missing(classifier: Classifier, split: Split, views: Views, store: Store) -> dict[int, int]:
     """Return how many samples of each view, by its number, the store does not know of a tutor; nothing is made."""
     n, classes = len(split), classifier.n_classes
-    keys = _keys(classifier, split, views)
-    return {number: n - store.count_known(key, n, classes, "float16") for number, key in enumerate(keys)}
+    keys, dtype = _keys(classifier, split, views), layout_for(classifier, split, views, store).dtype
+    return {number: n - store.count_known(key, n, classes, dtype) for number, key in enumerate(keys)}
+
+
+def layout_for(classifier: Classifier, split: Split, views: Views, store: Store) -> Layout:
+    """Return how a tutor's answers on the views of a split are kept, and rounded where they are not."""
+    knows_all = partial_knowledge(classifier) is None
+    return layout_of(views.keep, len(split), classifier.n_classes, knows_all, store.budget)
 
 
 def _keys(classifier: Classifier, split: Split, views: Views) -> list[dict[str, Any]]:

@@ -1,7 +1,9 @@
 """Encoded pictures, wherever they lie: in files, in tars, in tables. What is made of them is the same."""
 
 import os
-from collections.abc import Sequence
+import stat
+from array import array
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -50,37 +52,45 @@ class EncodedPictures(Protocol):
 
 
 class PictureFiles:
-    """Picture files on a disk."""
+    """Picture files on a disk. Their paths are one text and where each begins in it: a million objects weigh more."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = list(paths)
+    def __init__(self, paths: Iterable[str | Path]) -> None:
+        self._text, self._ends = bytearray(), array("q", [0])
+        for path in paths:
+            self._text += os.fsencode(path)
+            self._ends.append(len(self._text))
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._ends) - 1
+
+    def path(self, row: int) -> Path:
+        """Return the path of one file."""
+        return Path(os.fsdecode(bytes(self._text[self._ends[row] : self._ends[row + 1]])))
 
     def sizes(self) -> Int[np.ndarray, " N"]:
         """Bytes of each file; `ABSENT` where there is none."""
-        return np.fromiter((size_of(path) for path in self._paths), np.int64, len(self))
+        return np.fromiter((size_of(self.path(row)) for row in range(len(self))), np.int64, len(self))
 
     def read(self, row: int) -> bytes:
         """Read one file; what is none, as a device, is not opened."""
-        if size_of(self._paths[row]) == ABSENT:
+        path = self.path(row)
+        if size_of(path) == ABSENT:
             raise FileNotFoundError("no such file")
-        return self._paths[row].read_bytes()
+        return path.read_bytes()
 
     def tail(self, row: int, count: int) -> bytes:
         """Read the end of one file."""
-        with self._paths[row].open("rb") as file:
+        with self.path(row).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - count))
             return file.read(count)
 
     def name(self, row: int) -> str:
-        """Return the path of one file."""
-        return shown(self._paths[row])
+        """Return the path of one file, as messages name it."""
+        return shown(self.path(row))
 
     def take(self, rows: Int[np.ndarray, " n"]) -> "PictureFiles":
         """Return some of the files."""
-        return PictureFiles([self._paths[row] for row in rows.tolist()])
+        return PictureFiles(self.path(row) for row in rows.tolist())
 
 
 def name_of(path: Path, root: Path) -> bytes:
@@ -91,6 +101,7 @@ def name_of(path: Path, root: Path) -> bytes:
 def size_of(path: Path) -> int:
     """Return the bytes of a file; `ABSENT` if there is none, or if it is no file."""
     try:
-        return path.stat().st_size if path.is_file() else ABSENT
+        found = path.stat()
+        return found.st_size if stat.S_ISREG(found.st_mode) else ABSENT
     except (OSError, ValueError):  # ValueError: a path with a zero byte in it
         return ABSENT

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,10 +125,12 @@ def listed_pool(spec: Spec, part: Listed, channels: int | None) -> tuple[RawSpli
     return raw, [*picture_notes("pool", looked), *look_notes({"pool": looked}, options.rules)]
 
 
-def ids_of(names: Sequence[bytes]) -> Int[np.ndarray, " N"]:
+def ids_of(names: Iterable[bytes]) -> Int[np.ndarray, " N"]:
     """Return a sample id for each name: the same in any order, beside any others."""
-    ids = [hashlib.blake2b(name, digest_size=8).digest() for name in names]
-    return np.frombuffer(b"".join(ids), np.int64) & np.int64(2**63 - 1)
+    ids = bytearray()
+    for name in names:
+        ids += hashlib.blake2b(name, digest_size=8).digest()
+    return np.frombuffer(ids, np.int64) & np.int64(2**63 - 1)
 
 
 def read_picture_options(spec: Spec, channels: int = 3) -> PictureOptions:

@@ -123,4 +123,4 @@ def _texts(spec: Spec, name: SplitName, part: TablePart) -> tuple[TextInputs, li
 
 def _listed(part: TablePart, root: Path, where: str) -> Listed:
     paths = [root / item for item in part.items]
-    return Listed(where, PictureFiles(paths), part.labels, ids_of([name_of(path, root) for path in paths]), part.group)
+    return Listed(where, PictureFiles(paths), part.labels, ids_of(name_of(path, root) for path in paths), part.group)

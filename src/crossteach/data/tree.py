@@ -1,6 +1,7 @@
 """Which files of a folder are pictures, and which class folder each stands in."""
 
 import os
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,8 @@ class Listing:
     """The pictures below one folder."""
 
     folder: Path
-    paths: list[Path] = field(default_factory=list)
-    """All pictures, sorted by name within the folder."""
+    paths: list[str] = field(default_factory=list)
+    """All pictures, sorted by name within the folder; as texts, for there may be millions."""
     owners: list[str | None] = field(default_factory=list)
     """The class folder of each picture; None for one outside."""
     folders: list[str] = field(default_factory=list)
@@ -57,12 +58,13 @@ def list_pictures(folder: Path, classes: bool = True) -> Listing:
         if entry.is_dir() and not is_hidden(entry.name):
             listing.folders.append(entry.name)
         _walk(entry, {os.path.realpath(folder)}, listing)
-    listing.paths.sort(key=lambda path: [os.fsencode(part) for part in path.relative_to(folder).parts])
+    below = len(os.path.join(folder, ""))  # noqa: PTH118  with the separator at its end
+    listing.paths.sort(key=lambda path: os.fsencode(path[below:]).split(os.fsencode(os.sep)))
     for path in listing.paths:
-        parts = path.relative_to(folder).parts
-        listing.owners.append(parts[0] if len(parts) > 1 and classes else None)
+        owner, inside, _ = path[below:].partition(os.sep)
+        listing.owners.append(sys.intern(owner) if inside and classes else None)
     if None in listing.owners and any(owner is not None for owner in listing.owners):
-        stray = shown(listing.paths[listing.owners.index(None)].name)
+        stray = shown(Path(listing.paths[listing.owners.index(None)]).name)
         raise DataError(f"{shown(folder)} has images both in class folders and outside; move {stray}")
     return listing
 
@@ -93,6 +95,6 @@ def _walk(entry: os.DirEntry[str], above: set[str], listing: Listing) -> None:
     elif not entry.is_file():
         listing.skip(path, "no regular files")
     elif suffix in suffixes() or is_picture(path):
-        listing.paths.append(path)
+        listing.paths.append(entry.path)
     else:
         listing.skip(path, f"{suffix} that Pillow does not read" if suffix else "without suffix and no images")

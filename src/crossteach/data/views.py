@@ -216,6 +216,8 @@ class Views:
     augmentation: Augmentation
     first: int = 0
     """Which view the first epoch shows."""
+    keep: str = "auto"
+    """How the store keeps what tutors say of them: the setting `store.keep`."""
 
     def kept(self, count: int) -> "Views":
         """Return so many views of each sample; where nothing is changed one is all there is, and 0 stays endless.

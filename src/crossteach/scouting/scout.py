@@ -168,6 +168,7 @@ def scout_comparable(
             *mapping_notes(models, data.selection, store),
             *_notes(data),
             *_notes_on_models(models, names, answers, data.classes),
+            *store.notes,
         ],
         "seconds": 0.0,
     }

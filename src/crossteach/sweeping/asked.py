@@ -22,10 +22,12 @@ class AskedViews:
     """Of the views, ascending."""
     source: int = 0
     """Of which split of `Splits.taught`."""
+    keep: str = "auto"
+    """How the answers are kept: the setting `store.keep`."""
 
     def views(self, data: Splits) -> Views:
         """Return the views of this data, as many as the numbers need."""
-        return views_of(replace(self.config, count=max(self.numbers) + 1), data)
+        return replace(views_of(replace(self.config, count=max(self.numbers) + 1), data), keep=self.keep)
 
 
 def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[AskedViews]]:
@@ -35,15 +37,18 @@ def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[AskedViews]
     accuracy is found when the job runs, and so is whether the original student is the frozen one of a second lesson.
     Such a job asks for what it still needs.
     """
-    asked: dict[str, dict[tuple[ViewsConfig, int], set[int]]] = {}
+    asked: dict[str, dict[tuple[ViewsConfig, int, str], set[int]]] = {}
     for job in jobs:
         shared = replace(job.config.views, count=1, first=0, live=False)
         for tutor, shown in _shown_to(job, data).items():
             of_tutor = asked.setdefault(tutor, {})
             for source, number in shown:
-                of_tutor.setdefault((shared, source), set()).add(number)
+                of_tutor.setdefault((shared, source, job.config.store.keep), set()).add(number)
     return {
-        spec: [AskedViews(config, tuple(sorted(numbers)), source) for (config, source), numbers in of_tutor.items()]
+        spec: [
+            AskedViews(config, tuple(sorted(numbers)), source, keep)
+            for (config, source, keep), numbers in of_tutor.items()
+        ]
         for spec, of_tutor in asked.items()
     }
 

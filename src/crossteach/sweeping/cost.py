@@ -40,7 +40,7 @@ def estimate(jobs: Sequence[Job], surveyed: Survey, workers: int) -> Cost:
     involved = {spec for job in jobs for spec in (job.student, *job.teachers)}
     plain = len(data.test) + 2 * len(data.selection)
     views = {
-        spec: sum(models[spec].missing_views[v.config, v.source][number] for v in shown for number in v.numbers)
+        spec: sum(models[spec].missing_views[v.config, v.source, v.keep][number] for v in shown for number in v.numbers)
         for spec, shown in asked.items()
     }
     answers = sum(n * models[spec].answer_seconds for spec, n in views.items())

@@ -44,8 +44,8 @@ class ModelFacts:
     params: int
     state_bytes: int
     """Of its saved weights."""
-    missing_views: dict[tuple[ViewsConfig, int], dict[int, int]]
-    """How many samples of each view, by its number, it still has to answer; by config and source of `AskedViews`."""
+    missing_views: dict[tuple[ViewsConfig, int, str], dict[int, int]]
+    """How many samples of each view, by its number, are still to answer; by config, source, keep of `AskedViews`."""
     answer_seconds: float
     """A sample, view or plain."""
     step_seconds: float
@@ -162,7 +162,7 @@ def _open(
         family=model.family,
         params=model.n_parameters,
         state_bytes=state_bytes(model),
-        missing_views={(v.config, v.source): _missing(model, v, data, store) for v in asked},
+        missing_views={(v.config, v.source, v.keep): _missing(model, v, data, store) for v in asked},
         answer_seconds=timed.answer,
         step_seconds=timed.step,
         memory=timed.memory,

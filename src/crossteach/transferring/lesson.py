@@ -14,7 +14,7 @@ from torch import Tensor
 from ..answers.check import known_rows
 from ..answers.mapping import describe_mapping
 from ..answers.prediction import predict, predict_all, score_split
-from ..answers.tutors import LiveTutors, fill_store
+from ..answers.tutors import LiveTutors, fill_store, layout_for
 from ..config import PROCEDURE
 from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
@@ -92,7 +92,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
     choice = choose_weights(setup, copy, trained, plan, gate)
 
     found = predict_after(copy, choice.ended, choice.returned, data.test, before, teachers)
-    late = _late_notes((copy, student, *setup.teachers), setup.notes)
+    late = (*_late_notes((copy, student, *setup.teachers), setup.notes), *store.notes)
     absent = absent_note(plan.shown, data.classes)
     notes = (*setup.notes, *_clamped(plan), *absent, *found_notes, *monitor_notes, *late, *choice.notes)
     names = [*setup.tutor_names, "label"]
@@ -185,17 +185,23 @@ def _familiar(setup: TransferSetup, source: Source, tune: Split) -> tuple[Source
     """Leave out of a pool what is foreign, where that is asked for; its tutors answer one view for that."""
     if not source.is_pool or not setup.tutors or not setup.config.pool.drop_below:
         return source, None
-    return leave_out_foreign(setup, _with_tutors(setup, source, 1), tune)
+    return leave_out_foreign(setup, _with_tutors(setup, source, 1, temperature=1.0), tune)
 
 
-def _with_tutors(setup: TransferSetup, source: Source, steps: int) -> Source:
-    """Let the tutors answer on the views of a source that so many steps show, or get them ready to answer live."""
+def _with_tutors(setup: TransferSetup, source: Source, steps: int, temperature: float | None = None) -> Source:
+    """Let the tutors answer on the views of a source that so many steps show, or get them ready to answer live.
+
+    Their answers are read for a temperature: that of the loss, unless another is given.
+    """
     if not setup.tutors:
         return source
+    temperature = temperature or setup.config.partition.temperature
     if setup.config.views.live or source.views.count == 0:
-        return replace(source, tutors=LiveTutors(setup.tutors))
+        layouts = [layout_for(tutor, source.split, source.views, setup.store) for tutor in setup.tutors]
+        return replace(source, tutors=LiveTutors(setup.tutors, layouts, temperature))
     shown = source.views.shown(source.passes(steps))
-    filled = fill_store(setup.tutors, source.split, source.views, setup.store, setup.progress, shown)
+    asked = (setup.tutors, source.split, source.views, setup.store, setup.progress)
+    filled = fill_store(*asked, shown, temperature)
     return replace(source, tutors=filled)
 
 
@@ -282,6 +288,7 @@ def _with_probed_rates(setup: TransferSetup, plan: TrainingPlan, tune: Split) ->
         **{name: described[name] for name in ("optim", "partition")},
         **({"contrast": described["contrast"]} if setup.features is not None else {}),
         **({"first view": setup.views.first} if setup.views.first else {}),
+        **_rounded(plan),
     }
     found = choose_rate(
         setup.student,
@@ -293,6 +300,12 @@ def _with_probed_rates(setup: TransferSetup, plan: TrainingPlan, tune: Split) ->
         setup.progress,
     )
     return replace(plan, lr=found.lr, table_lr=found.table_lr), ()
+
+
+def _rounded(plan: TrainingPlan) -> dict[str, Any]:
+    """Say how the tutors' answers are rounded where that is not to float16."""
+    kept = [list(getattr(source.tutors, "kept", ())) for source in plan.sources]
+    return {"kept": kept} if any(set(each) - {"float16"} for each in kept) else {}
 
 
 def _asked(setup: TransferSetup) -> tuple[Classifier, ...]:

@@ -13,6 +13,9 @@ from ..functional.label_spaces import ensemble_probs, known_together
 from ..functional.statistics import Interval, balanced_accuracy, paired_delta, sign_flip_test
 from ..types import Predictions
 
+AT_ONCE = 4096
+"""Samples of all models that are averaged at once."""
+
 
 @dataclass(frozen=True)
 class TransferPredictions:
@@ -94,5 +97,7 @@ def ensemble_accuracy(models: Sequence[Predictions]) -> float | None:
     labels = models[0].labels
     if labels is None or len(models) < 2:
         return None
-    mean = ensemble_probs(torch.stack([m.logits for m in models]), known_together([m.knows for m in models]))
-    return 100.0 * (mean.argmax(1) == labels).double().mean().item()
+    known = known_together([m.knows for m in models])
+    parts = zip(*(torch.split(m.logits, AT_ONCE) for m in models), strict=True)
+    preds = torch.cat([ensemble_probs(torch.stack(part), known).argmax(1) for part in parts])
+    return 100.0 * (preds == labels).double().mean().item()

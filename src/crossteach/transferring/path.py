@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from ..answers.prediction import predict, predict_all, score_split
+from ..answers.prediction import answer_blocks, keep_answers, predict, score_split
 from ..config import GateConfig
 from ..data.cut import stratified_sample
 from ..data.views import ViewBatch
@@ -57,7 +57,7 @@ def choose_weights(
         plan: What was taught: its views estimate batch-norm statistics.
         gate: The part of the selection split that nothing else has read.
     """
-    old = snapshot(setup.student.module)
+    old = dict(setup.student.module.state_dict())  # shares their memory: the student is never changed
     new = trained.slow if trained.slow is not None else trained.weights
     if trained.diverged:
         note = f"training stopped: {trained.diverged}; the original weights are kept"
@@ -66,14 +66,14 @@ def choose_weights(
     found = gather_evidence(setup, copy, old, ended, gate)
     if gate.labels is None:
         return Choice(GateResult("unverified", 1.0, None, label_free=found), ended, ended)
-    weights = {alpha: _point(setup, copy, old, ended, alpha, plan) for alpha in setup.config.gate.alphas}
-    verdict = choose_alpha(_held(setup, copy, weights, gate), setup.config.gate)
+    verdict = choose_alpha(_held(setup, copy, old, ended, plan, gate), setup.config.gate)
     if not setup.config.gate.ask:
         at_the_end = verdict.path[-1].delta.estimate if verdict.path[-1].alpha == 1.0 else None
         verdict = replace(verdict, verdict="unverified", alpha=1.0, selection_delta=at_the_end)
         return Choice(replace(verdict, label_free=found), ended, ended)
     notes = (*_note_on_groups(verdict, setup.config.gate), *_note_on_classes(setup, gate))
-    return Choice(replace(verdict, label_free=found), weights.get(verdict.alpha, old), ended, notes)
+    returned = _point(setup, copy, old, ended, verdict.alpha, plan) if verdict.alpha else old
+    return Choice(replace(verdict, label_free=found), returned, ended, notes)
 
 
 def _note_on_groups(verdict: GateResult, config: GateConfig) -> tuple[str, ...]:
@@ -99,11 +99,13 @@ def _note_on_classes(setup: TransferSetup, gate: Split) -> tuple[str, ...]:
     )
 
 
-def _held(setup: TransferSetup, copy: TrainableClassifier, weights: dict[float, State], split: Split) -> Held:
-    """Measure the old weights and every point of the path on the gate part of the selection split."""
+def _held(
+    setup: TransferSetup, copy: TrainableClassifier, old: State, new: State, plan: TrainingPlan, split: Split
+) -> Held:
+    """Measure the old weights and every point of the path, one at a time, on the gate part of the selection split."""
     along = []
-    for state in weights.values():
-        copy.module.load_state_dict(state)
+    for alpha in setup.config.gate.alphas:
+        copy.module.load_state_dict(_point(setup, copy, old, new, alpha, plan))
         along.append(score_split(copy, split).argmax(1).numpy() == split.labels)
     return Held(
         predict(setup.student, split, setup.store).correct.numpy(),
@@ -163,7 +165,8 @@ def monitor_of(
 
 def _monitor(setup: TransferSetup, student: TrainableClassifier, split: Split) -> Monitor:
     if split.labels is None:
-        models = _stored(setup, split).argmax(2)
+        asked = (setup.student, *setup.teachers)
+        models = torch.stack([predict(model, split, setup.store).logits.argmax(1) for model in asked])
         return Monitor("agreement", lambda: _percent(models == score_split(student, split).argmax(1)))
     labels = torch.from_numpy(split.labels)[None]
     return Monitor("accuracy", lambda: _percent(labels == score_split(student, split).argmax(1)))
@@ -174,17 +177,23 @@ def _percent(same: Bool[Tensor, "K N"]) -> float:
     return 100.0 * same.double().mean(1).max().item()
 
 
-def _stored(setup: TransferSetup, split: Split) -> Float[Tensor, "K N C"]:
-    """Return the logits of the original student and of each teacher."""
-    return predict_all((setup.student, *setup.teachers), split, setup.store)
+def _ensemble(setup: TransferSetup, split: Split) -> Int[Tensor, " N"]:
+    """Return the class that the original student and the teachers give together, a few samples of all at a time."""
+    models = (setup.student, *setup.teachers)
+    for model in models:
+        keep_answers(model, split, setup.store)
+    known = known_by(models)
+    return torch.cat([ensemble_probs(block, known).argmax(1) for block in answer_blocks(models, split, setup.store)])
 
 
 def _point(
     setup: TransferSetup, copy: TrainableClassifier, old: State, new: State, alpha: float, plan: TrainingPlan
 ) -> State:
-    """Return the weights at alpha; batch-norm statistics that were trained are estimated anew between the ends."""
-    state = interpolate(old, new, alpha)
-    return state if alpha == 1.0 else with_own_statistics(setup, copy, state, plan)
+    """Return the weights at alpha, the same bits each time; the new ones themselves at 1.
+
+    Batch-norm statistics that were trained are estimated anew between the ends.
+    """
+    return new if alpha == 1.0 else with_own_statistics(setup, copy, interpolate(old, new, alpha), plan)
 
 
 def with_own_statistics(setup: TransferSetup, copy: TrainableClassifier, state: State, plan: TrainingPlan) -> State:
@@ -219,9 +228,7 @@ def gather_evidence(
     setup: TransferSetup, copy: TrainableClassifier, old: State, new: State, gate: Split
 ) -> tuple[Evidence, Evidence]:
     """Measure the old and the new weights on the gate part, reading no label; the copy's module is changed."""
-    known = known_by((setup.student, *setup.teachers))
-    ensemble = ensemble_probs(_stored(setup, gate), known).argmax(1)
-    found = []
+    ensemble, found = _ensemble(setup, gate), []
     for state in (old, new):
         copy.module.load_state_dict(state)
         found.append(measure_evidence(copy, score_split(copy, gate), ensemble, gate, setup.views))

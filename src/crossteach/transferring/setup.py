@@ -145,7 +145,7 @@ def open_setup(
         found = [normalisation_problem(model, data, store) for model in (student, *asked)]
         notes += refuse_or_say([problem for problem in found if problem], config.force)
     notes += _notes_of_what_learns(student, method, config)
-    views = views_of(config.views, data)
+    views = replace(views_of(config.views, data), keep=config.store.keep)
     view = try_views(views, data, student)
     if config.optim.train_statistics:
         notes += train_mode_notes(student, view.images(student.preprocess))
