@@ -45,7 +45,7 @@ class Ended:
     trace: str = ""
     """The traceback of an error that is not a CrossteachError."""
     seconds: float = 0.0
-    note: str = ""
+    notes: tuple[str, ...] = ()
     """What the user should know of how it ran; the same words for all tasks of which the same is true."""
 
 

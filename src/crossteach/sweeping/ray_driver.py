@@ -93,10 +93,14 @@ def drive(pipe: Connection, address: str | None, needs: Needs, patience: float, 
     if address is None:
         _keep_to_ourselves()
     import ray
+    from ray.exceptions import AuthenticationError
 
     try:
         _connect(address)
         nodes = _nodes()
+    except AuthenticationError as error:  # what it says beyond its message is a page of advice
+        pipe.send(Refused(error.message))
+        return
     except Exception as error:  # Ray raises whatever its parts raise
         pipe.send(Refused(" ".join(str(error).split()) or type(error).__name__))
         return
@@ -225,9 +229,8 @@ class _Flight:
             return
         except RayError as error:  # the node cannot run crossteach at all
             del self._flying[stream]
-            self._end(
-                flying, Reply(reason=f"its node could not begin it ({first_line(error)}); look at the log of Ray")
-            )
+            said = str(error).strip().splitlines()[-1:] or [type(error).__name__]  # a traceback ends with what happened
+            self._end(flying, Reply(reason=f"its node could not begin it ({said[0]}); look at the log of Ray"))
             return
         if said == STARTED:
             flying.runs = True
@@ -255,6 +258,6 @@ class _Flight:
             flying.since = time.monotonic()
             self._send(flying.index)
         if flying.deaths and not reply.reason:
-            reply = replace(reply, note="; ".join(filter(None, (reply.note, RETRIED))))
+            reply = replace(reply, notes=(*reply.notes, RETRIED))
         reply = bring_home(flying.call.task, reply)
         self._send((flying.index, reply, time.monotonic() - flying.since))

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import secrets
 import socket
 import tempfile
@@ -29,6 +30,8 @@ END_SECONDS = 10.0
 """How long it may take to end before it is killed."""
 TOKEN_REFUSED = "InvalidAuthToken"
 """In what Ray prints while it tries again and again with a token that is refused."""
+LOG_HEAD = re.compile(r"^\[.*?\] *(\S+:\d+: )?")
+"""Time, process and place in the source, at the start of a line that Ray prints."""
 TOKEN_ADVICE = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file with the cluster's token"
 
 
@@ -83,6 +86,8 @@ class RayTasks:
             if problem := needs.missing(nodes):
                 raise ExecutorError(problem)
         except BaseException:
+            if self._address is not None and self._process.is_alive():
+                self._process.kill()  # it has begun nothing, and while Ray connects it hears no signal
             self.close()
             raise
         self.workers = sum(needs.slots(node) for node in nodes)
@@ -99,7 +104,7 @@ class RayTasks:
                 started(tasks[said])
                 continue
             index, reply, seconds = said
-            yield Ended(tasks[index], reply.value, reply.reason, reply.trace, seconds, reply.note)
+            yield Ended(tasks[index], reply.value, reply.reason, reply.trace, seconds, reply.notes)
 
     def close(self) -> None:
         """End all tasks, and the Ray of this machine."""
@@ -136,7 +141,10 @@ class RayTasks:
         until = time.monotonic() + seconds
         while not self._pipe.poll(0.1):
             if TOKEN_REFUSED in self._log.read_text(errors="replace"):
-                raise ExecutorError(f"Ray {where} refuses the token, or misses one; {TOKEN_ADVICE}")
+                gave = os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and self._address is not None
+                raise ExecutorError(
+                    f"Ray {where} {'refuses the token' if gave else 'asks for a token'}; {TOKEN_ADVICE}"
+                )
             if time.monotonic() > until:
                 raise ExecutorError(
                     f"Ray {where} does not answer within {seconds:g} seconds{self._last_words()}; is it the port of "
@@ -151,10 +159,10 @@ class RayTasks:
 
     def _last_words(self) -> str:
         lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return f" ({_short(lines[-1])})" if lines else ""
+        return f" ({_short(LOG_HEAD.sub('', lines[-1]))})" if lines else ""
 
 
-def _short(text: str, most: int = 200) -> str:
+def _short(text: str, most: int = 160) -> str:
     text = text.removesuffix(".")
     return text if len(text) <= most else text[:most] + " …"
 

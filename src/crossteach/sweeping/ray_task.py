@@ -25,8 +25,8 @@ LOCK_SECONDS = 120.0
 SIGHT_SECONDS = 60.0
 """How long another machine may take to see a new file in a shared folder."""
 STARTED: Literal["started"] = "started"
-OUT_NOT_SHARED = "ran on a node that does not see the sweep's folder; their files came back through Ray"
-STORE_NOT_SHARED = "ran on a node that does not see the store; such a node keeps answers in a store of its own"
+OUT_NOT_SHARED = "ran where the sweep's folder is not seen: their files came back through Ray"
+STORE_NOT_SHARED = "ran where the store is not seen: such a node keeps the answers of tutors in its own"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Reply:
     value: Any = None
     reason: str = ""
     trace: str = ""
-    note: str = ""
+    notes: tuple[str, ...] = ()
     files: dict[str, bytes] | None = None
     """Those of a job whose folder the node does not see, by their path inside it."""
 
@@ -91,7 +91,7 @@ def _run(call: Call) -> Reply:
             return _run_apart(task, [*notes, OUT_NOT_SHARED])
         if call.again:
             _await_lock(task.argument.out)
-    return Reply(*call_task(task), note="; ".join(notes))
+    return Reply(*call_task(task), notes=tuple(notes))
 
 
 def _await_lock(out: Path) -> None:
@@ -108,7 +108,7 @@ def _run_apart(task: Task, notes: list[str]) -> Reply:
         files = None
         if not reason:
             files = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    return Reply(value, reason, trace, "; ".join(notes), files)
+    return Reply(value, reason, trace, tuple(notes), files)
 
 
 def bring_home(task: Task, reply: Reply) -> Reply:

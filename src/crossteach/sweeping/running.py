@@ -202,7 +202,7 @@ class _Running:
         self._tell()
         for ended in self.executor.run(tasks, self._started):
             self.now.remove(ended.task.name)
-            self.how.update([ended.note] if ended.note else [])
+            self.how.update(ended.notes)
             self.ended, self.left = self.ended + 1, self.left - 1
             yield ended
             self._tell()
