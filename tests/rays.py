@@ -81,7 +81,9 @@ class Cluster:
         with socket.socket() as free:
             free.bind((HEAD, 0))
             port = free.getsockname()[1]
-        self._start(cpus, "--head", f"--port={port}", f"--node-ip-address={HEAD}", "--include-dashboard=false")
+        self._start(
+            cpus, "--head", "--num-gpus=2", f"--port={port}", f"--node-ip-address={HEAD}", "--include-dashboard=false"
+        )
         self.address = f"{HEAD}:{port}"
 
     def add(self, cpus: int, before: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
@@ -137,6 +139,11 @@ def cluster(cpus: int) -> Iterator[Cluster]:
             yield made
         finally:
             made.close()
+
+
+def visible(nothing: None) -> tuple[int, str | None]:
+    """Say which process this is, and which GPUs it may see."""
+    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def threads(nothing: None) -> tuple[int, bool]:

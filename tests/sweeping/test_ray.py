@@ -19,7 +19,7 @@ from commands import call, start
 from crossteach.answers.store import Store
 from crossteach.errors import ConfigError, ExecutorError, MissingExtraError
 from crossteach.files import holding
-from crossteach.sweeping import sweep
+from crossteach.sweeping import sweep, sweep_status
 from crossteach.sweeping.executors import Ended, Task
 from crossteach.sweeping.ray_driver import Needs
 from crossteach.sweeping.ray_executor import CONNECT_SECONDS, RayTasks
@@ -227,8 +227,7 @@ def test_a_sweep_that_is_stopped_goes_on(plan, undisturbed, joined, tmp_path, nu
     command = ("sweep", plan, "--out", out, "--executor", "ray", "--address", joined.address, "--json")
     process = start(*command, start_new_session=True)
     wait_until(lambda: list(out.glob("jobs/*/summary.json")) and list(out.glob("jobs/*/checkpoint.pt")), process)
-    status = start("sweep", plan, "--out", out, "--status", "--json")
-    stands = json.loads(status.communicate()[0])
+    stands = sweep_status(out)
     assert (stands["alive"], stands["stage"], stands["jobs"]) == (True, "students", 2)
     assert stands["done"] >= 1
     assert stands["now"]
@@ -290,8 +289,21 @@ def test_a_cluster_that_cannot_be_used_is_one_line_within_seconds(joined, monkey
 
 
 @pytest.mark.slow
+def test_a_process_for_each_task_on_a_gpu(joined):
+    """The GPUs are only said to be there: what is seen is what Ray hands out."""
+    tasks = [Task(str(number), rays.visible, None) for number in range(3)]
+    for gpus, device in ((0.0, "cpu"), (1.0, "cuda")):
+        pool = RayTasks(joined.address, gpus=gpus)
+        assert (pool.workers, pool.device) == (1, device)
+        values = [ended.value for ended in pool.run(tasks, lambda task: None)]
+        pool.close()
+        assert len({pid for pid, _ in values}) == (3 if gpus else 1)
+        assert {seen for _, seen in values} <= ({"0", "1"} if gpus else {None, ""})
+
+
+@pytest.mark.slow
 def test_a_cluster_that_asks_for_a_token_and_one_that_is_too_small(joined, monkeypatch):
-    with pytest.raises(ExecutorError, match=r"asks for 2 CPUs, and no node .* best of 1 has 1 CPU, 0 GPUs and"):
+    with pytest.raises(ExecutorError, match=r"asks for 2 CPUs, and no node .* best of 1 has 1 CPU, 2 GPUs and"):
         RayTasks(joined.address, cpus=2)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(ExecutorError, match=f"^Ray at {joined.address} asks for a token; set RAY_AUTH_MODE=token"):

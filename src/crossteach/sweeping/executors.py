@@ -212,6 +212,29 @@ def no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of a block.
+
+    What they raise in the middle of it may be lost: pyarrow imports pandas where that is installed, and goes on when
+    the import fails, for whatever reason.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for first in came[:1]:
+            signal.raise_signal(first)
+
+
 def _work(pipe: connection.Connection, threads: int) -> None:
     """Run what comes through the pipe until it closes."""
     os.dup2(2, 1)  # standard output is the parent's: it may be one JSON document

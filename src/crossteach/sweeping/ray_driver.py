@@ -162,7 +162,8 @@ class _Flight:
         import ray
 
         self._needs, self._patience, self._send = needs, patience, send
-        self._remote = ray.remote(run_call)
+        # A process cannot change its GPU, and Ray gives the next task another: each task on a GPU has its own process.
+        self._remote = ray.remote(max_calls=1)(run_call) if needs.gpus else ray.remote(run_call)
         self._flying: dict[Any, _Flying] = {}
 
     def run(self, calls: Sequence[Call]) -> Refused | None:
@@ -206,7 +207,7 @@ class _Flight:
         self._flying[asked.remote(flying.call)] = flying
 
     def _hear(self, stream: Any) -> None:
-        """Take what a call says next: that it has begun, its reply, that its worker died, or that it said all."""
+        """Take what a call says next: that it has begun, its reply, or that its worker died."""
         import ray
         from ray.exceptions import (
             LocalRayletDiedError,
@@ -221,42 +222,36 @@ class _Flight:
         flying = self._flying[stream]
         try:
             said = ray.get(next(stream))
-        except StopIteration:
-            del self._flying[stream]
-            return
         except deaths as error:
-            self._die(stream, flying, error)
-            return
-        except RayError as error:  # the node cannot run crossteach at all
-            del self._flying[stream]
-            said = str(error).strip().splitlines()[-1:] or [type(error).__name__]  # a traceback ends with what happened
-            self._end(flying, Reply(reason=f"its node could not begin it ({said[0]}); look at the log of Ray"))
-            return
+            said = self._after_death(flying, first_line(error))
+        except RayError as error:  # the node cannot run crossteach at all; a traceback ends with what happened
+            last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            said = Reply(reason=f"its node could not begin it ({last[0]}); look at the log of Ray")
         if said == STARTED:
             flying.runs = True
-            if flying.since is None:
-                flying.since = time.monotonic()
-                self._send(flying.index)
-        else:
-            flying.runs = False
-            self._end(flying, said)
-
-    def _die(self, stream: Any, flying: _Flying, error: Exception) -> None:
+            self._begin(flying)
+            return
         del self._flying[stream]
-        flying.deaths += 1
-        flying.runs = False
-        if flying.deaths <= AGAIN:
-            flying.call = replace(flying.call, again=True)
-            self._submit(flying)
+        if isinstance(said, Reply):
+            self._end(flying, said)
         else:
-            self._end(
-                flying, Reply(reason=f"its worker or node died {flying.deaths} times, at last: {first_line(error)}")
-            )
+            self._submit(said)
 
-    def _end(self, flying: _Flying, reply: Reply) -> None:
+    def _after_death(self, flying: _Flying, cause: str) -> Reply | _Flying:
+        """Say what becomes of a call whose worker or node died: it begins again, or has failed."""
+        deaths = flying.deaths + 1
+        if deaths > AGAIN:
+            return Reply(reason=f"its worker or node died {deaths} times, at last: {cause}")
+        return replace(flying, call=replace(flying.call, again=True), deaths=deaths, runs=False)
+
+    def _begin(self, flying: _Flying) -> None:
         if flying.since is None:
             flying.since = time.monotonic()
             self._send(flying.index)
+
+    def _end(self, flying: _Flying, reply: Reply) -> None:
+        self._begin(flying)
+        assert flying.since is not None
         if flying.deaths and not reply.reason:
             reply = replace(reply, notes=(*reply.notes, RETRIED))
         reply = bring_home(flying.call.task, reply)

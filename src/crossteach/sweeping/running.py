@@ -12,7 +12,7 @@ from ..answers.store import Store
 from ..errors import ExecutorError, SweepError
 from ..types import Progress, no_progress
 from .asked import tutor_views
-from .executors import Ended, Executor, LocalProcesses, Task, cores
+from .executors import Ended, Executor, LocalProcesses, Task, cores, interrupts_wait
 from .folder import SweepFolder
 from .jobs import TransferJob, TutorPass, fill_answers, run_transfer
 from .plan import Job
@@ -191,6 +191,7 @@ class _Running:
             if time.monotonic() - self.table_at > TABLE_SECONDS:
                 self.write_table()
 
+    @interrupts_wait()
     def _read_row(self, name: str) -> Row:
         """Put a whole job into a row."""
         folder = self.prepared.folder
@@ -227,6 +228,7 @@ class _Running:
         }
         self.prepared.folder.write_progress(progress)
 
+    @interrupts_wait()
     def write_table(self) -> None:
         """Write one row for each whole job, in the order of the plan."""
         rows = [self.rows[name] for name in self.prepared.jobs if name in self.rows]
