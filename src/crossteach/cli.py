@@ -4,6 +4,7 @@ import functools
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
@@ -16,6 +17,7 @@ from .specs import escape
 
 if TYPE_CHECKING:
     from .models import Opened
+    from .sweeping.ray_executor import RayTasks
     from .types import Progress, Splits
 
 app = typer.Typer(
@@ -364,6 +366,13 @@ def export(
     terminal.show_notes(made["notes"])
 
 
+class Where(StrEnum):
+    """Where the jobs of a sweep run."""
+
+    local = "local"
+    ray = "ray"
+
+
 @app.command(epilog="Example:  crossteach sweep plan.yaml --out my-sweep --dry-run")
 @_one_line_errors
 def sweep(
@@ -372,6 +381,18 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the plan, print it and its cost, stop.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run the jobs again that failed.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Print where a sweep stands, from any terminal.")] = False,
+    executor: Annotated[Where, typer.Option(help="Where jobs run: processes of this machine, or Ray.")] = Where.local,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="ray: the cluster's head node, or auto; without it on this machine."),
+    ] = None,
+    cpus: Annotated[float | None, typer.Option(help="ray: of a job, which takes as many threads. [default: 1]")] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="ray: of a job; 0.5 shares one. [default: 1 with --device cuda, else 0]")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="ray: of a job, as 8GB. [default: what opening the models took]")
+    ] = None,
     as_json: Json = False,
     store: StoreFolder = None,
     seed: Annotated[int, typer.Option(help="Of every job, where the plan names no seeds.")] = 0,
@@ -397,9 +418,18 @@ def sweep(
     from .sweeping import plan_cost, require_whole
     from .sweeping import sweep as run_sweep
 
+    here = _device(device)
+    if executor is Where.local:
+        _require_no_ray(address=address, cpus=cpus, gpus=gpus, memory=memory)
+    elif gpus is None:
+        gpus = float(here.startswith("cuda"))
     with terminal.progress(quiet, period=3600) as report:
-        asked = (plan, out, _store(store), seed, _device(device), retry_failed, overwrite, report)
-        found = plan_cost(*asked, trust=trust) if dry_run else run_sweep(*asked, trust=trust)
+        asked = (plan, out, _store(store), seed, here, retry_failed, overwrite, report)
+        tasks = None if executor is Where.local else _ray_tasks(address, cpus, gpus, memory, report)
+        if dry_run:
+            found = plan_cost(*asked, trust=trust, workers=_looked_at(tasks))
+        else:
+            found = run_sweep(*asked, executor=tasks, trust=trust, worker_device=tasks.device if tasks else None)
     if as_json:
         terminal.print_json(found)
     elif dry_run:
@@ -475,6 +505,34 @@ def report(
         terminal.print_json({"report": str(made.path), **files, "seconds": made.seconds})
         return
     sys.stdout.write(f"{made.path}\n")
+
+
+def _require_no_ray(**given: object) -> None:
+    """Raise ConfigError if options were given that only Ray reads."""
+    if named := [f"--{name}" for name, value in given.items() if value is not None]:
+        raise ConfigError(f"{named[0]} is about jobs on Ray; add --executor ray, or leave it out")
+
+
+def _ray_tasks(
+    address: str | None, cpus: float | None, gpus: float | None, memory: str | None, report: "Progress"
+) -> "RayTasks":
+    from .answers.stored import read_size
+    from .sweeping.ray_executor import RayTasks
+
+    what = f"connecting to Ray at {address}" if address else "starting Ray"
+    size = None if memory is None else read_size(memory)
+    report(what, 0, 1)
+    tasks = RayTasks(address, 1.0 if cpus is None else cpus, gpus or 0.0, size)
+    report(what, 1, 1)
+    return tasks
+
+
+def _looked_at(tasks: "RayTasks | None") -> int | None:
+    """Say how many jobs Ray would run at once, and leave it."""
+    if tasks is None:
+        return None
+    tasks.close()
+    return tasks.workers
 
 
 def _device(name: str) -> str:

@@ -57,6 +57,17 @@ def start_with(function):
     return executors._Worker(process, ours)
 
 
+def test_interrupts_wait_for_the_end_of_a_block():
+    reached = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  what stands after the signal in the block is the test
+        with executors.interrupts_wait():
+            signal.raise_signal(signal.SIGINT)
+            reached.append("the end")
+        reached.append("what follows")
+    assert reached == ["the end"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_the_machine_has_cores_and_memory():
     assert 1 <= cores() <= (os.cpu_count() or 1)
     free = free_memory()

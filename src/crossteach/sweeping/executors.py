@@ -1,4 +1,4 @@
-"""Executors run tasks. There is one now, for processes on this machine; a cluster would be another."""
+"""Executors run tasks: what one is, and the one for processes on this machine; `ray_executor.py` has another."""
 
 import contextlib
 import os
@@ -30,6 +30,8 @@ class Task:
     argument: Any
     group: str = ""
     """Tasks of one group go to one worker as long as others have something to do: they share what it has loaded."""
+    memory: int = 0
+    """Bytes that it is expected to take."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Ended:
     trace: str = ""
     """The traceback of an error that is not a CrossteachError."""
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it ran; the same words for all tasks of which the same is true."""
 
 
 @runtime_checkable
@@ -191,14 +195,14 @@ def _start(threads: int) -> _Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, threads), name="crossteach worker", daemon=True)
-    with _no_interrupt():
+    with no_interrupt():
         process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
 @contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
+def no_interrupt() -> Iterator[None]:
     """Let a process that starts here never see Ctrl-C, which a terminal sends to all: its parent ends it."""
     resource_tracker.ensure_running()  # it unblocks the signal when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -208,10 +212,33 @@ def _no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of a block.
+
+    What they raise in the middle of it may be lost: pyarrow imports pandas where that is installed, and goes on when
+    the import fails, for whatever reason.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for first in came[:1]:
+            signal.raise_signal(first)
+
+
 def _work(pipe: connection.Connection, threads: int) -> None:
     """Run what comes through the pipe until it closes."""
     os.dup2(2, 1)  # standard output is the parent's: it may be one JSON document
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
@@ -221,10 +248,10 @@ def _work(pipe: connection.Connection, threads: int) -> None:
             task: Task = pipe.recv()
         except EOFError:
             return
-        pipe.send(_call(task))
+        pipe.send(call_task(task))
 
 
-def _call(task: Task) -> tuple[Any, str, str]:
+def call_task(task: Task) -> tuple[Any, str, str]:
     """Return what a task returned, or why it failed."""
     try:
         return task.function(task.argument), "", ""
@@ -234,7 +261,7 @@ def _call(task: Task) -> tuple[Any, str, str]:
         return None, f"{type(error).__name__}: {first_line(error)}", traceback.format_exc()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End this process when its parent has ended, however that was: an orphan would write where a rerun writes."""
     parent = parent_process()
     assert parent is not None

@@ -31,6 +31,8 @@ class PreparedSweep:
     folder: SweepFolder
     place: Place
     workers: int
+    memory: int
+    """Bytes that a worker takes."""
 
     def todo(self, retry_failed: bool, overwrite: bool) -> list[str]:
         """List the jobs to run, those of one student side by side."""
@@ -62,9 +64,28 @@ class PreparedSweep:
 
 
 def prepare(
-    plan: str | Path, out: str | Path, store: Store | None, seed: int, device: str, progress: Progress, trust: bool
+    plan: str | Path,
+    out: str | Path,
+    store: Store | None,
+    seed: int,
+    device: str,
+    progress: Progress,
+    trust: bool,
+    workers: int | None = None,
+    worker_device: str | None = None,
 ) -> PreparedSweep:
     """Read a plan, open its models, and name its jobs; nothing is run or written into the folder.
+
+    Args:
+        plan: The YAML file.
+        out: The sweep's folder.
+        store: Where answers are kept.
+        seed: Of every job, where the plan names no seeds.
+        device: Of this process, which opens every model once.
+        progress: Told what is being done.
+        trust: Whether to run code that the plan names outside its `py:` models.
+        workers: How many jobs run at once; None is as many as this machine can.
+        worker_device: Of the jobs, where it is another than this process's.
 
     Raises:
         CrossteachError: If the plan cannot be run, or the folder holds something else than a sweep.
@@ -75,18 +96,18 @@ def prepare(
     surveyed = survey(read, store, device, progress)
     jobs = name_jobs(read.jobs(), surveyed)
     listed = _list(jobs, surveyed)
-    place = Place(read.data, store.folder, device, read.trust, read.pools, read.label_map)
-    return PreparedSweep(read, surveyed, jobs, listed, folder, place, _affordable(surveyed, len(jobs), device))
+    place = Place(read.data, store.folder, worker_device or device, read.trust, read.pools, read.label_map)
+    memory = surveyed.memory + min(KEPT_BYTES, sum(m.state_bytes for m in surveyed.models.values()))
+    workers = _affordable(memory, device) if workers is None else workers
+    return PreparedSweep(read, surveyed, jobs, listed, folder, place, max(1, min(workers, len(jobs))), memory)
 
 
-def _affordable(surveyed: Survey, n_jobs: int, device: str) -> int:
-    """Return how many workers cores, memory and jobs allow; a GPU gets one, since what fits on it is not known."""
+def _affordable(memory: int, device: str) -> int:
+    """Return how many workers cores and memory allow; a GPU gets one, since what fits on it is not known."""
     if device != "cpu":
         return 1
-    free, weights = free_memory(), sum(m.state_bytes for m in surveyed.models.values())
-    each = surveyed.memory + min(KEPT_BYTES, weights)
-    fitting = cores() if free is None else min(cores(), free // each)
-    return max(1, min(fitting, n_jobs))
+    free = free_memory()
+    return cores() if free is None else min(cores(), free // memory)
 
 
 def _list(jobs: dict[str, Job], surveyed: Survey) -> dict[str, dict[str, Any]]:

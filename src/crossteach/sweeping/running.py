@@ -1,6 +1,7 @@
 """Runs a sweep: first each tutor answers once, then the students learn. Jobs that are done are not done again."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -8,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..answers.store import Store
-from ..errors import SweepError
+from ..errors import ExecutorError, SweepError
 from ..types import Progress, no_progress
 from .asked import tutor_views
-from .executors import Ended, Executor, LocalProcesses, Task, cores
+from .executors import Ended, Executor, LocalProcesses, Task, cores, interrupts_wait
 from .folder import SweepFolder
 from .jobs import TransferJob, TutorPass, fill_answers, run_transfer
 from .plan import Job
@@ -33,6 +34,7 @@ def sweep(
     progress: Progress = no_progress,
     executor: Executor | None = None,
     trust: bool = False,
+    worker_device: str | None = None,
 ) -> dict[str, Any]:
     """Run every job of a plan that is not whole yet.
 
@@ -43,12 +45,13 @@ def sweep(
         out: The sweep's folder. Another plan may use it later: jobs that both hold are done once.
         store: Where answers are kept; None takes the user's cache folder.
         seed: Of every job, where the plan names no seeds.
-        device: Of every worker.
+        device: Of this process, which opens every model once, and of every worker.
         retry_failed: Whether jobs that failed before run again.
         overwrite: Whether to remove first what an earlier sweep has written into the folder.
         progress: Told what is being done.
         executor: Where jobs run; None takes processes on this machine, as many as cores and memory allow. It is closed.
         trust: Whether to run code that the plan names outside its `py:` models; as `trust: true` in the plan does.
+        worker_device: Of every worker, where the executor's have another than this process.
 
     Returns:
         The content of `sweep.json`; `failed` lists the jobs that are not whole, with their reasons.
@@ -60,7 +63,8 @@ def sweep(
         if executor is not None:
             stack.callback(executor.close)
         SweepFolder(Path(out)).require_free()
-        prepared = prepare(plan, out, store, seed, device, progress, trust)
+        workers = None if executor is None else executor.workers
+        prepared = prepare(plan, out, store, seed, device, progress, trust, workers, worker_device)
         stack.enter_context(prepared.folder.working())
         todo = prepared.todo(retry_failed, overwrite)
         prepared.require_disk(todo)
@@ -71,7 +75,7 @@ def sweep(
         running = _Running(prepared, executor, progress)
         try:
             running.start(todo)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ExecutorError):
             executor.close()
             running.write_table()
             raise
@@ -88,9 +92,10 @@ def plan_cost(
     overwrite: bool = False,
     progress: Progress = no_progress,
     trust: bool = False,
+    workers: int | None = None,
 ) -> dict[str, Any]:
-    """Check a plan as `sweep` does, run nothing, and say what is left to do and what that takes."""
-    prepared = prepare(plan, out, store, seed, device, progress, trust)
+    """Check a plan as `sweep` does, run nothing, and say what is left to do and what that takes with these workers."""
+    prepared = prepare(plan, out, store, seed, device, progress, trust, workers)
     todo = prepared.todo(retry_failed, overwrite)
     cost = prepared.cost(todo)
     failed = [n for n in prepared.jobs if n not in todo and not prepared.folder.is_whole(n)]
@@ -133,6 +138,8 @@ class _Running:
     ended: int = 0
     left: int = 0
     table_at: float = 0.0
+    how: Counter[str] = field(default_factory=Counter)
+    """Notes of the executor, and of how many tasks each is true."""
 
     def start(self, todo: Sequence[str]) -> None:
         """Run the tutors' passes, then the students' lessons."""
@@ -159,7 +166,7 @@ class _Running:
         data = self.prepared.surveyed.data
         asked = tutor_views(jobs, data)
         tasks = [
-            Task(spec, fill_answers, TutorPass(place, spec, tuple(views), data.classes), group=spec)
+            Task(spec, fill_answers, TutorPass(place, spec, tuple(views), data.classes), spec, self.prepared.memory)
             for spec, views in asked.items()
         ]
         for ended in self._run("tutors", tasks):
@@ -173,7 +180,7 @@ class _Running:
         for name in names:
             job = self.prepared.jobs[name]
             work = TransferJob(place, job.student, job.teachers, job.config, folder.job(name))
-            tasks.append(Task(name, run_transfer, work, group=job.student))
+            tasks.append(Task(name, run_transfer, work, job.student, self.prepared.memory))
         for ended in self._run("students", tasks):
             name = ended.task.name
             if ended.reason:
@@ -184,6 +191,7 @@ class _Running:
             if time.monotonic() - self.table_at > TABLE_SECONDS:
                 self.write_table()
 
+    @interrupts_wait()
     def _read_row(self, name: str) -> Row:
         """Put a whole job into a row."""
         folder = self.prepared.folder
@@ -195,6 +203,7 @@ class _Running:
         self._tell()
         for ended in self.executor.run(tasks, self._started):
             self.now.remove(ended.task.name)
+            self.how.update(ended.notes)
             self.ended, self.left = self.ended + 1, self.left - 1
             yield ended
             self._tell()
@@ -219,6 +228,7 @@ class _Running:
         }
         self.prepared.folder.write_progress(progress)
 
+    @interrupts_wait()
     def write_table(self) -> None:
         """Write one row for each whole job, in the order of the plan."""
         rows = [self.rows[name] for name in self.prepared.jobs if name in self.rows]
@@ -233,6 +243,7 @@ class _Running:
         failures = [failure for name in jobs if name not in self.rows and (failure := folder.failure(name))]
         others = folder.others(list(jobs))
         notes = [*self.prepared.surveyed.data.notes, *self.prepared.surveyed.notes]
+        notes += [f"{count} of the tasks {what}" for what, count in self.how.items()]
         notes += [f"{others} folders in jobs/ are of no job of this plan; they are kept"] if others else []
         summary = {
             "data": self.prepared.plan.data,
