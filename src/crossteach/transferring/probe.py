@@ -13,6 +13,7 @@ from ..answers.store import Store
 from ..functional.calibration import fit_temperature
 from ..types import Progress, TrainableClassifier, no_progress
 from .plan import TrainingPlan
+from .state import TrainingState
 from .training import end_of_training, train
 
 Objective = Callable[[Float[Tensor, "n C"]], float]
@@ -44,6 +45,7 @@ def choose_rate(
     store: Store | None = None,
     key: dict[str, Any] | None = None,
     progress: Progress = no_progress,
+    teach: Callable[[TrainableClassifier, TrainingPlan], TrainingState] = train,
 ) -> tuple[float, dict[str, float]]:
     """Train a copy of the student shortly at several rates, and take one.
 
@@ -59,6 +61,8 @@ def choose_rate(
         objective: Judges them.
         store: Where the outcome is kept.
         key: Everything that the outcome depends on.
+        progress: Told how many rates have been tried.
+        teach: Trains a copy in place, as `train` does.
 
     Returns:
         The rate, and the objective of every rate tried.
@@ -72,7 +76,7 @@ def choose_rate(
     begun = objective(answers(student)) if plan.teaches_pools else -math.inf
     bearable = bearable_from(begun)
     for done, rate in enumerate(reversed(rates)):
-        tried[rate] = _after_a_short_training(student, plan, rate, answers, objective)
+        tried[rate] = _after_a_short_training(student, plan, rate, answers, objective, teach)
         borne = tried[rate] <= bearable
         progress("trying rates", len(rates) if borne else done + 1, len(rates))
         if borne:
@@ -80,7 +84,7 @@ def choose_rate(
     rate = rates[-1]
     while plan.teaches_pools and tried[rate] < begun and rate < HIGHEST:
         rate *= CLIMB
-        tried[rate] = _after_a_short_training(student, plan, rate, answers, objective)
+        tried[rate] = _after_a_short_training(student, plan, rate, answers, objective, teach)
     if plan.teaches_pools:
         best = max((rate for rate, value in tried.items() if value <= bearable), default=min(tried))
     else:
@@ -107,12 +111,13 @@ def _after_a_short_training(
     rate: float,
     answers: Callable[[TrainableClassifier], Float[Tensor, "n C"]],
     objective: Objective,
+    teach: Callable[[TrainableClassifier, TrainingPlan], TrainingState],
 ) -> float:
     """Return the objective of a copy that was trained for a few steps; `RUINED` where that is not finite."""
     copy = student.clone()
     steps = min(plan.config.optim.probe_steps, plan.steps)
     short = replace(plan, lr=rate, max_steps=steps, epochs=math.ceil(steps / plan.steps_per_epoch))
-    ended = train(copy, short)
+    ended = teach(copy, short)
     if ended.diverged:
         return RUINED
     old = student.module.state_dict()

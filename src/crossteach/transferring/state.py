@@ -47,13 +47,16 @@ class TrainingState:
 class Optimisation:
     """All parts of a training step that have a state: optimiser, loss scaling, slow weights, a loss on features."""
 
-    def __init__(self, student: TrainableClassifier, plan: TrainingPlan, weights: list[nn.Parameter]) -> None:
+    def __init__(
+        self, student: TrainableClassifier, plan: TrainingPlan, weights: list[nn.Parameter], devices: int = 1
+    ) -> None:
         """Set up the optimiser.
 
         Args:
             student: Its module is moved.
             plan: Settings and length of the training.
             weights: Those of the student that learn.
+            devices: How many processes share each batch; their gradients are averaged.
         """
         optim, self._module, self._clip = plan.config.optim, student.module, plan.config.optim.clip
         self.device = student.device
@@ -72,12 +75,17 @@ class Optimisation:
             )
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.slow = _slow_weights(student.module, plan)
+        self._devices = devices
 
-    def step(self, loss: Float[Tensor, ""], rate: float, number: int) -> None:
-        """Move the weights against the gradient of a loss; `number` counts steps from 0."""
+    def add(self, loss: Float[Tensor, ""]) -> None:
+        """Add the gradient of a part of the batch's loss."""
+        loss = loss if self._devices == 1 else loss * self._devices  # the mean over devices is then the sum
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, rate: float, number: int) -> None:
+        """Move the weights against the gradient that was added up; `number` counts steps from 0."""
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimiser)
         nn.utils.clip_grad_norm_(self._learning, self._clip)
         self._scaler.step(self._optimiser)
