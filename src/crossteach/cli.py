@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
@@ -71,6 +72,9 @@ UnreadStore = Annotated[Path | None, typer.Option("--store", help="Taken, as eve
 UnusedDevice = Annotated[str, typer.Option("--device", help="Taken, as everywhere; no model is loaded.")]
 NoProgress = Annotated[bool, typer.Option("--quiet", help="Taken; there is no progress to show.")]
 
+
+GIVEN: ContextVar[Sequence[str]] = ContextVar("GIVEN")
+"""The command line as it was typed: several processes are started with the same."""
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -223,7 +227,6 @@ def scout(
 )
 @_one_line_errors
 def transfer(
-    context: typer.Context,
     student: ModelSpec,
     out: Annotated[Path, typer.Option(help="Run folder; the same command resumes a half-done one.")],
     teacher: Annotated[list[str] | None, typer.Option(help="Model spec; give it several times for several.")] = None,
@@ -283,7 +286,7 @@ def transfer(
     given += [f"time_budget={time_budget}"] if time_budget is not None else []
     given += ["force=true"] if force else []
     config = with_settings(TransferConfig(), given)
-    crew = _join_crew(devices, device, context.obj)
+    crew = _join_crew(devices, device)
     with terminal.progress(quiet or crew.rank > 0) as report:
         with crew.leader_first():
             splits = _load_data(data, pool, report)
@@ -483,7 +486,7 @@ def report(
     sys.stdout.write(f"{made.path}\n")
 
 
-def _join_crew(devices: int | None, device: str, arguments: Sequence[str]) -> "Crew":
+def _join_crew(devices: int | None, device: str) -> "Crew":
     """Join the processes that a launcher has started with this one, or start so many and end with them."""
     from .transferring.crew import join_crew, size_of_crew
 
@@ -491,7 +494,7 @@ def _join_crew(devices: int | None, device: str, arguments: Sequence[str]) -> "C
     if size == 1 and (devices or 1) > 1:
         from .transferring.launching import run_processes
 
-        sys.exit(run_processes(devices or 1, device, arguments))
+        sys.exit(run_processes(devices or 1, device, GIVEN.get()))
     if size > 1 and devices not in (None, size):
         raise DevicesError(f"--devices {devices} asked, but the launcher has started {size} processes; drop --devices")
     return join_crew(device)
@@ -569,7 +572,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     terminal.escape_unknown_characters()
     signal.signal(signal.SIGTERM, _terminate)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    app(args=given, prog_name="crossteach", obj=given)
+    GIVEN.set(given)
+    app(args=given, prog_name="crossteach")
 
 
 if __name__ == "__main__":

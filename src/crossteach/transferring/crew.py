@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ T = TypeVar("T")
 Counts = tuple[Tensor | None, ...]
 
 
+@runtime_checkable
 class Crew(Protocol):
     """The processes that train one student together, as one of them sees them."""
 

@@ -5,7 +5,7 @@ so; the others set up the same from their own copies of models and data, and do 
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -27,6 +27,7 @@ FOUND = ("lr", "epochs", "max_steps", "temperatures", "judge")
 Rows = Int[np.ndarray, " n"]
 
 
+@runtime_checkable
 class Order(Protocol):
     """What the others are told to do."""
 
