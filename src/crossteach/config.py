@@ -287,6 +287,8 @@ class ComputeConfig:
     """Whether torch.compile makes the student's passes: minutes at first, faster steps on a GPU; needs a compiler."""
     channels_last: bool = False
     """Whether a student of 2d convolutions holds channels last in memory: faster on a GPU in half precision."""
+    shard: bool = False
+    """Whether several devices divide the student's training among them (FSDP2): for one that fits none of them."""
     checkpointing: bool = False
     """Whether activations are computed anew in the backward pass instead of kept; timm and transformers offer it."""
 

@@ -31,7 +31,7 @@ def transfer(task: digits.Digits, out: Path, store: Path, *more: object) -> list
     """Batches of 25, which two processes share as 12 and 13; the end of training is returned, so that it shows."""
     data = ["--data", f"npz:{task.folder / 'few.npz'}", "--pool", f"npz:{task.folder / 'pool.npz'}"]
     given = ["transfer", "--student", task.student, "--teacher", task.teacher, *data, "--out", out, "--store", store]
-    settings = ["optim.epochs=12", "optim.batch_size=25", "optim.probe_steps=3", "gate.ask=false", "views.count=2"]
+    settings = ["optim.epochs=6", "optim.batch_size=25", "optim.lr=0.03", "gate.ask=false", "views.count=2"]
     return [*given, "--quiet", "--json", *(part for each in settings for part in ("--set", each)), *more]
 
 
@@ -89,7 +89,25 @@ def test_two_processes_end_where_one_does_though_one_of_them_is_killed(task, tmp
     assert max((one[name] - value).abs().max().item() for name, value in before.items()) > 0.01, "it has learnt"
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=1e-5), name
-    assert len((out / "metrics.jsonl").read_text().splitlines()) == 12
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 6
+
+
+@pytest.mark.slow
+def test_two_processes_follow_a_curriculum_and_the_rate_that_the_first_of_them_finds(task, tmp_path, capsys):
+    linear = task.model("linear")
+    more = ["--order", "sequential", "--teacher", linear, "--set", "optim.probe_steps=5", "--set", "optim.epochs=1"]
+    more += ["--set", "optim.lr=none", "--set", "pool.share=0", "--set", "gate.ask=true", "--set", "optim.accumulate=2"]
+    more += ["--set", "gate.max_loss=5"]
+    process = start(*transfer(task, tmp_path / "two", tmp_path / "store", "--devices", 2, *more))
+    told, complained = process.communicate(timeout=240)
+    assert (process.returncode, complained) == (0, "")
+    code, alone, complained = call(capsys, *transfer(task, tmp_path / "alone", tmp_path / "store-alone", *more))
+    assert (code, complained) == (0, "")
+    assert figures(json.loads(told)) == figures(json.loads(alone), about=True)
+    assert len(json.loads(told)["lessons"]) == 2
+    one, two = map(student_of, (tmp_path / "alone", tmp_path / "two"))
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-5), name
 
 
 def test_more_devices_than_there_are_is_one_line_before_any_work(task, tmp_path, capsys):

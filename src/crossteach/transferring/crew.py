@@ -202,10 +202,15 @@ def join_crew(device: str = "auto") -> Crew:
 
     Raises:
         MissingExtraError: Without accelerate.
-        DevicesError: If there are fewer GPUs than processes.
+        DevicesError: If there are fewer GPUs than processes, or accelerate was told to use FSDP.
     """
     if size_of_crew() == 1:
         return ALONE
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise DevicesError(
+            "accelerate was told to use FSDP, and crossteach divides students itself; take FSDP out of accelerate's "
+            "configuration, and add --set compute.shard=true"
+        )
     local = int(os.environ.get("LOCAL_WORLD_SIZE", size_of_crew()))
     kind = require_devices(local, device)
     from accelerate import Accelerator

@@ -18,11 +18,16 @@ from ..config import ComputeConfig
 from ..errors import ModelError, first_line
 from ..models.asking import ask, evaluation_mode, read_logits
 from ..types import TrainableClassifier
+from . import sharding
 from .crew import Crew
 from .plan import TrainingPlan
 
 APART = 1e-2
 """By how much logits may move with another layout in memory, as a share of the largest: float32 moves them by 1e-5."""
+
+
+def _nothing() -> None:
+    """The student's module learns itself."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class Passes:
     """Images in [0, 1], or texts, to logits with gradient."""
     apart: Callable[[], AbstractContextManager[None]] = nullcontext
     """Keeps gradients to this process while a block runs: more of the batch follows."""
+    learner: nn.Module | None = None
+    """The divided copy that learns in the place of the student's module, if there is one."""
+    settle: Callable[[], None] = _nothing
+    """Brings what was learnt into the student's module, before it is measured or saved."""
 
 
 @contextmanager
@@ -50,15 +59,34 @@ def passes_of(student: TrainableClassifier, plan: TrainingPlan, crew: Crew) -> I
         if crew.size == 1 and not compute.compile:
             yield Passes(student.logits)
             return
-        asked: Any = stack.enter_context(_compiled(student)) if compute.compile else student.module
         if crew.size > 1:
             stack.enter_context(_without_unreached(student, two_views(student, plan)))
+        if compute.shard:
+            yield _divided(student)
+            return
+        asked: Any = stack.enter_context(_compiled(student)) if compute.compile else student.module
         wrapped = stack.enter_context(crew.wrapped(asked))
+        yield Passes(_through(wrapped, student), partial(crew.apart, wrapped))
 
-        def logits(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n C"]:
-            return read_logits(ask(wrapped, student.prepared(images)), student.n_classes)
 
-        yield Passes(logits, partial(crew.apart, wrapped))
+def _through(asked: Any, student: TrainableClassifier) -> Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n C"]]:
+    """Ask what stands in the place of a student's module."""
+
+    def logits(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n C"]:
+        return read_logits(ask(asked, student.prepared(images)), student.n_classes)
+
+    return logits
+
+
+def _divided(student: TrainableClassifier) -> Passes:
+    """Let a copy learn that is divided among all processes."""
+    learner = sharding.sharded_copy(student.module)
+    return Passes(
+        _through(learner, student),
+        partial(sharding.apart, learner),
+        learner,
+        partial(sharding.take_weights, student.module, learner),
+    )
 
 
 def two_views(student: TrainableClassifier, plan: TrainingPlan) -> Float[Tensor, "n c h w"]:

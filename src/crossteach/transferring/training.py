@@ -98,11 +98,13 @@ def _train(
 ) -> TrainingState:
     began = monitor.measure() if monitor else None
     old = snapshot(student.module) if plan.method.alpha < 1 else {}
-    optimisation = Optimisation(student, plan, weights, crew.size)
     if state.step:
-        optimisation.read_from(state)
+        student.module.load_state_dict(state.weights)
     saved = time.monotonic()
     with passes_of(student, plan, crew) as passes:
+        optimisation = Optimisation(student, plan, weights, crew.size, passes.learner)
+        if state.step:
+            optimisation.read_from(state)
         while state.step < plan.steps and not state.diverged:
             epoch, first = divmod(state.step, plan.steps_per_epoch)
             started = time.perf_counter() - state.epoch_seconds
@@ -117,7 +119,9 @@ def _train(
                     break
                 if _is_time(saved, state.step, crew) and state.step % plan.steps_per_epoch:
                     state.epoch_seconds = time.perf_counter() - started
+                    passes.settle()
                     saved = _save(state, optimisation, save, crew)
+            passes.settle()
             set_mode(student.module, training=False)
             if not (_finite_loss(state, crew) and crew.tell(_finite_weights(student.module))):
                 state.diverged = f"the loss of epoch {epoch + 1} is not finite"
