@@ -110,6 +110,27 @@ def test_two_processes_follow_a_curriculum_and_the_rate_that_the_first_of_them_f
         assert torch.allclose(value, two[name], atol=1e-5), name
 
 
+@pytest.mark.slow
+def test_a_student_that_is_divided_among_processes_learns_the_same_and_resumes(task, tmp_path, capsys):
+    more = ["--set", "optim.accumulate=2", "--set", "optim.optimiser=adamw", "--set", "optim.lr=0.002"]
+    given = transfer(task, tmp_path / "two", tmp_path / "store", *more, "--devices", 2, "--set", "compute.shard=true")
+    process = start(*given)
+    kill_one(process, "0", tmp_path / "two")
+    told, complained = process.communicate(timeout=60)
+    assert (process.returncode, told, len(complained.splitlines())) == (1, "", 1)
+    assert "process 0 of 2 was killed (SIGKILL)" in complained
+    process = start(*given)
+    told, complained = process.communicate(timeout=240)
+    assert (process.returncode, complained) == (0, "")
+    code, alone, complained = call(capsys, *transfer(task, tmp_path / "alone", tmp_path / "store-alone", *more))
+    assert (code, complained) == (0, "")
+    assert figures(json.loads(told)) == figures(json.loads(alone), about=True)
+    one, two = map(student_of, (tmp_path / "alone", tmp_path / "two"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-4), name
+
+
 def test_more_devices_than_there_are_is_one_line_before_any_work(task, tmp_path, capsys):
     here = torch.cuda.device_count()
     given = transfer(task, tmp_path / "run", tmp_path / "store", "--devices", here + 2, "--device", "cuda")

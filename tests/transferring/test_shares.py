@@ -112,6 +112,11 @@ def test_a_training_in_parts_ends_where_a_whole_one_ends(task, accumulate):
         ("crd", ["optim.accumulate=2"], 1, "and optim.accumulate=2 would see parts of it"),
         ("kl+dp", ["optim.train_statistics=true", "optim.accumulate=2"], 3, "3 devices and optim.accumulate=2"),
         ("cd", ["compute.compile=true"], 1, "reads features on the way"),
+        ("kl+dp", ["compute.shard=true"], 1, "there is one; add --devices N"),
+        ("xe-kl+mcl", ["compute.shard=true"], 2, "averages weights on the way"),
+        ("kl+dp", ["compute.shard=true", "optim.trains=lora"], 2, "optim.trains=lora"),
+        ("kl+dp", ["compute.shard=true", "compute.compile=true"], 2, "compute.compile=true"),
+        ("kl+dp", ["compute.shard=true", "optim.precision=float16"], 2, "optim.precision=float16"),
     ],
 )
 def test_what_needs_the_whole_batch_is_refused(method, settings, devices, said):

@@ -25,6 +25,12 @@ TALKS_EVERY = 20
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
 """What gloo says where another process has ended, in a RuntimeError of no class of its own."""
 
+UNREAD = {
+    "ACCELERATE_MIXED_PRECISION": "optim.precision",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "optim.accumulate",
+}
+"""What accelerate's configuration may say that settings of crossteach say."""
+
 T = TypeVar("T")
 Counts = tuple[Tensor | None, ...]
 
@@ -130,10 +136,12 @@ class Together:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Say who shares the batches."""
-        if self.device.type == "cpu":
-            return (f"{self.size} processes on the CPU share each batch: no GPU is used",)
-        return (f"{self.size} GPUs share each batch",)
+        """Say who shares the batches, and what of accelerate's configuration is not read."""
+        shared = f"{self.size} processes on the CPU share each batch: no GPU is used"
+        shared = shared if self.device.type == "cpu" else f"{self.size} GPUs share each batch"
+        told = {name: os.environ.get(name, "no") for name in UNREAD}
+        unread = (f"{k}={told[k]} is not read: {UNREAD[k]} says it" for k in UNREAD if told[k] not in ("no", "1"))
+        return (shared, *unread)
 
     def tell(self, what: T) -> T:
         """Send what the leader says to all.
@@ -183,8 +191,7 @@ class Together:
     @contextmanager
     def wrapped(self, module: nn.Module) -> Iterator[nn.Module]:
         """Wrap a module in torch's DistributedDataParallel, as accelerate does."""
-        with finding_lost():
-            yield self._accelerator.prepare_model(module)
+        yield self._accelerator.prepare_model(module)
         self._accelerator.free_memory()
 
     @contextmanager

@@ -19,7 +19,7 @@ from ..errors import ModelError, first_line
 from ..models.asking import ask, evaluation_mode, read_logits
 from ..types import TrainableClassifier
 from . import sharding
-from .crew import Crew
+from .crew import Crew, finding_lost
 from .plan import TrainingPlan
 
 APART = 1e-2
@@ -60,6 +60,7 @@ def passes_of(student: TrainableClassifier, plan: TrainingPlan, crew: Crew) -> I
             yield Passes(student.logits)
             return
         if crew.size > 1:
+            stack.enter_context(finding_lost())
             stack.enter_context(_without_unreached(student, two_views(student, plan)))
         if compute.shard:
             yield _divided(student)
