@@ -93,9 +93,12 @@ def test_activations_are_computed_anew_where_a_model_offers_it(
 
 
 def test_a_student_that_offers_no_checkpointing_is_refused_in_one_line(task):
-    config = with_settings(TransferConfig(), ["compute.checkpointing=true"])
-    with pytest.raises(ModelError, match="offers no activation checkpointing"):
-        require_arranged(load_model(task.student), config.compute, IMAGES)
+    compute = with_settings(TransferConfig(), ["compute.checkpointing=true"]).compute
+    with pytest.raises(ModelError, match=r"offers no activation checkpointing .* raise optim\.accumulate"):
+        require_arranged(load_model(task.student), compute, IMAGES)
+    of_timm = load_model("timm:convit_tiny?pretrained=false&num_classes=10")
+    with pytest.raises(ModelError, match="offers no activation checkpointing; drop"):
+        require_arranged(of_timm, compute, torch.rand(2, 3, 224, 224))
 
 
 def test_channels_last_teaches_the_same(task):
@@ -125,7 +128,7 @@ class Viewer(nn.Module):
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (Viewer("view"), "cannot answer with channels last"),
+        (Viewer("view"), "cannot answer as compute"),
         (Viewer("as_strided"), "answers otherwise by"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "has no 2d convolution"),
     ],

@@ -63,7 +63,7 @@ def passes_of(student: TrainableClassifier, plan: TrainingPlan, crew: Crew) -> I
             stack.enter_context(finding_lost())
             stack.enter_context(_without_unreached(student, two_views(student, plan)))
         if compute.shard:
-            yield _divided(student)
+            yield _divided(student, crew)
             return
         asked: Any = stack.enter_context(_compiled(student)) if compute.compile else student.module
         wrapped = stack.enter_context(crew.wrapped(asked))
@@ -79,9 +79,9 @@ def _through(asked: Any, student: TrainableClassifier) -> Callable[[Float[Tensor
     return logits
 
 
-def _divided(student: TrainableClassifier) -> Passes:
+def _divided(student: TrainableClassifier, crew: Crew) -> Passes:
     """Let a copy learn that is divided among all processes."""
-    learner = sharding.sharded_copy(student.module)
+    learner = sharding.sharded_copy(student.module, student.device, crew.size)
     return Passes(
         _through(learner, student),
         partial(sharding.apart, learner),
@@ -127,14 +127,14 @@ def require_arranged(student: TrainableClassifier, compute: ComputeConfig, image
                 after = student.logits(images)
         except RuntimeError as error:
             raise ModelError(
-                f"{student.spec!r} cannot answer with channels last in memory ({first_line(error)}); "
-                "drop compute.channels_last"
+                f"{student.spec!r} cannot answer as compute.* asks ({first_line(error)}); "
+                "drop compute.channels_last or compute.checkpointing"
             ) from error
     apart = (after - before).abs().max().item()
     if not apart <= APART * max(1.0, before.abs().max().item()):
         raise ModelError(
-            f"{student.spec!r} answers otherwise by {apart:.2g} with compute.channels_last=true, so it reads its "
-            "memory past its shape; drop compute.channels_last"
+            f"{student.spec!r} answers otherwise by {apart:.2g} if asked as compute.* says, as a model that reads "
+            "its memory past its shape does; drop compute.channels_last or compute.checkpointing"
         )
 
 
@@ -153,9 +153,12 @@ def _channels_last(student: TrainableClassifier) -> Iterator[None]:
 @contextmanager
 def _checkpointed(student: TrainableClassifier) -> Iterator[None]:
     """Keep no activations inside the blocks of a model of timm or of transformers."""
-    module = student.module
+    module, refused = student.module, "offers no activation checkpointing"
     if callable(switch := getattr(module, "set_grad_checkpointing", None)):
-        switch(True)
+        try:
+            switch(True)
+        except AssertionError as error:  # timm's way to say so
+            raise ModelError(f"{student.spec!r} {refused}; drop compute.checkpointing") from error
         try:
             yield
         finally:
@@ -164,7 +167,7 @@ def _checkpointed(student: TrainableClassifier) -> Iterator[None]:
     blocks = [part for part in module.modules() if _may_be_checkpointed(part)]
     if not blocks:
         raise ModelError(
-            f"{student.spec!r} offers no activation checkpointing (timm's set_grad_checkpointing, transformers' "
+            f"{student.spec!r} {refused} (timm's set_grad_checkpointing, transformers' "
             "GradientCheckpointingLayer); drop compute.checkpointing, or raise optim.accumulate"
         )
     from torch.utils.checkpoint import checkpoint

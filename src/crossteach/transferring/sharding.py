@@ -17,23 +17,27 @@ from ..errors import ModelError, first_line
 from ..models.asking import set_mode
 
 
-def sharded_copy(module: nn.Module) -> nn.Module:
+def sharded_copy(module: nn.Module, device: torch.device, processes: int) -> nn.Module:
     """Copy a module, and divide the copy among all processes, block by block.
 
     Args:
         module: Left as it is. Its blocks are what its outermost Sequentials and ModuleLists hold.
+        device: Where it is.
+        processes: How many there are.
 
     Raises:
         ModelError: If torch cannot divide it, as where two blocks share a weight.
     """
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    mesh = init_device_mesh(device.type, (processes,))
     learner = copy.deepcopy(module)
     set_mode(learner, training=False)
     try:
         for block in _blocks(learner):
-            fully_shard(block)
-        fully_shard(learner)
+            fully_shard(block, mesh=mesh)
+        fully_shard(learner, mesh=mesh)
     except (NotImplementedError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"{type(module).__name__} cannot be divided among devices ({first_line(error)}); drop compute.shard"
