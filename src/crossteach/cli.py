@@ -1,9 +1,11 @@
 """The command line: parse arguments, call the package, pass results to terminal.py. Only this file imports typer."""
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -12,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 import typer
 
 from . import terminal
-from .errors import ConfigError, CrossteachError
+from .errors import ConfigError, CrossteachError, DevicesError, LostProcessError
 from .specs import escape
 
 if TYPE_CHECKING:
     from .models import Opened
     from .sweeping.ray_executor import RayTasks
+    from .transferring.crew import Crew
     from .types import Progress, Splits
 
 app = typer.Typer(
@@ -72,6 +75,9 @@ UnusedDevice = Annotated[str, typer.Option("--device", help="Taken, as everywher
 NoProgress = Annotated[bool, typer.Option("--quiet", help="Taken; there is no progress to show.")]
 
 
+GIVEN: ContextVar[Sequence[str]] = ContextVar("GIVEN")
+"""The command line as it was typed: several processes are started with the same."""
+
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -83,11 +89,13 @@ def _one_line_errors(command: Command) -> Command:
         try:
             command(*args, **kwargs)
         except CrossteachError as error:
-            _complain(str(error))
-            sys.exit(1)
+            if not _is_said_elsewhere(error):
+                _complain(str(error))
+            _end(1)
         except KeyboardInterrupt:
-            _complain("interrupted; the same command goes on where it stopped")
-            sys.exit(130)
+            if not _is_spoken_for():
+                _complain("interrupted; the same command goes on where it stopped")
+            _end(130)
 
     return cast(Command, guarded)
 
@@ -248,6 +256,10 @@ def transfer(
     store: StoreFolder = None,
     seed: Seed = 0,
     device: Device = "auto",
+    devices: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Train on N GPUs, or as N processes where there is none."),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     trust: Trust = False,
@@ -276,19 +288,16 @@ def transfer(
     given += [f"time_budget={time_budget}"] if time_budget is not None else []
     given += ["force=true"] if force else []
     config = with_settings(TransferConfig(), given)
-    with terminal.progress(quiet) as report:
-        splits = _load_data(data, pool, report)
-        result = run_transfer(
-            _load_model(student, device, splits, trust),
-            [_load_model(spec, device, splits, trust) for spec in teacher or []],
-            splits,
-            out,
-            config,
-            _store(store),
-            overwrite,
-            report,
-            label_map=label_map,
-        )
+    crew = _join_crew(devices, device)
+    with terminal.progress(quiet or crew.rank > 0) as report:
+        with crew.leader_first():
+            splits = _load_data(data, pool, report)
+            learner = _load_model(student, device, splits, trust)
+            teachers = [_load_model(spec, device, splits, trust) for spec in teacher or []]
+        asked = (learner, teachers, splits, out, config, _store(store), overwrite, report)
+        result = run_transfer(*asked, label_map=label_map, crew=crew)
+    if crew.rank:
+        return
     if as_json:
         terminal.print_json(result.summary)
         return
@@ -535,9 +544,25 @@ def _looked_at(tasks: "RayTasks | None") -> int | None:
     return tasks.workers
 
 
+def _join_crew(devices: int | None, device: str) -> "Crew":
+    """Join the processes that a launcher has started with this one, or start so many and end with them."""
+    from .transferring.crew import join_crew, size_of_crew
+
+    size = size_of_crew()
+    if size == 1 and (devices or 1) > 1:
+        from .transferring.launching import run_processes
+
+        sys.exit(run_processes(devices or 1, device, GIVEN.get()))
+    if size > 1 and devices not in (None, size):
+        raise DevicesError(f"--devices {devices} asked, but the launcher has started {size} processes; drop --devices")
+    return join_crew(device)
+
+
 def _device(name: str) -> str:
     import torch
 
+    if name in ("auto", "cuda") and torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
+        return f"cuda:{os.environ['LOCAL_RANK']}"  # one of several processes, each with a GPU of its own
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -571,6 +596,31 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _is_said_elsewhere(error: CrossteachError) -> bool:
+    """Tell whether another process says it: the first of several, or the one that started them all."""
+    if isinstance(error, LostProcessError) and _is_spoken_for():
+        return True
+    return isinstance(error, DevicesError) and os.environ.get("RANK", "0") != "0"
+
+
+def _is_spoken_for() -> bool:
+    """Tell whether the process that has started this one, as one of several, says why they end."""
+    if "LOCAL_RANK" not in os.environ:
+        return False
+    from .transferring.launching import is_started
+
+    return is_started()
+
+
+def _end(code: int) -> None:
+    """End the command; one of several processes ends at once, for the others wait for it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _complain(message: str) -> None:
     sys.stderr.write("crossteach: " + " ".join(message.split()) + "\n")
 
@@ -579,7 +629,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0 done, 1 the user's input or data, 2 usage, 130 interrupted."""
     terminal.escape_unknown_characters()
     signal.signal(signal.SIGTERM, _terminate)
-    app(args=list(arguments) if arguments is not None else None, prog_name="crossteach")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    GIVEN.set(given)
+    app(args=given, prog_name="crossteach")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,9 @@ class OptimConfig:
     """Peak rate of embedding tables under AdamW: a row meets few samples, and bears more than other weights. None is
     found by the probe like `optim.lr`, or equals it where that is given."""
     batch_size: int = 128
-    """Samples a step; the rate does not depend on it."""
+    """Samples a step, on all devices together; the rate does not depend on it."""
+    accumulate: int = 1
+    """Parts in which a device takes its share of a batch, one after the other: less memory, the same gradient."""
     optimiser: str = "auto"
     """sgd, adamw, or auto: adamw for a student that reads text, whose tokens each meet few samples, else sgd."""
     momentum: float = 0.9
@@ -91,6 +93,7 @@ class OptimConfig:
         for name, rate in (("lr", self.lr), ("table_lr", self.table_lr)):
             _require(rate is None or 0 < rate < math.inf, f"optim.{name} must be above 0", rate)
         _require(self.batch_size >= 1, "optim.batch_size must be at least 1", self.batch_size)
+        _require(self.accumulate >= 1, "optim.accumulate must be at least 1", self.accumulate)
         _require(0 <= self.momentum < 1, "optim.momentum must lie in [0, 1)", self.momentum)
         _require(0 <= self.weight_decay < math.inf, "optim.weight_decay must be at least 0", self.weight_decay)
         _require(0 <= self.warmup < 1, "optim.warmup must lie in [0, 1)", self.warmup)
@@ -301,6 +304,20 @@ class StoreConfig:
 
 
 @dataclass(frozen=True)
+class ComputeConfig:
+    """How a training step is computed: its speed and memory, not what is learnt; `optim.precision` belongs here too."""
+
+    compile: bool = False
+    """Whether torch.compile makes the student's passes: minutes at first, faster steps on a GPU; needs a compiler."""
+    channels_last: bool = False
+    """Whether a student of 2d convolutions holds channels last in memory: faster on a GPU in half precision."""
+    shard: bool = False
+    """Whether several devices divide the student's training among them (FSDP2): for one that fits none of them."""
+    checkpointing: bool = False
+    """Whether activations are computed anew in the backward pass instead of kept; timm and transformers offer it."""
+
+
+@dataclass(frozen=True)
 class TransferConfig:
     """Everything that decides what a transfer computes."""
 
@@ -319,6 +336,7 @@ class TransferConfig:
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
 

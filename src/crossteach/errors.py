@@ -13,6 +13,8 @@ CrossteachError
 ├── StoreError            stored predictions that cannot be written or read
 ├── RunFolderError        an output folder that is incomplete, of another configuration or not a run
 │   └── FolderInUseError      an output folder that another process fills
+├── DevicesError          devices that are not there, or that cannot do together what is asked
+│   └── LostProcessError      another process of the same run has ended
 ├── ExportError           a student that cannot be exported, or whose export answers otherwise
 ├── HubError              an export that cannot be sent to the Hugging Face hub
 ├── SweepError            a sweep that cannot run, or jobs of it that failed
@@ -81,6 +83,14 @@ class RunFolderError(CrossteachError):
 
 class FolderInUseError(RunFolderError):
     """An output folder that another process fills."""
+
+
+class DevicesError(CrossteachError):
+    """Devices that are not there, or that cannot do together what is asked."""
+
+
+class LostProcessError(DevicesError):
+    """Another process of the same run has ended."""
 
 
 class ExportError(CrossteachError):

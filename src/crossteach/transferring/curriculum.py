@@ -27,6 +27,8 @@ from ..runs import RunFolder, open_run
 from ..scouting.matching import Given
 from ..scouting.ranking import predicted_gain
 from ..types import Classifier, Progress, Split, Splits, TrainableClassifier, no_progress
+from .crew import ALONE, Crew
+from .following import follow
 from .gate import GateResult, Verdict
 from .lesson import TransferResult, describe_mappings, read_result, teach
 from .path import Choice, choose_weights, gather_evidence, predict_after, with_own_statistics
@@ -51,6 +53,7 @@ def transfer(
     progress: Progress = no_progress,
     pools: Sequence[str | RawPool] = (),
     label_map: Given = None,
+    crew: Crew = ALONE,
 ) -> TransferResult:
     """Teach a student what its teachers know and it does not; return it better, or as it was.
 
@@ -68,6 +71,8 @@ def transfer(
         label_map: Which class of the student each class of a teacher belongs to: a csv or YAML file, a mapping
             `{teacher class: student class}` (`{teacher: {…}}` for several), or `propose:FILE.csv`, which writes a map
             to look at.
+        crew: Those who train the student together, one process a device, each with the same arguments: `join_crew()`
+            in a program that a launcher has started several times.
 
     Returns:
         The student, the summary, and the folder in which both stand.
@@ -80,19 +85,27 @@ def transfer(
         RunFolderError: If another configuration has used the folder.
         FolderInUseError: If another process fills the folder.
     """
-    data = load_pools(data, pools, progress)
-    setup = open_setup(
-        student, teachers, data, config or TransferConfig(), store or Store(), progress, label_map=label_map
-    )
-    order = setup.config.curriculum.order
+    with crew.leader_first():
+        data = load_pools(data, pools, progress)
+        asked = (student, teachers, data, config or TransferConfig(), store or Store(), progress)
+        setup = open_setup(*asked, label_map=label_map, crew=crew)
+    if crew.rank:
+        follow(setup)
+        return read_result(setup.student, RunFolder(Path(out)))
     with open_run(Path(out), describe(setup), overwrite).working() as run:
-        if run.is_whole:
-            return read_result(setup.student, run)
-        if order == "parallel" or len(teachers) < 2:  # one teacher needs no order
-            return teach(setup, run)
-        tune, gate = tune_and_gate(data.selection)
-        in_order = {"sequential": _one_after_the_other, "soup": _one_by_one}[order]
-        return _finish(setup, run, in_order(setup, setup.teachers, run, tune, gate))
+        result = read_result(setup.student, run) if run.is_whole else _in_order(setup, run)
+    crew.tell(None)
+    return result
+
+
+def _in_order(setup: TransferSetup, run: RunFolder) -> TransferResult:
+    """Let the teachers teach in the order that the settings name; a half-done run goes on."""
+    order = setup.config.curriculum.order
+    if order == "parallel" or len(setup.teachers) < 2:  # one teacher needs no order
+        return teach(setup, run)
+    tune, gate = tune_and_gate(setup.data.selection)
+    in_order = {"sequential": _one_after_the_other, "soup": _one_by_one}[order]
+    return _finish(setup, run, in_order(setup, setup.teachers, run, tune, gate))
 
 
 @dataclass(frozen=True)
@@ -221,9 +234,32 @@ def _lesson(
     setup: TransferSetup, run: RunFolder, number: int, student: TrainableClassifier, teacher: Classifier
 ) -> TransferResult:
     """Do one transfer from one teacher, in a folder of its own."""
-    single = lesson_config(setup.config, number, len(setup.teachers))
-    lesson = open_setup(student, [teacher], setup.data, single, setup.store, setup.progress)
+    lesson = _open_lesson(setup, number, student, teacher)
+    place = next(place for place, each in enumerate(setup.teachers) if each is teacher)
+    setup.crew.tell(LessonOrder(number, place, dict(student.module.state_dict())))
     return teach(lesson, open_run(run.path / f"lesson-{number}", describe(lesson)))
+
+
+def _open_lesson(setup: TransferSetup, number: int, student: TrainableClassifier, teacher: Classifier) -> TransferSetup:
+    single = lesson_config(setup.config, number, len(setup.teachers))
+    return open_setup(student, [teacher], setup.data, single, setup.store, setup.progress, crew=setup.crew)
+
+
+@dataclass(frozen=True)
+class LessonOrder:
+    """Tells the others of a crew to begin with a lesson: another student, one of the teachers."""
+
+    number: int
+    teacher: int
+    """Its position among the teachers of the transfer."""
+    state: State
+    """Of the student that this lesson teaches."""
+
+    def follow(self, whole: TransferSetup, now: TransferSetup) -> TransferSetup:
+        """Set the lesson up; the leader has, so that all answers are in the store."""
+        student = whole.student.clone()
+        student.module.load_state_dict(self.state)
+        return _open_lesson(whole, self.number, student, whole.teachers[self.teacher])
 
 
 def lesson_config(config: TransferConfig, number: int, lessons: int) -> TransferConfig:

@@ -90,6 +90,44 @@ def _require_batches(data: Splits, config: TransferConfig) -> None:
         )
 
 
+def require_shared_batches(name: str, method: Method, config: TransferConfig, devices: int) -> None:
+    """Raise ConfigError if a batch must be seen whole, and several devices or passes would see parts of it."""
+    if config.compute.shard:
+        _require_shards(name, method, config, devices)
+    if method.features is not None and config.compute.compile:
+        raise ConfigError(f"method {name!r} reads features on the way, which compute.compile=true hides; drop it")
+    shared = [f"{devices} devices"] if devices > 1 else []
+    shared += [f"optim.accumulate={config.optim.accumulate}"] if config.optim.accumulate > 1 else []
+    if not shared:
+        return
+    parts = " and ".join(shared)
+    if method.features is not None:
+        raise ConfigError(
+            f"method {name!r} compares all samples of a batch with each other, and {parts} would see parts of it; "
+            "use one device and no accumulation, or a method on answers, as kl+dp"
+        )
+    if config.optim.train_statistics:
+        raise ConfigError(
+            f"optim.train_statistics=true normalises by the whole batch, and {parts} would see parts of it; "
+            "use one device and no accumulation, or keep the student's statistics (the default)"
+        )
+
+
+def _require_shards(name: str, method: Method, config: TransferConfig, devices: int) -> None:
+    """Raise ConfigError if a training cannot be divided."""
+    if devices == 1:
+        raise ConfigError("compute.shard=true divides a training among devices, and there is one; add --devices N")
+    unfit = {
+        f"method {name!r}, which averages weights on the way": method.slow_weights,
+        f"optim.trains={config.optim.trains}, which needs little memory": config.optim.part[0] == "lora",
+        "compute.compile=true": config.compute.compile,
+        "optim.precision=float16, whose gradients are scaled": config.optim.precision == "float16",
+    }
+    for what, asked in unfit.items():
+        if asked:
+            raise ConfigError(f"compute.shard=true does not go with {what}; drop one of them")
+
+
 def _require_tutors_for_pools(name: str, method: Method, data: Splits, config: TransferConfig) -> None:
     """Raise ConfigError if a method has nothing to say of samples without a label."""
     if not data.pools or (not config.pool.share and len(data.train)):

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from torch import Tensor
 from ..answers.check import known_rows
 from ..answers.mapping import describe_mapping
 from ..answers.prediction import predict, predict_all, score_split
-from ..answers.tutors import LiveTutors, fill_store, layout_for
 from ..config import PROCEDURE
 from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
@@ -29,7 +29,9 @@ from ..runs import RunFolder
 from ..scouting.scout import unique_names
 from ..types import Classifier, Predictions, Split, TrainableClassifier
 from .absent import absent_note, shown_classes
+from .crew import Crew
 from .estimate import estimate_delta
+from .following import FALLBACK_RATES, answer_together, bare_plan, train_together
 from .foreign import LeftOut, leave_out_foreign
 from .path import choose_weights, monitor_of, predict_after
 from .plan import TrainingPlan
@@ -38,14 +40,11 @@ from .setup import TransferSetup
 from .sources import Source
 from .state import TrainingState
 from .summary import pool_summary, samples_taught, summarise, write_transfer
-from .training import train
 from .verification import keep_both
 
-FALLBACK_RATES = {"sgd": 0.01, "adamw": 0.001}
-"""Where the method reads labels and the selection split has none to probe with."""
 FOUND = ("lr", "table_lr", "epochs", "temperatures")
 """What is found out before training, and kept with it."""
-ENVIRONMENT = ("torch", "threads")
+ENVIRONMENT = ("torch", "threads", "devices")
 
 Notes = tuple[str, ...]
 
@@ -78,14 +77,15 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
 
     kept = run.load_checkpoint()
     plan, found_notes, left_out = _plan_training(setup, tune, kept)
-    found_notes += _notes_of_another_machine(kept)
+    found_notes += _notes_of_another_machine(kept, setup.crew)
     copy = student.clone()
     monitor, monitor_notes = monitor_of(setup, copy, tune)
-    trained = train(
+    trained = train_together(
+        setup,
         copy,
         plan,
         state=_read_state(kept),
-        save=lambda state: _checkpoint(run, state, plan, found_notes),
+        save=lambda state: _checkpoint(run, state, plan, found_notes, setup.crew),
         monitor=monitor,
         progress=progress,
     )
@@ -150,21 +150,12 @@ def _plan_training(
 ) -> tuple[TrainingPlan, Notes, tuple[LeftOut, ...]]:
     """Draw the views, ask the tutors, leave out what is foreign, find the rate, fit the length to the time there is."""
     config = setup.config
-    plan = TrainingPlan(
-        setup.method,
-        config,
-        setup.sources,
-        config.optim.lr or FALLBACK_RATES["sgd"],
-        config.optim.epochs,
-        features=setup.features,
-        known=setup.known,
-        table_lr=config.optim.table_lr,
-    )
+    plan = bare_plan(setup)
     familiar = [_familiar(setup, source, tune) for source in plan.sources]
     plan = replace(plan, sources=tuple(source for source, _ in familiar))
     if config.optim.steps is not None:
         plan = replace(plan, epochs=math.ceil(config.optim.steps / plan.steps_per_epoch))
-    plan = replace(plan, sources=tuple(_with_tutors(setup, source, plan.steps) for source in plan.sources))
+    plan = replace(plan, sources=tuple(answer_together(setup, source, plan.steps) for source in plan.sources))
     left_out = tuple(left for _, left in familiar if left is not None)
     if config.partition.keep_absent:
         plan = replace(plan, shown=shown_classes(setup.data, plan.sources))
@@ -185,24 +176,7 @@ def _familiar(setup: TransferSetup, source: Source, tune: Split) -> tuple[Source
     """Leave out of a pool what is foreign, where that is asked for; its tutors answer one view for that."""
     if not source.is_pool or not setup.tutors or not setup.config.pool.drop_below:
         return source, None
-    return leave_out_foreign(setup, _with_tutors(setup, source, 1, temperature=1.0), tune)
-
-
-def _with_tutors(setup: TransferSetup, source: Source, steps: int, temperature: float | None = None) -> Source:
-    """Let the tutors answer on the views of a source that so many steps show, or get them ready to answer live.
-
-    Their answers are read for a temperature: that of the loss, unless another is given.
-    """
-    if not setup.tutors:
-        return source
-    temperature = temperature or setup.config.partition.temperature
-    if setup.config.views.live or source.views.count == 0:
-        layouts = [layout_for(tutor, source.split, source.views, setup.store) for tutor in setup.tutors]
-        return replace(source, tutors=LiveTutors(setup.tutors, layouts, temperature))
-    shown = source.views.shown(source.passes(steps))
-    asked = (setup.tutors, source.split, source.views, setup.store, setup.progress)
-    filled = fill_store(*asked, shown, temperature)
-    return replace(source, tutors=filled)
+    return leave_out_foreign(setup, answer_together(setup, source, 1, temperature=1.0), tune)
 
 
 def _temperatures(setup: TransferSetup, tune: Split) -> tuple[float, ...] | None:
@@ -298,6 +272,7 @@ def _with_probed_rates(setup: TransferSetup, plan: TrainingPlan, tune: Split) ->
         setup.store,
         key,
         setup.progress,
+        partial(train_together, setup),
     )
     return replace(plan, lr=found.lr, table_lr=found.table_lr), ()
 
@@ -331,7 +306,8 @@ def _affordable_epochs(setup: TransferSetup, plan: TrainingPlan) -> tuple[int, N
     assert setup.config.time_budget is not None
     steps = min(10, plan.steps)
     begun = time.perf_counter()
-    train(setup.student.clone(), replace(plan, max_steps=steps, epochs=1 + steps // plan.steps_per_epoch))
+    short = replace(plan, max_steps=steps, epochs=1 + steps // plan.steps_per_epoch)
+    train_together(setup, setup.student.clone(), short)
     a_step = (time.perf_counter() - begun) / steps
     left = setup.config.time_budget * 60 - (time.perf_counter() - setup.started)
     epochs = int(min(plan.epochs, max(1, left * 0.9 // (a_step * plan.steps_per_epoch))))
@@ -339,25 +315,25 @@ def _affordable_epochs(setup: TransferSetup, plan: TrainingPlan) -> tuple[int, N
     return epochs, (note,) if epochs < plan.epochs else ()
 
 
-def _environment() -> dict[str, Any]:
-    return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
+def _environment(crew: Crew) -> dict[str, Any]:
+    return {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "devices": crew.size}
 
 
-def _checkpoint(run: RunFolder, state: TrainingState, plan: TrainingPlan, notes: Notes) -> None:
+def _checkpoint(run: RunFolder, state: TrainingState, plan: TrainingPlan, notes: Notes, crew: Crew) -> None:
     """Keep where the training stands, what was found before it, and the notes on that."""
     run.write_metrics(state.records)
     kept = {f.name: getattr(state, f.name) for f in fields(state)}
     found = {name: getattr(plan, name) for name in FOUND}
     judge = None if plan.judge is None else {f.name: getattr(plan.judge, f.name) for f in fields(plan.judge)}
-    run.save_checkpoint({"state": kept, "notes": list(notes), "judge": judge, **found, **_environment()})
+    run.save_checkpoint({"state": kept, "notes": list(notes), "judge": judge, **found, **_environment(crew)})
 
 
 def _read_state(kept: dict[str, Any] | None) -> TrainingState | None:
     return None if kept is None else TrainingState(**kept["state"])
 
 
-def _notes_of_another_machine(kept: dict[str, Any] | None) -> Notes:
-    here = _environment()
+def _notes_of_another_machine(kept: dict[str, Any] | None, crew: Crew) -> Notes:
+    here = _environment(crew)
     changed = [f"{k} was {kept[k]}, is {here[k]}" for k in ENVIRONMENT if kept and kept[k] != here[k]]
     text = f"resumed elsewhere ({'; '.join(changed)}): bits may differ from an uninterrupted run"
     return (text,) if changed else ()

@@ -193,6 +193,17 @@ class TransferLoss:
         free = self._mixed(student[~known], targets[~known], None, 1.0)
         return (total + (len(student) - labelled) * free) / len(student)
 
+    def counted(self, labels: Int[Tensor, " N"] | None, count: int) -> int:
+        """Return over how many samples of a batch the loss is a mean: where labels alone teach, those that have one.
+
+        Args:
+            labels: As in a call.
+            count: Samples in the batch.
+        """
+        if labels is None or self.method.targets is not None:
+            return count
+        return int(_known(labels, count).sum())
+
     def _mixed(
         self,
         student: Float[Tensor, "N C"],

@@ -1,10 +1,11 @@
 """The plan of a training and its batches: what is taught, how fast and for how long. Training does not change it."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -16,6 +17,7 @@ from ..data.views import ViewBatch
 from ..functional.judging import Judge
 from ..models.features import FeaturePair
 from ..types import NO_LABEL, Preprocess, TrainableClassifier
+from .crew import ALONE, Alone, Crew, own_share
 from .loss import TransferLoss
 from .methods import Method
 from .sources import Source, steps_an_epoch
@@ -97,7 +99,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step reads; tensors are on the CPU."""
+    """What one step reads, or one of several processes reads of it; tensors are on the CPU."""
 
     views: tuple[ViewBatch, ...]
     """One of each source."""
@@ -108,6 +110,10 @@ class Batch:
     """What each tutor, and last the label, has of each target."""
     from_pools: int
     """How many samples are of pools; they stand last."""
+    counted: int
+    """Over how many samples the loss of the whole batch is a mean, those of other processes among them."""
+    spare: bool = False
+    """Whether the batch had no sample left for this process: it is shown one that does not count."""
 
     def images(self, preprocess: Preprocess) -> Float[Tensor, "n c h w"]:
         """Return the pixels in [0, 1], at the model's size where the sources differ in theirs, or the texts."""
@@ -119,26 +125,70 @@ class Batch:
             parts = [resize(part, preprocess.size, preprocess.interpolation) for part in parts]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def parts(self, preprocess: Preprocess, count: int, loss: TransferLoss) -> Iterator["PartOfBatch"]:
+        """Yield the batch in so many parts, or in as many as it has samples.
 
-def batches(plan: TrainingPlan, student: TrainableClassifier, epoch: int, first: int = 0) -> Iterator[Batch]:
+        Args:
+            preprocess: The student's, at whose size the pixels are wanted.
+            count: How many parts.
+            loss: Says what a part weighs in the loss of the whole batch.
+        """
+        images = self.images(preprocess)
+        count = min(count, len(images))
+        for number in range(count):
+            rows = own_share(len(images), Alone(number, count))
+            targets, labels = (None if each is None else each[rows] for each in (self.targets, self.labels))
+            of_part = 0 if self.spare else loss.counted(labels, rows.stop - rows.start)
+            weight = of_part / max(self.counted, 1)
+            yield PartOfBatch(images[rows], targets, labels, weight, last=number == count - 1)
+
+
+@dataclass(frozen=True)
+class PartOfBatch:
+    """What the student is shown at once of a batch, and what it is taught of that."""
+
+    images: Float[Tensor, "n c h w"]
+    targets: Float[Tensor, "n C"] | None
+    labels: Int[Tensor, " n"] | None
+    weight: float
+    """Of its mean loss in the loss of the whole batch."""
+    last: bool
+    """Whether the gradient of the batch is whole with it."""
+
+
+def batches(
+    plan: TrainingPlan, student: TrainableClassifier, epoch: int, first: int = 0, crew: Crew = ALONE
+) -> Iterator[Batch]:
     """Yield the batches of an epoch in its seeded order, targets chosen, pixels drawn.
+
+    Every process of a crew draws the same batch and takes its own share of each source's samples.
 
     Args:
         plan: What is taught.
         student: Says at what size pixels are drawn.
         epoch: From 0.
         first: The batch to begin with: a resumed training has done those before it.
+        crew: Those who share the batches.
     """
+    labelled = any(source.split.labels is not None for source in plan.sources)
     for within in range(first, plan.steps_per_epoch):
         step = epoch * plan.steps_per_epoch + within
-        parts = [_part(plan, place, source, step) for place, source in enumerate(plan.sources)]
-        labelled = any(source.split.labels is not None for source in plan.sources)
+        drawn = [_Samples(s, *s.samples(step, plan.config.seed, place)) for place, s in enumerate(plan.sources)]
+        own = [samples.share(crew) for samples in drawn if len(samples.share(crew).index)]
+        parts = [_part(plan, samples) for samples in own or [drawn[0].first]]
         labels = torch.cat([part.labels for part in parts]) if labelled else None
         answers = [part.tutors for part in parts if part.tutors is not None]
         chance = torch.cat([part.view.chance(plan.config.seed) for part in parts])
         targets, shares = plan.loss.targets(torch.cat(answers, 1) if answers else None, labels, chance, len(chance))
-        from_pools = sum(len(part.labels) for part, source in zip(parts, plan.sources, strict=True) if source.is_pool)
-        batch = Batch(tuple(part.view for part in parts), labels, targets, shares, from_pools)
+        batch = Batch(
+            tuple(part.view for part in parts),
+            labels,
+            targets,
+            shares if own else torch.zeros_like(shares),
+            sum(len(samples.index) for samples in own if samples.source.is_pool),
+            counted=_count(plan.loss, drawn),
+            spare=not own,
+        )
         batch.images(student.preprocess)  # drawn here, so that a prefetching thread does the work
         if plan.features is not None:
             batch.images(plan.features.tutor.preprocess)
@@ -146,20 +196,46 @@ def batches(plan: TrainingPlan, student: TrainableClassifier, epoch: int, first:
 
 
 @dataclass(frozen=True)
+class _Samples:
+    """What one source gives to a batch: samples, as positions in its split, and the pass that they belong to."""
+
+    source: Source
+    index: Int[np.ndarray, " n"]
+    passed: int
+
+    def share(self, crew: Crew) -> "_Samples":
+        """Return those that one of several processes takes."""
+        return self if crew.size == 1 else replace(self, index=self.index[own_share(len(self.index), crew)])
+
+    @property
+    def first(self) -> "_Samples":
+        """The first sample alone."""
+        return replace(self, index=self.index[:1])
+
+    @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """Their labels, or `NO_LABEL`."""
+        labels = self.source.split.labels
+        return torch.full((len(self.index),), NO_LABEL) if labels is None else torch.from_numpy(labels[self.index])
+
+
+def _count(loss: TransferLoss, drawn: Sequence[_Samples]) -> int:
+    """Return over how many samples of a batch its loss is a mean."""
+    return sum(loss.counted(samples.labels, len(samples.index)) for samples in drawn)
+
+
+@dataclass(frozen=True)
 class _Part:
-    """What one source gives to a batch."""
+    """What one source gives to a batch, drawn."""
 
     view: ViewBatch
     labels: Int[Tensor, " n"]
     tutors: Float[Tensor, "K n C"] | None
 
 
-def _part(plan: TrainingPlan, place: int, source: Source, step: int) -> _Part:
-    """Draw the samples of a step from one source, and let its tutors answer."""
-    index, passed = source.samples(step, plan.config.seed, place)
-    view = source.views.batch(source.split, index, source.views.numbers(passed, len(index)))
-    labels = torch.full((len(index),), NO_LABEL)
-    if source.split.labels is not None:
-        labels = torch.from_numpy(source.split.labels[index])
+def _part(plan: TrainingPlan, samples: _Samples) -> _Part:
+    """Draw the views of samples, and let their tutors answer."""
+    source, index = samples.source, samples.index
+    view = source.views.batch(source.split, index, source.views.numbers(samples.passed, len(index)))
     tutors = None if source.tutors is None or plan.method.targets is None else source.tutors.logits(view)
-    return _Part(view, labels, tutors)
+    return _Part(view, samples.labels, tutors)

@@ -13,7 +13,7 @@ from ..answers.store import Store
 from ..functional.calibration import fit_temperature
 from ..types import Progress, TrainableClassifier, no_progress
 from .plan import TrainingPlan
-from .state import tables_of
+from .state import TrainingState, tables_of
 from .training import end_of_training, train
 
 Objective = Callable[[Float[Tensor, "n C"]], float]
@@ -55,6 +55,7 @@ def choose_rate(
     store: Store | None = None,
     key: dict[str, Any] | None = None,
     progress: Progress = no_progress,
+    teach: Callable[[TrainableClassifier, TrainingPlan], TrainingState] = train,
 ) -> Rates:
     """Train a copy of the student shortly at several rates, and take one.
 
@@ -75,6 +76,8 @@ def choose_rate(
         objective: Judges them.
         store: Where the outcome is kept.
         key: Everything that the outcome depends on.
+        progress: Told how many rates have been tried.
+        teach: Trains a copy in place, as `train` does.
     """
     key = {"kind": "probe", **(key or {})}
     known = store.recall(key) if store is not None else None
@@ -82,7 +85,7 @@ def choose_rate(
         return Rates(**known)
 
     def ends_at(lr: float, table_lr: float | None = plan.table_lr) -> float:
-        return _after_a_short_training(student, replace(plan, lr=lr, table_lr=table_lr), answers, objective)
+        return _after_a_short_training(student, replace(plan, lr=lr, table_lr=table_lr), answers, objective, teach)
 
     tried: dict[float, float] = {}
     begun = objective(answers(student)) if plan.teaches_pools else -math.inf
@@ -146,12 +149,13 @@ def _after_a_short_training(
     plan: TrainingPlan,
     answers: Callable[[TrainableClassifier], Float[Tensor, "n C"]],
     objective: Objective,
+    teach: Callable[[TrainableClassifier, TrainingPlan], TrainingState],
 ) -> float:
     """Return the objective of a copy that was trained for a few steps; `RUINED` where that is not finite."""
     copy = student.clone()
     steps = min(plan.config.optim.probe_steps, plan.steps)
     short = replace(plan, max_steps=steps, epochs=math.ceil(steps / plan.steps_per_epoch))
-    ended = train(copy, short)
+    ended = teach(copy, short)
     if ended.diverged:
         return RUINED
     old = student.module.state_dict()

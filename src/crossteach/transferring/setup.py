@@ -36,8 +36,10 @@ from ..scouting.scout import unique_names
 from ..types import Classifier, Pool, Progress, Splits, TrainableClassifier
 from .absent import labelled_classes
 from .adapting import adaptable_layers, describe_part, learning_weights
-from .fitting import require_method, require_order, require_something_taught
+from .crew import ALONE, Crew
+from .fitting import require_method, require_order, require_shared_batches, require_something_taught
 from .methods import Method, beside_frozen_student, choose_method
+from .passes import require_arranged
 from .sources import Source, sources_of
 
 
@@ -60,6 +62,8 @@ class TransferSetup:
     """What the user should know of models and data."""
     started: float = 0.0
     """When it was opened: `time.perf_counter()`."""
+    crew: Crew = ALONE
+    """Those who train the student together."""
 
     @property
     def known(self) -> Bool[Tensor, "K C"] | None:
@@ -98,6 +102,7 @@ def open_setup(
     progress: Progress,
     ask: bool = True,
     label_map: Given = None,
+    crew: Crew = ALONE,
 ) -> TransferSetup:
     """Check that models, data and method fit together, before anything is trained or written.
 
@@ -110,6 +115,7 @@ def open_setup(
         progress: Told what is being done.
         ask: Whether the models' answers are checked too; not so for stand-ins.
         label_map: Where the classes of teachers with other classes belong; see `share_classes`.
+        crew: Those who train the student together.
 
     Raises:
         LabelSpaceError: If models and data do not share their classes, and no map or name tells how they do.
@@ -125,6 +131,7 @@ def open_setup(
     teachers = share_classes(teachers, data.classes, label_map)
     name, method = choose_method(config.method, data, config.pool.share)
     require_method(name, method, data, config, len(teachers))
+    require_shared_batches(name, method, config, crew.size)
     if known_by(teachers) is not None:
         method = _for_other_classes(name, method)
     elif any(leaves_unanswered(teacher, data) for teacher in teachers):
@@ -138,7 +145,7 @@ def open_setup(
     _require_others(student, teachers)
     require_order(data, config, len(teachers))
     teachers = [with_random_weights(t) for t in teachers] if method.random_teachers else teachers
-    notes = [*data.notes, *(note for pool in data.pools for note in pool_notes(pool))]
+    notes = [*crew.notes, *data.notes, *(note for pool in data.pools for note in pool_notes(pool))]
     if ask:
         asked = () if method.random_teachers else teachers
         notes += check_answers(student, asked, data, store, progress, config.force)
@@ -147,13 +154,26 @@ def open_setup(
     notes += _notes_of_what_learns(student, method, config)
     views = replace(views_of(config.views, data), keep=config.store.keep)
     view = try_views(views, data, student)
+    require_arranged(student, config.compute, view.images(student.preprocess))
     if config.optim.train_statistics:
         notes += train_mode_notes(student, view.images(student.preprocess))
     notes += [note for c in (student, *teachers) for note in getattr(c, "notes", ())]
     pairs = [_find_features(student, t, view, config.contrast) for t in teachers if method.features is not None]
     features = pairs[0] if pairs else None  # several teachers teach one after the other, each in a setup of its own
     return TransferSetup(
-        student, tuple(teachers), data, views, config, name, method, store, progress, features, tuple(notes), started
+        student,
+        tuple(teachers),
+        data,
+        views,
+        config,
+        name,
+        method,
+        store,
+        progress,
+        features,
+        tuple(notes),
+        started,
+        crew,
     )
 
 

@@ -11,6 +11,7 @@ from ..config import TransferConfig
 from ..functional.averaging import SlowWeights, State, snapshot
 from ..types import TrainableClassifier
 from .plan import TrainingPlan
+from .sharding import divide_optimiser, gathered_optimiser, learning_parts
 
 MCL_TOTAL = 0.6
 """What τ to the power of all updates is by default: 0.9999 over the 5,000 updates of the paper."""
@@ -47,13 +48,22 @@ class TrainingState:
 class Optimisation:
     """All parts of a training step that have a state: optimiser, loss scaling, slow weights, a loss on features."""
 
-    def __init__(self, student: TrainableClassifier, plan: TrainingPlan, weights: list[nn.Parameter]) -> None:
+    def __init__(
+        self,
+        student: TrainableClassifier,
+        plan: TrainingPlan,
+        weights: list[nn.Parameter],
+        devices: int = 1,
+        learner: nn.Module | None = None,
+    ) -> None:
         """Set up the optimiser.
 
         Args:
             student: Its module is moved.
             plan: Settings and length of the training.
             weights: Those of the student that learn.
+            devices: How many processes share each batch; their gradients are averaged.
+            learner: The divided copy that learns in the place of the student's module, if there is one.
         """
         optim, self._module, self._clip = plan.config.optim, student.module, plan.config.optim.clip
         self.device = student.device
@@ -62,10 +72,14 @@ class Optimisation:
         if plan.features is not None and plan.method.features is not None:
             made = plan.method.features.make(*plan.features.widths, plan.config.contrast)
             self.contrast = made.to(self.device)
+        self._learner = learner
+        weights = weights if learner is None else learning_parts(learner)
         self._learning = [*weights, *(self.contrast.parameters() if self.contrast is not None else ())]
         self._optimiser: torch.optim.Optimizer
         if plan.optimiser == "adamw":
-            groups = _by_rate(self._learning, tables_of(student.module), (plan.table_lr or plan.lr) / plan.lr)
+            groups = _by_rate(
+                self._learning, tables_of(learner or student.module), (plan.table_lr or plan.lr) / plan.lr
+            )
             self._optimiser = torch.optim.AdamW(groups, lr=plan.lr, weight_decay=optim.weight_decay)
         else:
             self._optimiser = torch.optim.SGD(
@@ -73,12 +87,17 @@ class Optimisation:
             )
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.slow = _slow_weights(student.module, plan)
+        self._devices = devices
 
-    def step(self, loss: Float[Tensor, ""], rate: float, number: int) -> None:
-        """Move the weights against the gradient of a loss; `number` counts steps from 0."""
+    def add(self, loss: Float[Tensor, ""]) -> None:
+        """Add the gradient of a part of the batch's loss."""
+        loss = loss if self._devices == 1 else loss * self._devices  # the mean over devices is then the sum
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, rate: float, number: int) -> None:
+        """Move the weights against the gradient that was added up; `number` counts steps from 0."""
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group.get("times", 1.0)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimiser)
         nn.utils.clip_grad_norm_(self._learning, self._clip)
         self._scaler.step(self._optimiser)
@@ -90,7 +109,11 @@ class Optimisation:
     def write_to(self, state: TrainingState) -> None:
         """Put weights, optimiser and random numbers into the state."""
         state.weights = snapshot(self._module)
-        state.optimiser = self._optimiser.state_dict()
+        state.optimiser = (
+            self._optimiser.state_dict()
+            if self._learner is None
+            else gathered_optimiser(self._learner, self._optimiser)
+        )
         state.scaler = self._scaler.state_dict()
         state.slow = self.slow.state if self.slow is not None else None
         state.contrast = {} if self.contrast is None else snapshot(self.contrast)
@@ -101,7 +124,10 @@ class Optimisation:
         """Take weights, optimiser and random numbers from the state."""
         self._module.load_state_dict(state.weights)
         state.weights = snapshot(self._module)  # on the module's device again
-        self._optimiser.load_state_dict(state.optimiser)
+        if self._learner is None:
+            self._optimiser.load_state_dict(state.optimiser)
+        else:
+            divide_optimiser(self._learner, self._optimiser, state.optimiser)
         if state.scaler:
             self._scaler.load_state_dict(state.scaler)
         if self.contrast is not None:

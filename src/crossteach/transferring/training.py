@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,8 +16,10 @@ from ..models.asking import set_mode
 from ..models.features import Seen, features_of, reading
 from ..types import Progress, TrainableClassifier, no_progress
 from .adapting import adapted, folded, learning
+from .crew import ALONE, Crew
 from .methods import Method
-from .plan import Batch, TrainingPlan, batches
+from .passes import Passes, passes_of, two_views
+from .plan import Batch, PartOfBatch, TrainingPlan, batches
 from .state import Optimisation, TrainingState
 
 CHECK_EVERY = 20
@@ -46,6 +47,7 @@ def train(
     save: Save = lambda state: None,
     monitor: Monitor | None = None,
     progress: Progress = no_progress,
+    crew: Crew = ALONE,
 ) -> TrainingState:
     """Train a student in place.
 
@@ -56,31 +58,24 @@ def train(
         save: Called with the state after each epoch, and every ten minutes: to keep a checkpoint.
         monitor: What is measured after each epoch; None measures nothing.
         progress: Called with the number of steps that are done.
+        crew: Those who train it together: each calls this with the same student, plan and state.
 
     Returns:
-        The last state. `diverged` says why if the training broke off.
+        The last state. `diverged` says why if the training broke off. Of a crew the leader has the counts.
     """
     part, rank = plan.config.optim.part
     state = state or TrainingState()
     with seeded(plan.config.seed, student.device):
         if part != "lora":
             with learning(student.module, part, student.n_classes) as weights:
-                return _train(student, plan, weights, state, save, monitor, progress)
+                return _train(student, plan, weights, state, save, monitor, progress, crew)
         with adapted(student.module, rank) as weights:
-            ended = _train(student, plan, weights, state, save, monitor, progress)
-            inputs = _two_views(student, plan)
+            ended = _train(student, plan, weights, state, save, monitor, progress, crew)
+            inputs = student.prepared(two_views(student, plan))
             plain = folded(student.module, ended.weights, inputs)
             slow = None if ended.slow is None else folded(student.module, ended.slow, inputs)
     student.module.load_state_dict(plain)
     return replace(ended, weights=plain, slow=slow)
-
-
-def _two_views(student: TrainableClassifier, plan: TrainingPlan) -> Tensor | Mapping[str, Tensor]:
-    """Return what the student's module is shown of two samples: folded weights must answer as the adapters did."""
-    source = plan.sources[0]
-    rows = np.arange(min(2, len(source.split)))
-    images = source.views.batch(source.split, rows, np.zeros(len(rows), np.int64)).images(student.preprocess)
-    return student.prepared(images)
 
 
 @contextmanager
@@ -99,38 +94,43 @@ def _train(
     save: Save,
     monitor: Monitor | None,
     progress: Progress,
+    crew: Crew,
 ) -> TrainingState:
     began = monitor.measure() if monitor else None
     old = snapshot(student.module) if plan.method.alpha < 1 else {}
-    optimisation = Optimisation(student, plan, weights)
     if state.step:
-        optimisation.read_from(state)
+        student.module.load_state_dict(state.weights)
     saved = time.monotonic()
-    while state.step < plan.steps and not state.diverged:
-        epoch, first = divmod(state.step, plan.steps_per_epoch)
-        started = time.perf_counter() - state.epoch_seconds
-        for batch in _prepared(batches(plan, student, epoch, first), plan, optimisation.device):
-            loss = _loss(student, batch, plan, optimisation)
-            optimisation.step(loss, plan.rate(state.step), state.step)
-            _count(state, loss, batch)
-            if state.step % CHECK_EVERY == 0:
-                progress("training", state.step, plan.steps)
-                if not _finite_loss(state):
+    with passes_of(student, plan, crew) as passes:
+        optimisation = Optimisation(student, plan, weights, crew.size, passes.learner)
+        if state.step:
+            optimisation.read_from(state)
+        while state.step < plan.steps and not state.diverged:
+            epoch, first = divmod(state.step, plan.steps_per_epoch)
+            started = time.perf_counter() - state.epoch_seconds
+            for batch in _prepared(batches(plan, student, epoch, first, crew), plan, optimisation.device):
+                loss = _learn(student, passes, batch, plan, optimisation, state.step)
+                _count(state, loss, batch)
+                if state.step % CHECK_EVERY == 0:
+                    progress("training", state.step, plan.steps)
+                    if not _finite_loss(state, crew):
+                        break
+                if state.step == plan.steps:
                     break
-            if state.step == plan.steps:
+                if _is_time(saved, state.step, crew) and state.step % plan.steps_per_epoch:
+                    state.epoch_seconds = time.perf_counter() - started
+                    passes.settle()
+                    saved = _save(state, optimisation, save, crew)
+            passes.settle()
+            set_mode(student.module, training=False)
+            if not (_finite_loss(state, crew) and crew.tell(_finite_weights(student.module))):
+                state.diverged = f"the loss of epoch {epoch + 1} is not finite"
                 break
-            if time.monotonic() - saved > SAVE_EVERY and state.step % plan.steps_per_epoch:
-                state.epoch_seconds = time.perf_counter() - started
-                saved = _save(state, optimisation, save)
-        set_mode(student.module, training=False)
-        if not _finite_loss(state) or not _finite(student.module):
-            state.diverged = f"the loss of epoch {epoch + 1} is not finite"
-            break
-        measured = _measure(student.module, optimisation, old, plan.method, monitor)
-        _record(state, plan, epoch, monitor, measured, time.perf_counter() - started)
-        state.diverged = _fallen(monitor, began, measured, epoch, plan.config.optim.stop_below)
-        if not state.diverged:
-            saved = _save(state, optimisation, save)
+            measured = _measure(student.module, optimisation, old, plan.method, monitor)
+            _record(state, plan, epoch, monitor, measured, time.perf_counter() - started)
+            state.diverged = crew.tell(_fallen(monitor, began, measured, epoch, plan.config.optim.stop_below))
+            if not state.diverged:
+                saved = _save(state, optimisation, save, crew)
     if state.diverged:  # the weights are kept as they are, however bad: they are reported, not returned
         state.weights = snapshot(student.module)
         state.slow = optimisation.slow.state if optimisation.slow is not None else None
@@ -143,18 +143,44 @@ def _prepared(stream: Iterator[Batch], plan: TrainingPlan, device: torch.device)
     return prefetch(stream) if decoded or device.type != "cpu" else stream
 
 
-def _loss(
-    student: TrainableClassifier, batch: Batch, plan: TrainingPlan, optimisation: Optimisation
+def _learn(
+    student: TrainableClassifier,
+    passes: Passes,
+    batch: Batch,
+    plan: TrainingPlan,
+    optimisation: Optimisation,
+    number: int,
 ) -> Float[Tensor, ""]:
-    """Ask the student about a batch, and compare its answers with what it is taught."""
+    """Take step `number` on a batch, and return its loss; of a batch that is shared, what this process adds to it."""
     set_mode(student.module, plan.config.optim.train_statistics)
+    total: Tensor | None = None
+    for part in batch.parts(student.preprocess, plan.config.optim.accumulate, plan.loss):
+        with nullcontext() if part.last else passes.apart():
+            loss = _loss(student, passes, part, batch, plan, optimisation)
+            loss = loss if part.weight == 1.0 else loss * part.weight
+            optimisation.add(loss)
+        total = loss.detach() if total is None else total + loss.detach()
+    optimisation.step(plan.rate(number), number)
+    assert total is not None, "a batch has a sample"
+    return total
+
+
+def _loss(
+    student: TrainableClassifier,
+    passes: Passes,
+    part: PartOfBatch,
+    batch: Batch,
+    plan: TrainingPlan,
+    optimisation: Optimisation,
+) -> Float[Tensor, ""]:
+    """Ask the student about a part of a batch, and compare its answers with what it is taught."""
     precision, device = optimisation.precision, optimisation.device
     with (
         _reading_features(student, plan) as seen,
         torch.autocast(device.type, precision, enabled=precision != torch.float32),
     ):
-        logits = student.logits(batch.images(student.preprocess))
-    loss = plan.loss.of(logits.float(), batch.targets, batch.labels)
+        logits = passes.logits(part.images)
+    loss = plan.loss.of(logits.float(), part.targets, part.labels)
     return loss if optimisation.contrast is None else _with_contrast(loss, optimisation.contrast, seen, batch, plan)
 
 
@@ -217,18 +243,36 @@ def _fallen(monitor: Monitor | None, began: float | None, measured: float | None
     )
 
 
-def _save(state: TrainingState, optimisation: Optimisation, save: Save) -> float:
+def _is_time(saved: float, step: int, crew: Crew) -> bool:
+    """Tell whether a checkpoint is due; of a crew the leader's clock tells."""
+    return step % crew.talks_every == 0 and crew.tell(time.monotonic() - saved > SAVE_EVERY)
+
+
+def _save(state: TrainingState, optimisation: Optimisation, save: Save, crew: Crew) -> float:
     """Make a checkpoint, and return when."""
+    _collect(state, crew)
     optimisation.write_to(state)
     save(state)
     return time.monotonic()
 
 
-def _finite_loss(state: TrainingState) -> bool:
+def _collect(state: TrainingState, crew: Crew) -> None:
+    """Let the leader of a crew have what all of them have counted."""
+    counts = (state.epoch_loss, state.taught, state.taught_of_pools)
+    state.epoch_loss, state.taught, state.taught_of_pools = crew.collect(counts)
+
+
+def _finite_loss(state: TrainingState, crew: Crew) -> bool:
+    """Tell whether the loss of the epoch is finite, of all who train."""
+    _collect(state, crew)
+    return crew.tell(_finite(state))
+
+
+def _finite(state: TrainingState) -> bool:
     return state.epoch_loss is None or bool(state.epoch_loss.isfinite())
 
 
-def _finite(module: nn.Module) -> bool:
+def _finite_weights(module: nn.Module) -> bool:
     return all(bool(value.isfinite().all()) for value in module.state_dict().values())
 
 
