@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import __version__
+from ..config import PROCEDURE
 from ..files import default_folder, is_held, make_folder, write_bytes
 from .executors import Task, call_task
 from .jobs import TransferJob, TutorPass
@@ -29,6 +30,18 @@ OUT_NOT_SHARED = "ran where the sweep's folder is not seen: their files came bac
 STORE_NOT_SHARED = "ran where the store is not seen: such a node keeps the answers of tutors in its own"
 
 
+def _installed() -> str:
+    """Name what computes the results here: a release, and the version of its defaults and rules."""
+    try:
+        release = version("crossteach")
+    except PackageNotFoundError:  # read from its source, without being installed
+        release = "of no release"
+    return f"{release} (procedure {PROCEDURE})"
+
+
+INSTALLED = _installed()
+
+
 @dataclass(frozen=True)
 class Call:
     """A task on its way to a node."""
@@ -40,7 +53,7 @@ class Call:
     """Specs with relative paths are read from here."""
     threads: int
     """Of torch."""
-    version: str = __version__
+    version: str = INSTALLED
     again: bool = False
     """Whether it was begun before, on a worker that died."""
 
@@ -68,8 +81,8 @@ def folders_of(task: Task) -> list[Path]:
 def run_call(call: Call) -> Iterator[Any]:
     """Say that a task has begun, then how it went; to be run as a Ray task that yields."""
     yield STARTED
-    if call.version != __version__:
-        yield Reply(reason=f"its node has crossteach {__version__}, the sweep {call.version}; install the same on both")
+    if call.version != INSTALLED:
+        yield Reply(reason=f"its node has crossteach {INSTALLED}, the sweep {call.version}; install the same on both")
         return
     with suppress(OSError):  # the folder may not be there; then what is relative is not found, and that is said
         os.chdir(call.working)
