@@ -1,12 +1,14 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+BENCH := step_time.py step_time.py+--partition loader.py+--step sweep.py+--live store.py growth.py scoring.py devices.py
 
-.PHONY: help env demo test format constraints
+.PHONY: help env demo test bench format constraints
 
 help:
 	@echo "make demo         build the environment, then teach one pretrained model by another"
 	@echo "make test         build the environment, then run the whole check"
+	@echo "make bench        time steps, loaders, sweeps, store and growth: half an hour on an idle machine"
 	@echo "make format       let ruff format the code"
 	@echo "make constraints  pin the newest releases that pyproject.toml admits"
 
@@ -24,6 +26,12 @@ demo: $(READY)
 
 test: $(READY)
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/check
+
+bench: $(READY)
+	for each in $(BENCH); do \
+	  set -- $$(echo $$each | tr + ' '); echo "== $$*"; script=$$1; shift; \
+	  $(VENV)/bin/python benchmarks/$$script "$$@" || exit 1; \
+	done
 
 format: $(READY)
 	$(VENV)/bin/ruff format .
