@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from crossteach import TransferConfig, load_data, load_model, with_settings
-from crossteach.answers.tutors import LiveTutors
+from crossteach import Store, TransferConfig, load_data, load_model, with_settings
+from crossteach.answers.tutors import LiveTutors, fill_store
 from crossteach.data.views import Views, augmentation
 from crossteach.errors import ConfigError
 from crossteach.transferring.crew import Alone
 from crossteach.transferring.fitting import require_shared_batches
 from crossteach.transferring.methods import METHODS
-from crossteach.transferring.plan import TrainingPlan, batches
+from crossteach.transferring.plan import AHEAD, TrainingPlan, _batches_ahead, batches
 from crossteach.transferring.sources import Source
 from crossteach.transferring.training import train
 from crossteach.types import NO_LABEL, Split
@@ -128,3 +128,26 @@ def test_what_needs_the_whole_batch_is_refused(method, settings, devices, said):
 def test_one_device_and_one_pass_may_do_all():
     config = with_settings(TransferConfig(), ["optim.train_statistics=true"])
     require_shared_batches("cd", METHODS["cd"], config, 1)
+
+
+@pytest.mark.parametrize("method", ["xe+dp", "kl+dp-soft", "kl+dp-random"])
+def test_targets_that_are_chosen_ahead_are_those_of_each_batch(task, tmp_path, monkeypatch, method):
+    """Nine batches, some with samples of a pool and without labels; the last is shorter."""
+    plan = plan_of(task, method, samples=70, pool=50, labelled=0.5)
+    tutors = [load_model(task.student), load_model(task.teacher)]
+    stored = [fill_store(tutors, source.split, source.views, Store(tmp_path)) for source in plan.sources]
+    sources = tuple(replace(s, tutors=answers) for s, answers in zip(plan.sources, stored, strict=True))
+    plan = replace(plan, sources=sources)
+    assert _batches_ahead(plan) == (1 if method == "kl+dp-random" else AHEAD)
+    ahead = list(batches(plan, tutors[0], 1))
+    resumed = list(batches(plan, tutors[0], 1, first=3))
+    monkeypatch.setattr("crossteach.transferring.plan.AHEAD", 1)
+    alone = list(batches(plan, tutors[0], 1))
+    assert len(ahead) == len(alone) == len(resumed) + 3 == plan.steps_per_epoch
+    for one, other in zip(ahead[3:], resumed, strict=True):
+        assert torch.equal(one.targets, other.targets) and torch.equal(one.shares, other.shares)
+    for one, other in zip(ahead, alone, strict=True):
+        torch.testing.assert_close(one.targets, other.targets)
+        torch.testing.assert_close(one.shares, other.shares)
+        assert torch.equal(one.labels, other.labels) and one.from_pools == other.from_pools
+        assert torch.equal(one.images(tutors[0].preprocess), other.images(tutors[0].preprocess))

@@ -90,6 +90,11 @@ class StoredTutors:
         """How each tutor's answers are kept."""
         return tuple(next(iter(views.values())).layout.dtype for views in self._tables)
 
+    @property
+    def n_logits(self) -> int:
+        """How many logits a sample has, of all tutors together."""
+        return sum(next(iter(views.values())).layout.classes for views in self._tables)
+
     def logits(self, batch: ViewBatch) -> Float[Tensor, "K n C"]:
         """Read the answers."""
         answers = [torch.from_numpy(_read(views, batch, self._temperature)).float() for views in self._tables]

@@ -98,6 +98,8 @@ class Method:
     """Whether a judge of the tutors is learnt, with labels, on the tune part of the selection split."""
     features: FeatureLoss | None = None
     """What the student's features are pulled towards the teacher's with."""
+    by_lot: bool = False
+    """Whether tutors are dealt out by lot within a batch, so that no sample's tutor is chosen for itself."""
     random_teachers: bool = False
     """Whether each teacher is replaced by a copy of its architecture with random weights."""
     alpha: float = 1.0
@@ -145,7 +147,7 @@ METHODS: dict[str, Method] = {
     "self+labels": Method(frozen_or_label, _frozen, teachers=False, labels=True, control=True),
     "wise-ft": Method(kl_weight=0.0, frozen_student=False, teachers=False, labels=True, control=True, alpha=0.5),
     "kl+ensemble": Method(from_mixture(partition.uniform), control=True),
-    "kl+dp-random": Method(_shuffled, _shuffled, labels=True, control=True, margin=True),
+    "kl+dp-random": Method(_shuffled, _shuffled, labels=True, control=True, margin=True, by_lot=True),
     "kl+dp-random-teacher": Method(
         _supervised, _unsupervised, labels=True, control=True, margin=True, random_teachers=True
     ),

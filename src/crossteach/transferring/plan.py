@@ -4,12 +4,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..answers.tutors import StoredTutors
 from ..config import PROBE_RATES, TransferConfig
 from ..data.pixels import resize
 from ..data.texts import join
@@ -170,29 +172,71 @@ def batches(
         first: The batch to begin with: a resumed training has done those before it.
         crew: Those who share the batches.
     """
+    ahead = _batches_ahead(plan)
+    for begin in range(first - first % ahead, plan.steps_per_epoch, ahead):  # the same ones together after a resume
+        steps = range(begin, min(begin + ahead, plan.steps_per_epoch))
+        drawn = [_draw(plan, epoch * plan.steps_per_epoch + within, crew) for within in steps]
+        for batch in islice(_with_targets(plan, drawn), max(0, first - begin), None):
+            batch.images(student.preprocess)  # drawn here, so that a prefetching thread does the work
+            if plan.features is not None:
+                batch.images(plan.features.tutor.preprocess)
+            yield batch
+
+
+AHEAD, AHEAD_BYTES = 8, 64 << 20
+"""Batches whose targets are chosen at once where the tutors' answers are stored, and what these may take in memory.
+Each row is chosen for itself, and many small operations become few larger ones."""
+
+
+def _batches_ahead(plan: TrainingPlan) -> int:
+    """Return for how many batches targets are chosen at once."""
+    tutors = [source.tutors for source in plan.sources]
+    stored = [each for each in tutors if isinstance(each, StoredTutors)]
+    if plan.method.by_lot or len(stored) < len(tutors):
+        return 1
+    batch = 4 * stored[0].n_logits * plan.config.optim.batch_size
+    return max(1, min(AHEAD, AHEAD_BYTES // batch))
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A batch whose targets are not chosen yet."""
+
+    parts: list["_Part"]
+    from_pools: int
+    counted: int
+    spare: bool
+
+    @property
+    def size(self) -> int:
+        """How many samples it has."""
+        return sum(len(part.labels) for part in self.parts)
+
+
+def _draw(plan: TrainingPlan, step: int, crew: Crew) -> _Drawn:
+    """Choose the samples of a step, and let their tutors answer."""
+    drawn = [_Samples(s, *s.samples(step, plan.config.seed, place)) for place, s in enumerate(plan.sources)]
+    own = [samples.share(crew) for samples in drawn if len(samples.share(crew).index)]
+    parts = [_part(plan, samples) for samples in own or [drawn[0].first]]
+    from_pools = sum(len(samples.index) for samples in own if samples.source.is_pool)
+    return _Drawn(parts, from_pools, _count(plan.loss, drawn), spare=not own)
+
+
+def _with_targets(plan: TrainingPlan, drawn: Sequence[_Drawn]) -> Iterator[Batch]:
+    """Choose the targets of batches all together, and yield each with its own."""
+    parts = [part for each in drawn for part in each.parts]
+    sizes = [each.size for each in drawn]
     labelled = any(source.split.labels is not None for source in plan.sources)
-    for within in range(first, plan.steps_per_epoch):
-        step = epoch * plan.steps_per_epoch + within
-        drawn = [_Samples(s, *s.samples(step, plan.config.seed, place)) for place, s in enumerate(plan.sources)]
-        own = [samples.share(crew) for samples in drawn if len(samples.share(crew).index)]
-        parts = [_part(plan, samples) for samples in own or [drawn[0].first]]
-        labels = torch.cat([part.labels for part in parts]) if labelled else None
-        answers = [part.tutors for part in parts if part.tutors is not None]
-        chance = torch.cat([part.view.chance(plan.config.seed) for part in parts])
-        targets, shares = plan.loss.targets(torch.cat(answers, 1) if answers else None, labels, chance, len(chance))
-        batch = Batch(
-            tuple(part.view for part in parts),
-            labels,
-            targets,
-            shares if own else torch.zeros_like(shares),
-            sum(len(samples.index) for samples in own if samples.source.is_pool),
-            counted=_count(plan.loss, drawn),
-            spare=not own,
-        )
-        batch.images(student.preprocess)  # drawn here, so that a prefetching thread does the work
-        if plan.features is not None:
-            batch.images(plan.features.tutor.preprocess)
-        yield batch
+    labels = torch.cat([part.labels for part in parts]) if labelled else None
+    answers = [part.tutors for part in parts if part.tutors is not None]
+    chance = torch.cat([part.view.chance(plan.config.seed) for part in parts]) if plan.method.by_lot else None
+    targets, shares = plan.loss.targets(torch.cat(answers, 1) if answers else None, labels, chance, sum(sizes))
+    of_labels = [None] * len(drawn) if labels is None else labels.split_with_sizes(sizes)
+    of_targets = [None] * len(drawn) if targets is None else targets.split_with_sizes(sizes)
+    for each, own, taught, share in zip(drawn, of_labels, of_targets, shares.split_with_sizes(sizes, 1), strict=True):
+        views = tuple(part.view for part in each.parts)
+        shown = torch.zeros_like(share) if each.spare else share
+        yield Batch(views, own, taught, shown, each.from_pools, each.counted, each.spare)
 
 
 @dataclass(frozen=True)
