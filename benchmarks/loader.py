@@ -10,7 +10,7 @@
 - `--step`: the same with the training step of a ResNet-18 behind it.
 
 Cases take turns within one process; printed are the medians of the rounds and of their paired ratios. A round of a
-loader begins with its workers running, and its first batches are not counted. LOADER_CPU_2026-11-27.md has the result.
+loader begins with its workers running, and its first batches are not counted.
 """
 
 import argparse

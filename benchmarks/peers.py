@@ -10,7 +10,7 @@ ready, and so is torchdistill fed; crossteach draws its views in the step, asks 
 the gradient, counts who taught, and checks for divergence. `crossteach, stored` reads the teacher's answers.
 
 The partition: 256 samples of 1,000 classes, one teacher, by crossteach and by a loop over samples in Python, which is
-how the code that was published with the paper chooses. PEERS_CPU_2026-11-27.md has the result.
+how the code that was published with the paper chooses.
 """
 
 import argparse

@@ -10,7 +10,7 @@ px, 1,000 classes, random weights on random images. All take turns within one pr
 paired ratios.
 
 `--partition`: targets and loss of a batch of 256 of 1,000 classes for 1 to 8 teachers, against the step of a ResNet-18
-at 64 px. STEP_TIME_CPU_2026-11-27.md has the results.
+at 64 px.
 """
 
 import argparse

@@ -6,7 +6,7 @@ Plain: each student is trained on hard labels once for each of its teachers, as 
 nothing else is done. Sweep: `crossteach sweep` of the same pairs from an empty store, with one worker of as many
 threads: opening data and models, every tutor's pass, rate probe, training, gate, summaries. `--live` adds the sweep
 with tutors that answer in every step. The plain trainings run before and after, and their mean counts. Peak memory is
-that of the worker. SWEEP_CPU_2026-11-27.md has the result.
+that of the worker.
 """
 
 import argparse
