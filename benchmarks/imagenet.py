@@ -52,7 +52,8 @@ def plain(folder: Path, learn: bool) -> Callable[[], object]:
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     model.load_state_dict(load_file(folder / "lite0.safetensors"))
     model.eval()
-    images, labels = torch.from_numpy(pictures(folder)).permute(0, 3, 1, 2), torch.arange(BATCH)
+    images = torch.from_numpy(pictures(folder)).permute(0, 3, 1, 2).contiguous()  # else torch computes channels last
+    labels = torch.arange(BATCH)
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
     def work() -> None:

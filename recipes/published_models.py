@@ -69,14 +69,15 @@ def plans(file_types: Path, languages: Path, pages: Path) -> dict[str, dict[str,
                 "settings": {"optim.steps": STEPS},
                 "methods": [*learned, *others],
             }
-    for name in PAGES:
-        found[f"pages-{name}"] = {
-            "data": f"npz:{pages}/pages.npz",
-            "pools": [f"npz:{pages}/pool.npz?samples={PAGE_POOL}"],
-            "pairs": [[page(name, pages), page(next(other for other in PAGES if other != name), pages)]],
-            "settings": PAGE_SETTINGS,
-            "methods": [learned[0], *others[::-1], *learned[1:]],
-        }
+    for size, methods in (("", [learned[0], *others[::-1], *learned[1:]]), ("_100", [learned[0], others[1]])):
+        for name in PAGES:
+            found[f"pages{size}-{name}"] = {
+                "data": f"npz:{pages}/pages.npz" + ("?train_samples=100" if size else ""),
+                "pools": [f"npz:{pages}/pool.npz?samples={PAGE_POOL}"],
+                "pairs": [[page(name, pages), page(next(other for other in PAGES if other != name), pages)]],
+                "settings": PAGE_SETTINGS,
+                "methods": methods,
+            }
     for size in (200, 1000):
         for name in FILE_TYPES:
             models = [file_type(other, file_types) for other in FILE_TYPES if other != name]
