@@ -2,6 +2,7 @@
 
     python recipes/file_types.py --out runs/file_types              # weights and snippets, see there
     python recipes/languages_figures.py --out runs/languages        # weights and strings, see there
+    python recipes/page_orientation.py --out runs/pages             # weights and crops of pages, see there
     python recipes/published_models.py [PART ...] [--out runs/published_models]
 
 Each part is a plan for `crossteach sweep`: what is whole is not run again. A model keeps its own classes; those that
@@ -15,13 +16,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from page_orientation_models import spec as page
 from study import chosen_parts, read_rows, run_part, write_rows
 
 from crossteach.runs import read_json
 
 FILE_TYPES = ("guesslang", "magika_05", "magika_10")
 LANGUAGES = ("lid176", "py3langid")
+PAGES = ("lcnet", "orinet")
 STEPS = 1500
+PAGE_SETTINGS = {"optim.steps": 100, "optim.batch_size": 32, "optim.probe_steps": 10}
+PAGE_POOL = 2400
+"""Crops of the pool: a core takes a second for a step of 32, and OriNet answers thirty a second."""
 POOL = 12_000
 """Snippets of the pool: Magika answers a hundred a second on one core."""
 ADDED = ("ensemble", "rate")
@@ -43,7 +49,7 @@ def language(model: str, place: Path) -> str:
     return f"py:recipes/languages_models.py:{model}@{place / model}.safetensors?classes=recipes/languages/{model}.csv"
 
 
-def plans(file_types: Path, languages: Path) -> dict[str, dict[str, Any]]:
+def plans(file_types: Path, languages: Path, pages: Path) -> dict[str, dict[str, Any]]:
     """List the parts, what costs least first."""
     found: dict[str, dict[str, Any]] = {}
     learned = [
@@ -51,6 +57,7 @@ def plans(file_types: Path, languages: Path) -> dict[str, dict[str, Any]]:
         method("kl+dp-unsupervised", "most confident"),
         method("kl+ensemble", "ensemble"),
     ]
+    others = [method("kl", "kl"), method("xe+dp", "seen", **{"pool.share": 0})]
     for size in ("", "_12"):
         models = [language(name, languages) for name in LANGUAGES]
         data = f"csv:{languages}/strings{size}.parquet"
@@ -60,7 +67,16 @@ def plans(file_types: Path, languages: Path) -> dict[str, dict[str, Any]]:
                 "pools": [data],
                 "pairs": [[student, next(other for other in models if other != student)]],
                 "settings": {"optim.steps": STEPS},
-                "methods": [*learned, method("kl", "kl"), method("xe+dp", "seen", **{"pool.share": 0})],
+                "methods": [*learned, *others],
+            }
+    for size, methods in (("", [learned[0], *others[::-1], *learned[1:]]), ("_100", [learned[0], others[1]])):
+        for name in PAGES:
+            found[f"pages{size}-{name}"] = {
+                "data": f"npz:{pages}/pages.npz" + ("?train_samples=100" if size else ""),
+                "pools": [f"npz:{pages}/pool.npz?samples={PAGE_POOL}"],
+                "pairs": [[page(name, pages), page(next(other for other in PAGES if other != name), pages)]],
+                "settings": PAGE_SETTINGS,
+                "methods": methods,
             }
     for size in (200, 1000):
         for name in FILE_TYPES:
@@ -75,7 +91,7 @@ def plans(file_types: Path, languages: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-PARTS = list(plans(Path(), Path()))
+PARTS = list(plans(Path(), Path(), Path()))
 
 
 def gather(out: Path) -> Path:
@@ -111,12 +127,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/published_models"))
     parser.add_argument("--file-types", type=Path, default=Path("runs/file_types"))
     parser.add_argument("--languages", type=Path, default=Path("runs/languages"))
+    parser.add_argument("--pages", type=Path, default=Path("runs/pages"))
     parser.add_argument("--table", type=Path, help="a file of rows: print its table and stop")
     arguments = parser.parse_args()
     if arguments.table:
         table(arguments.table)
         return
-    known = plans(arguments.file_types, arguments.languages)
+    known = plans(arguments.file_types, arguments.languages, arguments.pages)
     for part in chosen_parts(parser, arguments.parts, PARTS):
         run_part(part, known[part], arguments.out)
         table(gather(arguments.out))
