@@ -243,7 +243,7 @@ def test_the_plans_of_published_models_can_be_read(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     from published_models import PARTS, plans
 
-    parts = plans(Path("types"), Path("languages"))
+    parts = plans(Path("types"), Path("languages"), Path("pages"))
     assert list(parts) == PARTS
     for name, content in parts.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
