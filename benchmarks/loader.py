@@ -11,6 +11,8 @@
 
 Cases take turns within one process; printed are the medians of the rounds and of their paired ratios. A round of a
 loader begins with its workers running, and its first batches are not counted.
+
+SPEED_CPU_2026-11-27.md has results.
 """
 
 import argparse

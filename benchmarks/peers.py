@@ -11,6 +11,8 @@ the gradient, counts who taught, and checks for divergence. `crossteach, stored`
 
 The partition: 256 samples of 1,000 classes, one teacher, by crossteach and by a loop over samples in Python, which is
 how the code that was published with the paper chooses.
+
+SPEED_CPU_2026-11-27.md has results.
 """
 
 import argparse

@@ -7,6 +7,8 @@ nothing else is done. Sweep: `crossteach sweep` of the same pairs from an empty 
 threads: opening data and models, every tutor's pass, rate probe, training, gate, summaries. `--live` adds the sweep
 with tutors that answer in every step. The plain trainings run before and after, and their mean counts. Peak memory is
 that of the worker.
+
+SPEED_CPU_2026-11-27.md has results.
 """
 
 import argparse
