@@ -21,8 +21,8 @@ from torch import Tensor
 
 import crossteach
 from crossteach.data.cut import tune_and_gate
+from crossteach.functional import RuleInputs, calibrated, supervised, targets, unsupervised
 from crossteach.functional.calibration import fit_temperature
-from crossteach.functional.partition import RuleInputs, calibrated, supervised, targets, unsupervised
 
 MARGINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 RULES = {"supervised": supervised, "unsupervised": unsupervised, "calibrated": calibrated}

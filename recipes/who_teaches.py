@@ -22,7 +22,7 @@ import torch
 import crossteach
 from crossteach.answers.tutors import fill_store
 from crossteach.data.views import Views, augmentation
-from crossteach.functional.partition import supervised, targets, unsupervised
+from crossteach.functional import supervised, targets, unsupervised
 
 parser = argparse.ArgumentParser(description="Does the partition pick real complementary knowledge?")
 parser.add_argument("models", nargs="*", default=["demo:mlp", "demo:mixer", "demo:resnet", "demo:convnet"])

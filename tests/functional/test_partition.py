@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossteach.errors import MissingLabelsError
-from crossteach.functional import partition
+from crossteach.functional import partition, target_logits
 
 N, C = 50, 5
 
@@ -56,7 +56,7 @@ def test_a_constant_added_to_a_row_changes_nothing(seed, k):
 def test_one_tutor_teaches_everything():
     only, y = logits(1), labels()
     for chosen in (partition.supervised(only, y), partition.unsupervised(only), partition.teacher_only(only)):
-        assert torch.equal(partition.targets(only, chosen), only[0])
+        assert torch.equal(target_logits.targets(only, chosen), only[0])
 
 
 def test_a_tie_may_be_of_other_classes():
@@ -70,7 +70,7 @@ def test_probabilities_that_round_to_zero_are_still_told_apart():
 
 def test_targets_picks_rows():
     tutors, tutor = logits(3), labels(c=3)
-    picked = partition.targets(tutors, tutor)
+    picked = target_logits.targets(tutors, tutor)
     assert picked.tolist() == [tutors[t, i].tolist() for i, t in enumerate(tutor.tolist())]
 
 
@@ -78,7 +78,7 @@ def test_label_targets_are_the_label_where_the_frozen_student_is_wrong():
     frozen, y = logits(1)[0], labels()
     right = frozen.argmax(1) == y
     assert right.any() and not right.all()
-    target = partition.label_targets(frozen, y)
+    target = target_logits.label_targets(frozen, y)
     assert torch.equal(target[right], frozen[right])
     one_hot = torch.nn.functional.one_hot(y, C).float()
     assert torch.equal(target.softmax(1)[~right], one_hot[~right])
@@ -88,4 +88,4 @@ def test_labels_are_missed_where_they_are_needed():
     with pytest.raises(MissingLabelsError, match="supervised"):
         partition.supervised(logits(2), None)
     with pytest.raises(MissingLabelsError, match=r"self\+labels"):
-        partition.label_targets(logits(1)[0], None)
+        target_logits.label_targets(logits(1)[0], None)

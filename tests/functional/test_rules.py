@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossteach.errors import ConfigError, MissingLabelsError
-from crossteach.functional import Judge, partition
-from crossteach.functional.partition import RuleInputs
+from crossteach.functional import Judge, mixtures, partition, target_logits
+from crossteach.functional.rules import RuleInputs
 from crossteach.transferring.methods import METHODS
 
 N, C = 60, 4
@@ -23,7 +23,7 @@ HARD = (
     partition.off_negative_flips,
     partition.shuffled,
 )
-MIXED = (partition.soft, partition.uniform, partition.flips_or_mean, partition.learned)
+MIXED = (mixtures.soft, mixtures.uniform, mixtures.flips_or_mean, mixtures.learned)
 
 
 def drawn(k, seed=0, n=N, c=C):
@@ -116,7 +116,7 @@ def test_flips_agree_with_a_loop(k, seed):
         mean.append(weights)
     assert partition.on_positive_flips(tutors, labels).tolist() == on
     assert partition.off_negative_flips(tutors, labels).tolist() == off
-    assert torch.allclose(partition.flips_or_mean(tutors, labels), torch.tensor(mean).T)
+    assert torch.allclose(mixtures.flips_or_mean(tutors, labels), torch.tensor(mean).T)
 
 
 def test_of_two_models_the_flips_say_it_all():
@@ -126,19 +126,19 @@ def test_of_two_models_the_flips_say_it_all():
     labels = torch.ones(4, dtype=torch.long)
     assert partition.on_positive_flips(tutors, labels).tolist() == [0, 1, 0, 0]
     assert partition.off_negative_flips(tutors, labels).tolist() == [1, 1, 0, 1]
-    assert partition.flips_or_mean(tutors, labels)[1].tolist() == [0.5, 1.0, 0.0, 0.5]
+    assert mixtures.flips_or_mean(tutors, labels)[1].tolist() == [0.5, 1.0, 0.0, 0.5]
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_weights_and_their_targets_agree_with_a_loop(k):
     tutors, _, _ = drawn(k, 1)
-    for rule in (partition.soft, partition.uniform):
+    for rule in (mixtures.soft, mixtures.uniform):
         weights = rule(tutors, None)
-        target = partition.mixed_targets(tutors, weights)
+        target = target_logits.mixed_targets(tutors, weights)
         for i in range(N):
             probs = probabilities(tutors, i)
             odds = [max(p) / (1 - max(p)) for p in probs]
-            expected = [o / sum(odds) for o in odds] if rule is partition.soft else [1 / k] * k
+            expected = [o / sum(odds) for o in odds] if rule is mixtures.soft else [1 / k] * k
             assert weights[:, i].tolist() == pytest.approx(expected, rel=1e-4)
             mean = [sum(w * p[c] for w, p in zip(expected, probs, strict=True)) for c in range(C)]
             assert target[i].softmax(0).tolist() == pytest.approx(mean, rel=1e-4)
@@ -153,7 +153,7 @@ def test_weights_sum_to_one(seed, k, n, c):
             weights = rule(scale * tutors, labels, told)
             assert weights.shape == (k, n) and (weights >= 0).all()
             assert torch.allclose(weights.sum(0), torch.ones(n), atol=1e-5)
-            target = partition.mixed_targets(scale * tutors, weights)
+            target = target_logits.mixed_targets(scale * tutors, weights)
             assert target.isfinite().all()
 
 
@@ -217,7 +217,7 @@ def test_labels_are_missed_where_they_are_needed():
     for rule in (
         partition.on_positive_flips,
         partition.off_negative_flips,
-        partition.flips_or_mean,
+        mixtures.flips_or_mean,
     ):
         with pytest.raises(MissingLabelsError, match="needs labels"):
             rule(tutors, None, told)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from crossteach import functional
 from crossteach.functional import (
     RuleInputs,
     ensemble_accuracies,
@@ -13,6 +14,7 @@ from crossteach.functional import (
     fit_judge,
     keep_unknown,
     mixed_targets,
+    mixtures,
     negative_flips,
     partition,
     positive_flips,
@@ -56,7 +58,7 @@ def alone(rule, tutors, labels, silent):
 @pytest.mark.parametrize("name", [*CHOICES, *MIXTURES])
 def test_a_rule_chooses_among_those_that_answer(drawn, name):
     tutors, labels, silent = drawn
-    rule, inputs = getattr(partition, name), RuleInputs(temperatures=(1.0, 2.0, 3.0, 4.0))
+    rule, inputs = getattr(functional, name), RuleInputs(temperatures=(1.0, 2.0, 3.0, 4.0))
     found, filled = rule(tutors, labels, inputs), keep_unknown(tutors, None)
     expected = alone(rule, tutors, labels, silent)
     if name in CHOICES:
@@ -110,7 +112,7 @@ def test_a_judge_learns_about_a_tutor_from_what_it_answers(drawn):
     assert judge(both).isfinite().all()
     assert judge(both)[1][~silent[1]].sigmoid().max() < 0.01
     assert (judge.record[1].sigmoid() < 0.05).all()
-    weights = partition.learned(both, labels, RuleInputs(judge=judge))
+    weights = mixtures.learned(both, labels, RuleInputs(judge=judge))
     assert (weights[1][silent[1]] == 0).all()
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossteach.answers.compact import compact
-from crossteach.functional import partition
+from crossteach.functional import partition, target_logits
 from crossteach.functional.flips import EXPERTISE_SHARES
 from crossteach.functional.semantics import Closeness
 from crossteach.scouting.comparison import describe_flips, describe_partitions, partitioned
@@ -42,7 +42,7 @@ def test_partitions_are_those_that_train(seed):
     }
     for rule, tutor in rules.items():
         found = partitioned(student, teacher, rule)
-        right = partition.targets(torch.stack([a, b]), tutor).argmax(1) == labels
+        right = target_logits.targets(torch.stack([a, b]), tutor).argmax(1) == labels
         assert found.teacher_share == pytest.approx(100 * tutor.double().mean().item())
         assert found.target_accuracy == pytest.approx(100 * right.double().mean().item())
         one_knows = [i for i in range(len(labels)) if bool(student.correct[i]) != bool(teacher.correct[i])]

@@ -56,28 +56,25 @@ if TYPE_CHECKING:
     from .losses import kl_divergence as kl_divergence
     from .losses import mixed as mixed
     from .losses import top_kl_divergence as top_kl_divergence
-    from .partition import Mixture as Mixture
-    from .partition import Partition as Partition
-    from .partition import RuleInputs as RuleInputs
+    from .mixtures import flips_or_mean as flips_or_mean
+    from .mixtures import learned as learned
+    from .mixtures import soft as soft
+    from .mixtures import uniform as uniform
     from .partition import calibrated as calibrated
-    from .partition import flips_or_mean as flips_or_mean
     from .partition import frozen_student_only as frozen_student_only
-    from .partition import label_targets as label_targets
-    from .partition import learned as learned
-    from .partition import mixed_targets as mixed_targets
     from .partition import off_negative_flips as off_negative_flips
     from .partition import on_positive_flips as on_positive_flips
     from .partition import shuffled as shuffled
-    from .partition import soft as soft
     from .partition import supervised as supervised
-    from .partition import targets as targets
     from .partition import teacher_only as teacher_only
-    from .partition import uniform as uniform
     from .partition import unsupervised as unsupervised
-    from .partition import who_knows as who_knows
     from .promise import Promise as Promise
     from .promise import best_promise as best_promise
     from .promise import promises as promises
+    from .rules import Mixture as Mixture
+    from .rules import Partition as Partition
+    from .rules import RuleInputs as RuleInputs
+    from .rules import who_knows as who_knows
     from .semantics import AreaSimilarity as AreaSimilarity
     from .semantics import Closeness as Closeness
     from .semantics import cosine_similarity as cosine_similarity
@@ -92,6 +89,9 @@ if TYPE_CHECKING:
     from .study import StudySummary as StudySummary
     from .study import study_interval as study_interval
     from .study import summarise_study as summarise_study
+    from .target_logits import label_targets as label_targets
+    from .target_logits import mixed_targets as mixed_targets
+    from .target_logits import targets as targets
     from .unanswered import answered as answered
     from .unanswered import fill_unanswered as fill_unanswered
     from .unlabelled import DrawnQuestions as DrawnQuestions
@@ -111,18 +111,17 @@ PUBLIC = {
         # what a transfer gained and lost
         *("change", "Change", "transfer_rate", "transfer_rate_by_area"),
     ),
+    "rules": (
+        *("Partition", "Mixture", "RuleInputs"),  # what every rule takes and returns
+        "who_knows",  # the classes that each tutor knows
+    ),
     "partition": (
-        # what every rule takes and returns
-        *("Partition", "Mixture", "RuleInputs"),
         # rules that give each sample to one tutor
         *("supervised", "unsupervised", "calibrated", "on_positive_flips", "off_negative_flips"),
         *("shuffled", "teacher_only", "frozen_student_only"),
-        # rules that give each tutor a share of a sample
-        *("soft", "uniform", "flips_or_mean", "learned"),
-        "who_knows",  # the classes that each tutor knows
-        # from the choice to target logits
-        *("targets", "mixed_targets", "label_targets"),
     ),
+    "mixtures": ("soft", "uniform", "flips_or_mean", "learned"),  # rules that give each tutor a share of a sample
+    "target_logits": ("targets", "mixed_targets", "label_targets"),  # from the choice to what is taught
     "label_spaces": (
         # models with other classes
         *(

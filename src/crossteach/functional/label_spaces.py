@@ -7,7 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .partition import CERTAIN, RuleInputs, uniform
+from .mixtures import uniform
+from .rules import RuleInputs
+from .target_logits import CERTAIN
 from .unanswered import answered, fill_unanswered
 
 NONE = -1

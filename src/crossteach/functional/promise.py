@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from . import partition
+from . import mixtures, partition, target_logits
 from .calibration import fit_temperature
 from .judging import FEWEST, fit_judge
 from .label_spaces import keep_unknown
-from .partition import RuleInputs
+from .rules import Mixture, Partition, RuleInputs
 from .unanswered import answered
 
 FOLDS = 5
@@ -21,16 +21,16 @@ Rule = Callable[[Float[Tensor, "K N C"], RuleInputs], Float[Tensor, "N C"]]
 """Tutor logits, and what was learnt on other samples, to target logits."""
 
 
-def _by_choice(rule: partition.Partition) -> Rule:
+def _by_choice(rule: Partition) -> Rule:
     def choose(tutors: Float[Tensor, "K N C"], inputs: RuleInputs) -> Float[Tensor, "N C"]:
-        return partition.targets(keep_unknown(tutors, inputs.known), rule(tutors, None, inputs))
+        return target_logits.targets(keep_unknown(tutors, inputs.known), rule(tutors, None, inputs))
 
     return choose
 
 
-def _by_mixture(rule: partition.Mixture) -> Rule:
+def _by_mixture(rule: Mixture) -> Rule:
     def mix(tutors: Float[Tensor, "K N C"], inputs: RuleInputs) -> Float[Tensor, "N C"]:
-        return partition.mixed_targets(keep_unknown(tutors, inputs.known), rule(tutors, None, inputs))
+        return target_logits.mixed_targets(keep_unknown(tutors, inputs.known), rule(tutors, None, inputs))
 
     return mix
 
@@ -39,9 +39,9 @@ RULES: dict[str, Rule] = {
     "student": lambda tutors, inputs: tutors[0],
     "most confident": _by_choice(partition.unsupervised),
     "calibrated": _by_choice(partition.calibrated),
-    "soft": _by_mixture(partition.soft),
-    "ensemble": _by_mixture(partition.uniform),
-    "learned": _by_mixture(partition.learned),
+    "soft": _by_mixture(mixtures.soft),
+    "ensemble": _by_mixture(mixtures.uniform),
+    "learned": _by_mixture(mixtures.learned),
 }
 """Rules that read no label of the samples they are asked about; each teacher alone is one more."""
 

@@ -20,8 +20,8 @@ from ..data.cut import tune_and_gate
 from ..functional.calibration import fit_temperature
 from ..functional.flips import percent
 from ..functional.judging import FEWEST, Judge, fit_judge
-from ..functional.partition import RuleInputs
 from ..functional.promise import best_promise, promises
+from ..functional.rules import RuleInputs
 from ..models import MappedClassifier, load_student
 from ..models.mapped import known_by
 from ..models.scoring import provenance

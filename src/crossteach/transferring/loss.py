@@ -16,7 +16,7 @@ from ..errors import ConfigError, LabelSpaceError, MissingLabelsError
 from ..functional.judging import Judge
 from ..functional.label_spaces import keep_absent
 from ..functional.losses import mixed
-from ..functional.partition import RuleInputs
+from ..functional.rules import RuleInputs
 from ..types import NO_LABEL
 from .methods import Method, TargetsAndShares, beside_frozen_student, find_method
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from ..config import ContrastConfig
 from ..data.cut import TUNE_SHARE
 from ..errors import ConfigError, MissingLabelsError
-from ..functional import partition
+from ..functional import mixtures, partition, rules, target_logits
 from ..functional.contrastive import RepresentationDistillation, SimilarityMatching
 from ..functional.judging import FEWEST
 from ..functional.label_spaces import keep_unknown
-from ..functional.partition import RuleInputs
+from ..functional.rules import RuleInputs
 from ..types import Splits
 
 TargetsAndShares = tuple[Float[Tensor, "N C"], Float[Tensor, "T N"]]
@@ -34,24 +34,24 @@ class FeatureLoss:
     label_weight: float
 
 
-def from_partition(rule: partition.Partition) -> Targets:
+def from_partition(rule: rules.Partition) -> Targets:
     """Turn a partition into targets: each sample gets the logits of its tutor."""
 
     def choose(
         tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs
     ) -> TargetsAndShares:
         tutor = rule(tutors, labels, inputs)
-        return partition.targets(keep_unknown(tutors, inputs.known), tutor), _whole(tutor, len(tutors))
+        return target_logits.targets(keep_unknown(tutors, inputs.known), tutor), _whole(tutor, len(tutors))
 
     return choose
 
 
-def from_mixture(rule: partition.Mixture) -> Targets:
+def from_mixture(rule: rules.Mixture) -> Targets:
     """Turn a mixture into targets: each sample gets the mean of its tutors' probabilities, as log-probabilities."""
 
     def mix(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs) -> TargetsAndShares:
         weights = rule(tutors, labels, inputs)
-        return partition.mixed_targets(keep_unknown(tutors, inputs.known), weights), F.pad(weights, (0, 0, 0, 1))
+        return target_logits.mixed_targets(keep_unknown(tutors, inputs.known), weights), F.pad(weights, (0, 0, 0, 1))
 
     return mix
 
@@ -60,9 +60,9 @@ def frozen_or_label(
     tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"] | None, inputs: RuleInputs
 ) -> TargetsAndShares:
     """Give the frozen student where it is right, else the label, which counts as one more tutor."""
-    known = partition.require_labels(labels, "self+labels")
+    known = rules.require_labels(labels, "self+labels")
     wrong = tutors[0].argmax(1) != known
-    return partition.label_targets(tutors[0], known), _whole(wrong.long() * len(tutors), len(tutors))
+    return target_logits.label_targets(tutors[0], known), _whole(wrong.long() * len(tutors), len(tutors))
 
 
 def _whole(tutor: Int[Tensor, " N"], n_tutors: int) -> Float[Tensor, "T N"]:
@@ -123,7 +123,7 @@ _supervised = from_partition(partition.supervised)
 _unsupervised = from_partition(partition.unsupervised)
 _teacher = from_partition(partition.teacher_only)
 _frozen = from_partition(partition.frozen_student_only)
-_learned = from_mixture(partition.learned)
+_learned = from_mixture(mixtures.learned)
 _shuffled = from_partition(partition.shuffled)
 
 METHODS: dict[str, Method] = {
@@ -135,8 +135,8 @@ METHODS: dict[str, Method] = {
     "kl+dp-calibrated": Method(from_partition(partition.calibrated), margin=True, calibrated=True),
     "kl+dp-flips": Method(from_partition(partition.on_positive_flips), _unsupervised, labels=True),
     "kl+dp-not-negative": Method(from_partition(partition.off_negative_flips), _unsupervised, labels=True),
-    "kl+dp-flips-mean": Method(from_mixture(partition.flips_or_mean), from_mixture(partition.uniform), labels=True),
-    "kl+dp-soft": Method(from_mixture(partition.soft)),
+    "kl+dp-flips-mean": Method(from_mixture(mixtures.flips_or_mean), from_mixture(mixtures.uniform), labels=True),
+    "kl+dp-soft": Method(from_mixture(mixtures.soft)),
     "kl+dp-learned": Method(_learned, judged=True),
     "xe+dp-learned": Method(_supervised, _learned, 0.5, labels=True, margin=True, judged=True),
     "xe+dp": Method(_supervised, _unsupervised, 0.5, labels=True, margin=True),
@@ -146,7 +146,7 @@ METHODS: dict[str, Method] = {
     "xe": Method(kl_weight=0.0, frozen_student=False, teachers=False, labels=True, control=True),
     "self+labels": Method(frozen_or_label, _frozen, teachers=False, labels=True, control=True),
     "wise-ft": Method(kl_weight=0.0, frozen_student=False, teachers=False, labels=True, control=True, alpha=0.5),
-    "kl+ensemble": Method(from_mixture(partition.uniform), control=True),
+    "kl+ensemble": Method(from_mixture(mixtures.uniform), control=True),
     "kl+dp-random": Method(_shuffled, _shuffled, labels=True, control=True, margin=True, by_lot=True),
     "kl+dp-random-teacher": Method(
         _supervised, _unsupervised, labels=True, control=True, margin=True, random_teachers=True
