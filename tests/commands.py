@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from crossteach.cli import main
 
@@ -48,3 +49,16 @@ def draw_on_terminal(begin: Callable[[int], subprocess.Popen]) -> tuple[subproce
     os.close(ours)
     out, _ = process.communicate(timeout=120)
     return process, out, drawn
+
+
+def session(leader: int) -> set[int]:
+    """The living processes of a session."""
+    living = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            living.add(int(path.parent.name))
+    return living

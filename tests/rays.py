@@ -14,25 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from commands import session
+
 import crossteach
 
 HEAD, SECOND = "127.0.0.2", "127.0.0.3"
 STARTED = "Ray runtime started"
 CODE = (str(Path(crossteach.__file__).parents[1]), str(Path(__file__).parent))
 """What tasks import on a node."""
-
-
-def session(leader: int) -> set[int]:
-    """The living processes of a session."""
-    living = set()
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] != "Z":
-            living.add(int(path.parent.name))
-    return living
 
 
 def running(leader: int, name: str = "") -> list[int]:

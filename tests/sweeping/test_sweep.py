@@ -10,7 +10,7 @@ from pathlib import Path
 import digits
 import pyarrow.parquet as pq
 import pytest
-from commands import call, start
+from commands import call, session, start
 
 from crossteach.answers.store import Store
 from crossteach.errors import CrossteachError, RunFolderError
@@ -236,19 +236,6 @@ def test_a_tutor_that_fails_fails_its_jobs_only(task, tmp_path, monkeypatch):
     assert failed == {"kl-convolutional-from-linear", "kl-dense-from-linear"}
     assert found["done"] == 9 - 2
     assert all("it says nothing" in f["reason"] for f in found["failed"])
-
-
-def session(leader: int) -> set[int]:
-    """The living processes of a session."""
-    living = set()
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] != "Z":
-            living.add(int(path.parent.name))
-    return living
 
 
 def wait_until(true: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
