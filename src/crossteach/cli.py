@@ -1,27 +1,50 @@
-"""The command line: parse arguments, call the package, pass results to terminal.py. Only this file imports typer."""
+"""The command line: parse arguments, call the package, pass results to terminal.py. One function a command.
 
-import functools
-import os
+`options.py` has the options that several commands share, `opening.py` what they open, `ending.py` how they end. Only
+this file and `options.py` import typer.
+"""
+
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import Annotated
 
 import typer
 
 from . import terminal
-from .errors import ConfigError, CrossteachError, DevicesError, LostProcessError
+from .ending import one_line_errors, terminate
+from .errors import ConfigError, CrossteachError
+from .opening import (
+    GIVEN,
+    device_of,
+    join_crew,
+    looked_at,
+    open_data,
+    open_model,
+    open_store,
+    ray_tasks,
+    require_no_ray,
+)
+from .options import (
+    DataSpec,
+    Device,
+    Json,
+    LabelMapFile,
+    MaybeData,
+    ModelSpec,
+    NoProgress,
+    Overwrite,
+    Pools,
+    Quiet,
+    Seed,
+    StoreFolder,
+    Trust,
+    UnreadStore,
+    UnusedDevice,
+    Where,
+)
 from .specs import escape
-
-if TYPE_CHECKING:
-    from .models import Opened
-    from .sweeping.ray_executor import RayTasks
-    from .transferring.crew import Crew
-    from .types import Progress, Splits
 
 app = typer.Typer(
     name="crossteach",
@@ -32,76 +55,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-ModelSpec = Annotated[str, typer.Option(help="Model spec, as in timm:resnet18 or py:zoo.py:small@small.safetensors.")]
-DataSpec = Annotated[
-    str,
-    typer.Option(
-        help="Data spec: folder:PATH, csv:FILE, wds:PATTERN.tar, hf:NAME_OR_FOLDER, npz:FILE, idx:FOLDER, glyphs, "
-        "sklearn:digits."
-    ),
-]
-MaybeData = Annotated[
-    str | None,
-    typer.Option(help="Data spec, as npz:FILE or folder:PATH; without it a pool teaches, and nothing is verified."),
-]
-Pools = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--pool",
-        metavar="DATA",
-        help="Unlabelled images or texts that teach: folder:PATH, csv:FILE, …; may be given several times.",
-    ),
-]
-LabelMapFile = Annotated[
-    str | None,
-    typer.Option(
-        "--label-map",
-        metavar="FILE",
-        help="Where classes of a model with others belong: csv or YAML; propose:FILE.csv writes one to look at.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
-StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder for stored answers of models.")]
-Seed = Annotated[int, typer.Option(help="Of the order of samples.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run of another configuration.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-Trust = Annotated[
-    bool,
-    typer.Option("--trust", help="Run code of others: in saved students (run:), TorchScript and torch.export files."),
-]
-UnreadStore = Annotated[Path | None, typer.Option("--store", help="Taken, as everywhere; no answer is read.")]
-UnusedDevice = Annotated[str, typer.Option("--device", help="Taken, as everywhere; no model is loaded.")]
-NoProgress = Annotated[bool, typer.Option("--quiet", help="Taken; there is no progress to show.")]
-
-
-GIVEN: ContextVar[Sequence[str]] = ContextVar("GIVEN")
-"""The command line as it was typed: several processes are started with the same."""
-
-Command = TypeVar("Command", bound=Callable[..., None])
-
-
-def _one_line_errors(command: Command) -> Command:
-    """End a command with one line and the exit code that stands for it."""
-
-    @functools.wraps(command)
-    def guarded(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except CrossteachError as error:
-            if not _is_said_elsewhere(error):
-                _complain(str(error))
-            _end(1)
-        except KeyboardInterrupt:
-            if not _is_spoken_for():
-                _complain("interrupted; the same command goes on where it stopped")
-            _end(130)
-
-    return cast(Command, guarded)
-
 
 @app.command(epilog="Example:  crossteach demo --out my-demo")
-@_one_line_errors
+@one_line_errors
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the run folders.")] = Path("crossteach-demo"),
     as_json: Json = False,
@@ -116,7 +72,7 @@ def demo(
     from .report import write_report
 
     with terminal.progress(quiet) as report_progress:
-        outcome = run_demo(out, _store(store), seed, _device(device), overwrite, report_progress)
+        outcome = run_demo(out, open_store(store), seed, device_of(device), overwrite, report_progress)
         folders = sorted(folder for folder in out.iterdir() if folder.is_dir())
         for done, folder in enumerate(folders, 1):
             write_report(folder)
@@ -136,7 +92,7 @@ def demo(
 
 
 @app.command(epilog="Example:  crossteach check demo:convnet --data glyphs")
-@_one_line_errors
+@one_line_errors
 def check(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model spec.")],
     data: DataSpec,
@@ -156,8 +112,8 @@ def check(
     from .scouting.checking import check_model
 
     with terminal.progress(quiet) as report:
-        splits = _load_data(data)
-        found = check_model(_load_model(model, device, splits, trust), splits, report)
+        splits = open_data(data)
+        found = check_model(open_model(model, device, splits, trust), splits, report)
     if as_json:
         terminal.print_json(found)
         return
@@ -166,7 +122,7 @@ def check(
 
 
 @app.command(epilog="Example:  crossteach scout demo:convnet demo:mixer --data glyphs --out my-scout")
-@_one_line_errors
+@one_line_errors
 def scout(
     models: Annotated[list[str], typer.Argument(metavar="MODEL MODEL [...]", help="Model specs, two or more.")],
     out: Annotated[Path, typer.Option(help="Folder for scout.json.")],
@@ -210,9 +166,21 @@ def scout(
     from .scouting.folder import open_scout
 
     with terminal.progress(quiet) as report:
-        splits = _load_data(data, pool, report)
-        opened = [_load_model(spec, device, splits, trust) for spec in models]
-        asked = (opened, splits, out, _store(store), overwrite, report, embeddings, ensembles, controls, force, labels)
+        splits = open_data(data, pool, report)
+        opened = [open_model(spec, device, splits, trust) for spec in models]
+        asked = (
+            opened,
+            splits,
+            out,
+            open_store(store),
+            overwrite,
+            report,
+            embeddings,
+            ensembles,
+            controls,
+            force,
+            labels,
+        )
         found = open_scout(*asked, label_map=label_map)
     if as_json:
         terminal.print_json(found)
@@ -227,7 +195,7 @@ def scout(
 @app.command(
     epilog="Example:  crossteach transfer --student demo:convnet --teacher demo:mixer --data glyphs --out my-run"
 )
-@_one_line_errors
+@one_line_errors
 def transfer(
     student: ModelSpec,
     out: Annotated[Path, typer.Option(help="Run folder; the same command resumes a half-done one.")],
@@ -288,13 +256,13 @@ def transfer(
     given += [f"time_budget={time_budget}"] if time_budget is not None else []
     given += ["force=true"] if force else []
     config = with_settings(TransferConfig(), given)
-    crew = _join_crew(devices, device)
+    crew = join_crew(devices, device)
     with terminal.progress(quiet or crew.rank > 0) as report:
         with crew.leader_first():
-            splits = _load_data(data, pool, report)
-            learner = _load_model(student, device, splits, trust)
-            teachers = [_load_model(spec, device, splits, trust) for spec in teacher or []]
-        asked = (learner, teachers, splits, out, config, _store(store), overwrite, report)
+            splits = open_data(data, pool, report)
+            learner = open_model(student, device, splits, trust)
+            teachers = [open_model(spec, device, splits, trust) for spec in teacher or []]
+        asked = (learner, teachers, splits, out, config, open_store(store), overwrite, report)
         result = run_transfer(*asked, label_map=label_map, crew=crew)
     if crew.rank:
         return
@@ -308,7 +276,7 @@ def transfer(
 
 
 @app.command(epilog="Example:  crossteach verify my-run --ask 100, then  crossteach verify my-run --labels answers.csv")
-@_one_line_errors
+@one_line_errors
 def verify(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of a transfer without test labels.")],
     ask: Annotated[
@@ -337,7 +305,7 @@ def verify(
 
 
 @app.command(epilog="Example:  crossteach export my-run --to timm --out my-student")
-@_one_line_errors
+@one_line_errors
 def export(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="The --out folder of a finished transfer; it is only read.")
@@ -375,15 +343,8 @@ def export(
     terminal.show_notes(made["notes"])
 
 
-class Where(StrEnum):
-    """Where the jobs of a sweep run."""
-
-    local = "local"
-    ray = "ray"
-
-
 @app.command(epilog="Example:  crossteach sweep plan.yaml --out my-sweep --dry-run")
-@_one_line_errors
+@one_line_errors
 def sweep(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.yaml", help="Models, methods, seeds, data; see docs/sweep.md.")],
     out: Annotated[Path, typer.Option(help="Folder for all jobs; the same command goes on where it stopped.")],
@@ -427,16 +388,16 @@ def sweep(
     from .sweeping import plan_cost, require_whole
     from .sweeping import sweep as run_sweep
 
-    here = _device(device)
+    here = device_of(device)
     if executor is Where.local:
-        _require_no_ray(address=address, cpus=cpus, gpus=gpus, memory=memory)
+        require_no_ray(address=address, cpus=cpus, gpus=gpus, memory=memory)
     elif gpus is None:
         gpus = float(here.startswith("cuda"))
     with terminal.progress(quiet, period=3600) as report:
-        asked = (plan, out, _store(store), seed, here, retry_failed, overwrite, report)
-        tasks = None if executor is Where.local else _ray_tasks(address, cpus, gpus, memory, report)
+        asked = (plan, out, open_store(store), seed, here, retry_failed, overwrite, report)
+        tasks = None if executor is Where.local else ray_tasks(address, cpus, gpus, memory, report)
         if dry_run:
-            found = plan_cost(*asked, trust=trust, workers=_looked_at(tasks))
+            found = plan_cost(*asked, trust=trust, workers=looked_at(tasks))
         else:
             found = run_sweep(*asked, executor=tasks, trust=trust, worker_device=tasks.device if tasks else None)
     if as_json:
@@ -452,7 +413,7 @@ def sweep(
 
 
 @app.command(epilog="Example:  crossteach store prune --max-size 20GB --older-than 90")
-@_one_line_errors
+@one_line_errors
 def store(
     action: Annotated[str, typer.Argument(metavar="ls|verify|prune", help="List, read through, or cut down.")],
     max_size: Annotated[str | None, typer.Option(help="prune: what may be left, as 500MB or 20GiB.")] = None,
@@ -472,7 +433,7 @@ def store(
     """
     from .answers.stored import list_entries, prune_store, read_size, summary_of, verify_store
 
-    kept = _store(store)
+    kept = open_store(store)
     if action == "ls":
         entries = list_entries(kept)
     elif action == "verify":
@@ -495,7 +456,7 @@ def store(
 
 
 @app.command(epilog="Example:  crossteach report my-run")
-@_one_line_errors
+@one_line_errors
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a scout, a transfer or a sweep.")],
     as_json: Json = False,
@@ -516,119 +477,10 @@ def report(
     sys.stdout.write(f"{made.path}\n")
 
 
-def _require_no_ray(**given: object) -> None:
-    """Raise ConfigError if options were given that only Ray reads."""
-    if named := [f"--{name}" for name, value in given.items() if value is not None]:
-        raise ConfigError(f"{named[0]} is about jobs on Ray; add --executor ray, or leave it out")
-
-
-def _ray_tasks(
-    address: str | None, cpus: float | None, gpus: float | None, memory: str | None, report: "Progress"
-) -> "RayTasks":
-    from .answers.stored import read_size
-    from .sweeping.ray_executor import RayTasks
-
-    what = f"connecting to Ray at {address}" if address else "starting Ray"
-    size = None if memory is None else read_size(memory)
-    report(what, 0, 1)
-    tasks = RayTasks(address, 1.0 if cpus is None else cpus, gpus or 0.0, size)
-    report(what, 1, 1)
-    return tasks
-
-
-def _looked_at(tasks: "RayTasks | None") -> int | None:
-    """Say how many jobs Ray would run at once, and leave it."""
-    if tasks is None:
-        return None
-    tasks.close()
-    return tasks.workers
-
-
-def _join_crew(devices: int | None, device: str) -> "Crew":
-    """Join the processes that a launcher has started with this one, or start so many and end with them."""
-    from .transferring.crew import join_crew, size_of_crew
-
-    size = size_of_crew()
-    if size == 1 and (devices or 1) > 1:
-        from .transferring.launching import run_processes
-
-        sys.exit(run_processes(devices or 1, device, GIVEN.get()))
-    if size > 1 and devices not in (None, size):
-        raise DevicesError(f"--devices {devices} asked, but the launcher has started {size} processes; drop --devices")
-    return join_crew(device)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name in ("auto", "cuda") and torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
-        return f"cuda:{os.environ['LOCAL_RANK']}"  # one of several processes, each with a GPU of its own
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device must be auto, cpu or a device of this machine, not {name!r} ({reason})") from None
-    return name
-
-
-def _load_model(spec: str, device: str, data: "Splits", trust: bool) -> "Opened":
-    from .models import load_model
-
-    return load_model(spec, trust, data).to(_device(device))
-
-
-def _load_data(spec: str | None, pools: Sequence[str] | None = None, report: "Progress | None" = None) -> "Splits":
-    from .data import load_data
-    from .types import no_progress
-
-    return load_data(spec, pools or (), report or no_progress)
-
-
-def _store(folder: Path | None) -> Any:
-    from .answers.store import Store
-
-    return Store(folder)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _is_said_elsewhere(error: CrossteachError) -> bool:
-    """Tell whether another process says it: the first of several, or the one that started them all."""
-    if isinstance(error, LostProcessError) and _is_spoken_for():
-        return True
-    return isinstance(error, DevicesError) and os.environ.get("RANK", "0") != "0"
-
-
-def _is_spoken_for() -> bool:
-    """Tell whether the process that has started this one, as one of several, says why they end."""
-    if "LOCAL_RANK" not in os.environ:
-        return False
-    from .transferring.launching import is_started
-
-    return is_started()
-
-
-def _end(code: int) -> None:
-    """End the command; one of several processes ends at once, for the others wait for it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
-
-
-def _complain(message: str) -> None:
-    sys.stderr.write("crossteach: " + " ".join(message.split()) + "\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0 done, 1 the user's input or data, 2 usage, 130 interrupted."""
     terminal.escape_unknown_characters()
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     given = sys.argv[1:] if arguments is None else list(arguments)
     GIVEN.set(given)
     app(args=given, prog_name="crossteach")
