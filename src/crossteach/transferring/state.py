@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..config import TransferConfig
 from ..functional.averaging import SlowWeights, State, snapshot
 from ..types import TrainableClassifier
+from .optimisers import SGD, AdamW
 from .plan import TrainingPlan
 from .sharding import divide_optimiser, gathered_optimiser, learning_parts
 
@@ -80,11 +81,9 @@ class Optimisation:
             groups = _by_rate(
                 self._learning, tables_of(learner or student.module), (plan.table_lr or plan.lr) / plan.lr
             )
-            self._optimiser = torch.optim.AdamW(groups, lr=plan.lr, weight_decay=optim.weight_decay)
+            self._optimiser = AdamW(groups, lr=plan.lr, weight_decay=optim.weight_decay)
         else:
-            self._optimiser = torch.optim.SGD(
-                self._learning, lr=plan.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
-            )
+            self._optimiser = SGD(self._learning, lr=plan.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.slow = _slow_weights(student.module, plan)
         self._devices = devices
