@@ -1,10 +1,11 @@
 """What a sweep's workers run: one tutor's answers, or one transfer. Models and data stay loaded between jobs."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from ..answers.prediction import predict
+from ..answers.prediction import keep_answers
 from ..answers.store import Store
 from ..answers.tutors import fill_store
 from ..config import TransferConfig
@@ -13,13 +14,16 @@ from ..data.label_map import LabelMap
 from ..data.label_space import fit_label_space
 from ..errors import FolderInUseError, RunFolderError
 from ..models import MappedClassifier, Opened, TorchClassifier, load_model
+from ..models.scoring import CHUNK
 from ..scouting.matching import map_model
 from ..transferring.curriculum import transfer
-from ..types import Classifier, Splits
+from ..types import Classifier, Split, Splits
 from .asked import AskedViews
 
 KEPT_BYTES = 512 << 20
 """Weights that a worker keeps loaded beside those it works with."""
+PART_ROWS, PARTS = 64 * CHUNK, 4
+"""A long pass is cut into so many parts for each worker, of so many samples at least: opening a model takes time."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class TutorPass:
     views: tuple[AskedViews, ...]
     classes: tuple[str, ...]
     """Of the students."""
+    rows: range | None = None
+    """Of every split that it answers on; None is all."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,29 @@ def fill_answers(asked: TutorPass) -> None:
     model = map_model(opened, asked.classes, asked.place.label_map)
     data, store = _data(asked.place.data, asked.place.pools), Store(asked.place.store)
     for split in (data.selection, data.test):
-        predict(model, split, store)
+        if rows := _part(asked, split):
+            keep_answers(model, split, store, rows=rows)
     for views in asked.views:
-        fill_store([model], data.taught[views.source], views.views(data), store, shown=views.numbers)
+        split = data.taught[views.source]
+        if rows := _part(asked, split):
+            fill_store([model], split, views.views(data), store, shown=views.numbers, rows=rows)
+
+
+def _part(asked: TutorPass, split: Split) -> range:
+    """Return the rows of a split that a pass answers on."""
+    every = range(len(split))
+    return every if asked.rows is None else every[asked.rows.start : asked.rows.stop]
+
+
+def parts_of(whole: TutorPass, data: Splits, workers: int) -> list[TutorPass]:
+    """Cut a pass into passes over other rows each, so that so many workers share it; a short one stays whole.
+
+    Parts begin where a pass over all rows would begin a chunk, so together they give its bits.
+    """
+    taught = (data.taught[views.source] for views in whole.views)
+    longest = max(len(split) for split in (data.selection, data.test, *taught))
+    size = max(PART_ROWS, CHUNK * math.ceil(longest / (CHUNK * PARTS * workers)))
+    return [replace(whole, rows=range(start, start + size)) for start in range(0, max(longest, 1), size)]
 
 
 def run_transfer(job: TransferJob) -> None:

@@ -14,7 +14,7 @@ from ..types import Progress, no_progress
 from .asked import tutor_views
 from .executors import Ended, Executor, LocalProcesses, Task, cores, interrupts_wait
 from .folder import SweepFolder
-from .jobs import TransferJob, TutorPass, fill_answers, run_transfer
+from .jobs import TransferJob, TutorPass, fill_answers, parts_of, run_transfer
 from .plan import Job
 from .preparing import PreparedSweep, prepare
 from .study import SAMPLE_COLUMNS, Row, describe_methods, read_row, to_parquet
@@ -166,8 +166,9 @@ class _Running:
         data = self.prepared.surveyed.data
         asked = tutor_views(jobs, data)
         tasks = [
-            Task(spec, fill_answers, TutorPass(place, spec, tuple(views), data.classes), spec, self.prepared.memory)
+            Task(spec, fill_answers, part, spec, self.prepared.memory)
             for spec, views in asked.items()
+            for part in parts_of(TutorPass(place, spec, tuple(views), data.classes), data, self.executor.workers)
         ]
         for ended in self._run("tutors", tasks):
             if ended.reason:
