@@ -16,9 +16,12 @@ from ..errors import FolderInUseError, RunFolderError
 from ..models import MappedClassifier, Opened, TorchClassifier, load_model
 from ..models.scoring import CHUNK
 from ..scouting.matching import map_model
+from ..settings import changed
 from ..transferring.curriculum import transfer
 from ..types import Classifier, Split, Splits
 from .asked import AskedViews
+from .plan import as_word
+from .together import train_together
 
 KEPT_BYTES = 512 << 20
 """Weights that a worker keeps loaded beside those it works with."""
@@ -61,20 +64,34 @@ class TransferJob:
     teachers: tuple[str, ...]
     config: TransferConfig
     out: Path
+    devices: int = 1
+    """Processes that train the student together, each on a device of its own."""
 
 
-def fill_answers(asked: TutorPass) -> None:
-    """Store a model's answers on the views that jobs will show, and on the plain samples of the other splits."""
+def fill_answers(asked: TutorPass) -> int:
+    """Store a model's answers on the views that jobs will show, and on the plain samples of the other splits.
+
+    Returns:
+        How many answers were not in the store.
+    """
     (opened,) = _models((asked.model,), asked.place)
     model = map_model(opened, asked.classes, asked.place.label_map)
     data, store = _data(asked.place.data, asked.place.pools), Store(asked.place.store)
+    told: list[int] = []
+
+    def tell(what: str, done: int, total: int) -> None:
+        told[-1] = done
+
     for split in (data.selection, data.test):
         if rows := _part(asked, split):
-            keep_answers(model, split, store, rows=rows)
+            told.append(0)
+            keep_answers(model, split, store, tell, rows)
     for views in asked.views:
         split = data.taught[views.source]
         if rows := _part(asked, split):
-            fill_store([model], split, views.views(data), store, shown=views.numbers, rows=rows)
+            told.append(0)
+            fill_store([model], split, views.views(data), store, tell, views.numbers, rows=rows)
+    return sum(told)
 
 
 def _part(asked: TutorPass, split: Split) -> range:
@@ -96,6 +113,9 @@ def parts_of(whole: TutorPass, data: Splits, workers: int) -> list[TutorPass]:
 
 def run_transfer(job: TransferJob) -> None:
     """Fill a run folder; a whole one is left as it is, a half-done one goes on."""
+    if job.devices > 1:
+        train_together(job.devices, job.place.device, _arguments(job))
+        return
     student, *opened = _models((job.student, *job.teachers), job.place)
     data, store = _data(job.place.data, job.place.pools), Store(job.place.store)
     classes = fit_label_space(data, (student,)).classes
@@ -106,6 +126,18 @@ def run_transfer(job: TransferJob) -> None:
         raise
     except RunFolderError:  # half done on another device, or with a damaged checkpoint
         transfer(student, teachers, data, job.out, job.config, store, overwrite=True)
+
+
+def _arguments(job: TransferJob) -> list[str]:
+    """Return a transfer as a command line."""
+    place, config = job.place, changed(job.config.to_dict())
+    given = [("--student", job.student), *(("--teacher", teacher) for teacher in job.teachers)]
+    given += [("--data", place.data)] if place.data is not None else []
+    given += [("--pool", pool) for pool in place.pools]
+    given += [("--label-map", place.label_map.file or place.label_map.source)] if place.label_map is not None else []
+    given += [("--set", f"{key}={as_word(value)}") for key, value in config.items()]
+    given += [("--out", str(job.out)), ("--store", str(place.store))]
+    return ["transfer", *(word for pair in given for word in pair), "--quiet", *(["--trust"] if place.trust else [])]
 
 
 @lru_cache(maxsize=1)
