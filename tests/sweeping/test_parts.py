@@ -1,5 +1,6 @@
 """A tutor's pass in parts, which any workers may take: the store then holds what one pass writes, bit for bit."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import digits
@@ -7,11 +8,14 @@ import pytest
 
 from crossteach.answers.store import Store
 from crossteach.answers.stored import list_entries
-from crossteach.config import ViewsConfig
+from crossteach.config import TransferConfig, ViewsConfig
 from crossteach.data import load_data
+from crossteach.errors import CrossteachError
+from crossteach.settings import with_settings
 from crossteach.sweeping import jobs
 from crossteach.sweeping.asked import AskedViews
-from crossteach.sweeping.jobs import Place, TutorPass, fill_answers, parts_of
+from crossteach.sweeping.jobs import Place, TransferJob, TutorPass, fill_answers, parts_of
+from crossteach.sweeping.together import train_together
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +57,27 @@ def test_a_short_pass_stays_whole_and_a_long_one_is_shared(task, tmp_path, monke
     monkeypatch.setattr(jobs, "PARTS", 1)
     parts = parts_of(asked, data, 3)
     assert [part.rows for part in parts] == [range(at, at + 384) for at in (0, 384, 768)]
+
+
+def test_a_job_of_several_processes_is_a_command_line_with_all_its_settings(tmp_path):
+    given = ["method=kl+dp", "seed=3", "gate.alphas=0.5,1", "optim.lr=none", "curriculum.order=soup", "gate.ask=false"]
+    config = with_settings(TransferConfig(), [*given, "optim.probe_rates=0.01,0.03", "store.keep=20"])
+    place = Place("npz:a.npz", tmp_path / "store", "cpu", trust=True, pools=("folder:b", "folder:c"))
+    words = jobs._arguments(TransferJob(place, "demo:mlp", ("demo:mixer", "demo:resnet"), config, tmp_path / "out", 2))
+    pairs = [pair for pair in pairwise(words) if pair[0].startswith("--")]
+    assert with_settings(TransferConfig(), [value for key, value in pairs if key == "--set"]) == config
+    assert {key: [v for k, v in pairs if k == key] for key in ("--student", "--teacher", "--data", "--pool")} == {
+        "--student": ["demo:mlp"],
+        "--teacher": ["demo:mixer", "demo:resnet"],
+        "--data": ["npz:a.npz"],
+        "--pool": ["folder:b", "folder:c"],
+    }
+    assert (words[0], words[-1]) == ("transfer", "--trust")
+
+
+def test_what_several_processes_say_is_the_reason_of_their_job(tmp_path):
+    with pytest.raises(CrossteachError, match=r"^.*nowhere\.npz") as caught:
+        train_together(
+            2, "cpu", ["transfer", "--student", "demo:mlp", "--data", "npz:nowhere.npz", "--out", str(tmp_path)]
+        )
+    assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
