@@ -321,8 +321,9 @@ def test_a_job_of_several_processes_is_what_transfer_makes_of_them_though_one_is
         )
         process = start(*command, start_new_session=True)
         wait_until(lambda: list(out.glob("jobs/*/checkpoint.pt")), process)
-        ranks = [p for p in map(psutil.Process, rays.session(process.pid)) if p.environ().get("RANK") == "1"]
-        ranks[0].kill()
+        ranks = [p for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or [])]
+        (second,) = [p for p in ranks if p.info["cmdline"][3] == "transfer" and p.environ().get("RANK") == "1"]
+        second.kill()
         printed, err = process.communicate(timeout=300)
     assert (process.returncode, err, json.loads(printed)["failed"]) == (0, "", [])
     (whole,) = out.glob("jobs/*/student/model.safetensors")
