@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from commands import session
 
@@ -139,3 +140,12 @@ def threads(nothing: None) -> tuple[int, bool]:
     import torch
 
     return torch.get_num_threads(), torch.cuda.is_available()
+
+
+def fill_by_chunks(asked: Any) -> int:
+    """Answer a part of a pass, each chunk a block of its own in the store."""
+    from crossteach.answers import logit_table
+    from crossteach.sweeping.jobs import fill_answers
+
+    logit_table.BLOCK_BYTES = 1
+    return fill_answers(asked)

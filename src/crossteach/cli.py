@@ -363,6 +363,10 @@ def sweep(
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="ray: of a job, as 8GB. [default: what opening the models took]")
     ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="ray: train each student on N GPUs of one node, or as N processes."),
+    ] = None,
     as_json: Json = False,
     store: StoreFolder = None,
     seed: Annotated[int, typer.Option(help="Of every job, where the plan names no seeds.")] = 0,
@@ -390,16 +394,17 @@ def sweep(
 
     here = device_of(device)
     if executor is Where.local:
-        require_no_ray(address=address, cpus=cpus, gpus=gpus, memory=memory)
+        require_no_ray(address=address, cpus=cpus, gpus=gpus, memory=memory, devices=devices)
     elif gpus is None:
         gpus = float(here.startswith("cuda"))
     with terminal.progress(quiet, period=3600) as report:
         asked = (plan, out, open_store(store), seed, here, retry_failed, overwrite, report)
-        tasks = None if executor is Where.local else ray_tasks(address, cpus, gpus, memory, report)
+        tasks = None if executor is Where.local else ray_tasks(address, cpus, gpus, memory, devices or 1, report)
         if dry_run:
             found = plan_cost(*asked, trust=trust, workers=looked_at(tasks))
         else:
-            found = run_sweep(*asked, executor=tasks, trust=trust, worker_device=tasks.device if tasks else None)
+            there = tasks.device if tasks else None
+            found = run_sweep(*asked, executor=tasks, trust=trust, worker_device=there, devices=devices or 1)
     if as_json:
         terminal.print_json(found)
     elif dry_run:

@@ -93,6 +93,10 @@ class LostProcessError(DevicesError):
     """Another process of the same run has ended."""
 
 
+class KilledProcessError(DevicesError):
+    """A process of several was killed, so all of them were ended."""
+
+
 class ExportError(CrossteachError):
     """A student that cannot be exported, or whose export answers otherwise."""
 

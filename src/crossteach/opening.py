@@ -27,16 +27,16 @@ def require_no_ray(**given: object) -> None:
 
 
 def ray_tasks(
-    address: str | None, cpus: float | None, gpus: float | None, memory: str | None, report: "Progress"
+    address: str | None, cpus: float | None, gpus: float | None, memory: str | None, devices: int, report: "Progress"
 ) -> "RayTasks":
-    """Connect to a Ray that is there, or start one here, to run jobs of so many resources each."""
+    """Connect to a Ray that is there, or start one here, to run jobs of so many resources and processes each."""
     from .answers.stored import read_size
     from .sweeping.ray_executor import RayTasks
 
     what = f"connecting to Ray at {address}" if address else "starting Ray"
     size = None if memory is None else read_size(memory)
     report(what, 0, 1)
-    tasks = RayTasks(address, 1.0 if cpus is None else cpus, gpus or 0.0, size)
+    tasks = RayTasks(address, 1.0 if cpus is None else cpus, gpus or 0.0, size, devices=devices)
     report(what, 1, 1)
     return tasks
 

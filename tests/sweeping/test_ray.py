@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -11,16 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import digits
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import rays
 from commands import call, start
 
 from crossteach.answers.store import Store
+from crossteach.answers.stored import list_entries
+from crossteach.config import ViewsConfig
+from crossteach.data import load_data
 from crossteach.errors import ConfigError, ExecutorError, MissingExtraError
 from crossteach.files import holding
 from crossteach.sweeping import sweep, sweep_status
+from crossteach.sweeping.asked import AskedViews
 from crossteach.sweeping.executors import Ended, Task
+from crossteach.sweeping.jobs import Place, TutorPass, fill_answers
 from crossteach.sweeping.ray_driver import Needs
 from crossteach.sweeping.ray_executor import CONNECT_SECONDS, RayTasks
 from crossteach.sweeping.ray_task import LOCK_SECONDS, Call, bring_home, run_call
@@ -221,6 +228,109 @@ def test_a_cluster_that_is_lost_is_one_line(monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_pass_whose_workers_and_driver_are_killed_ends_as_one_that_nothing_disturbs(task, joined, tmp_path):
+    """Parts of a pass on two nodes; blocks are written every chunk, so that what is not lost shows."""
+    slow = tmp_path / "slow.py"
+    slow.write_text(SLOW)
+    weights = task.folder / "dense.safetensors"
+    spec, data = f"py:{slow}:dense@{weights}?channels=1&size=8", load_data(task.data)
+    views = (AskedViews(ViewsConfig(), (0,)),)
+    alone, shared = (TutorPass(Place(task.data, tmp_path / n, "cpu"), spec, views, data.classes) for n in "ab")
+    samples = fill_answers(alone)
+    node = joined.add(1)
+    script = tmp_path / "drive.py"
+    script.write_text(DRIVE)
+    (tmp_path / "parts").write_bytes(
+        pickle.dumps([replace(shared, rows=range(at, at + 256)) for at in range(0, 900, 256)])
+    )
+    command = [sys.executable, script, joined.address, tmp_path / "parts"]
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: list((tmp_path / "b").rglob("*.rows")), process)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not rays.running(node.pid, "part") and not rays.running(joined.nodes[0].pid, "part"))
+    known = sum(entry.known for entry in list_entries(Store(tmp_path / "b")))
+    assert 0 < known < samples
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    (worker, *_) = wait_until(lambda: rays.running(node.pid, "part"), process)
+    os.kill(worker, signal.SIGKILL)
+    printed, err = process.communicate(timeout=200)
+    assert (process.returncode, err) == (0, "")
+    reasons, answered, noted = json.loads(printed)
+    assert (reasons, noted) == ([], ["ran again after a worker or a node of Ray died"])
+    assert 0 < answered <= samples - known
+    joined.kill(node)
+    assert rows_of(tmp_path / "b") == rows_of(tmp_path / "a")
+
+
+SLOW = """
+import time
+import small
+
+def dense():
+    module = small.dense()
+    module.register_forward_pre_hook(lambda *ignored: time.sleep(0.3))
+    return module
+"""
+DRIVE = """
+import json, pickle, sys
+from pathlib import Path
+from crossteach.sweeping.executors import Task
+from crossteach.sweeping.ray_executor import RayTasks
+import rays
+
+if __name__ == "__main__":
+    parts = pickle.loads(Path(sys.argv[2]).read_bytes())
+    pool = RayTasks(sys.argv[1])
+    tasks = [Task(f"part seed {n}", rays.fill_by_chunks, part) for n, part in enumerate(parts)]
+    ended = list(pool.run(tasks, lambda task: None))
+    pool.close()
+    reasons = [e.reason for e in ended if e.reason]
+    print(json.dumps([reasons, sum(e.value or 0 for e in ended), sorted({n for e in ended for n in e.notes})]))
+"""
+
+
+def rows_of(store: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(store)): path.read_bytes() for path in sorted(store.rglob("*.rows"))}
+
+
+@pytest.mark.slow
+def test_a_job_of_several_processes_is_what_transfer_makes_of_them_though_one_is_killed(task, tmp_path, monkeypatch):
+    settings = ["optim.epochs=16", "optim.lr=0.03", "views.count=1", "optim.batch_size=25", "gate.ask=false"]
+    pair, sets = [task.student, task.teacher], [word for each in settings for word in ("--set", each)]
+    given = ["--student", pair[0], "--teacher", pair[1], "--data", task.data, "--method", "kl+dp", "--devices", 2]
+    process = start("transfer", *given, *sets, "--out", tmp_path / "run", "--store", tmp_path / "s", "--quiet")
+    assert process.communicate(timeout=300) and process.returncode == 0
+    plan, out = tmp_path / "plan.yaml", tmp_path / "out"
+    said = {key: json.loads(value) for key, value in (each.split("=") for each in settings)}
+    plan.write_text(json.dumps({"data": task.data, "pairs": [pair], "methods": ["kl+dp"], "settings": said}))
+    with rays.short_folder() as folder:
+        monkeypatch.setenv("RAY_TMPDIR", str(folder))
+        command = (
+            "sweep",
+            plan,
+            "--out",
+            out,
+            "--store",
+            tmp_path / "t",
+            "--executor",
+            "ray",
+            "--devices",
+            2,
+            "--json",
+        )
+        process = start(*command, start_new_session=True)
+        wait_until(lambda: list(out.glob("jobs/*/checkpoint.pt")), process)
+        ranks = [p for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or [])]
+        (second,) = [p for p in ranks if p.info["cmdline"][3] == "transfer" and p.environ().get("RANK") == "1"]
+        second.kill()
+        printed, err = process.communicate(timeout=300)
+    assert (process.returncode, err, json.loads(printed)["failed"]) == (0, "", [])
+    (whole,) = out.glob("jobs/*/student/model.safetensors")
+    assert whole.read_bytes() == (tmp_path / "run" / "student" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_sweep_that_is_stopped_goes_on(plan, undisturbed, joined, tmp_path, number):
     out = tmp_path / "out"
@@ -344,6 +454,8 @@ def test_an_address_where_no_ray_answers(monkeypatch, capsys, tmp_path):
     ("options", "says"),
     [
         (["--address", "10.0.0.1:6379"], "--address is about jobs on Ray; add --executor ray"),
+        (["--devices", "2"], "--devices is about jobs on Ray; add --executor ray"),
+        (["--executor", "ray", "--devices", "2", "--gpus", "0.5"], "--devices 2 gives each process a GPU of its own"),
         (["--gpus", "0"], "--gpus is about jobs on Ray; add --executor ray"),
         (["--executor", "ray", "--cpus", "0"], "--cpus must be a number above 0, not 0"),
         (["--executor", "ray", "--gpus", "1.5"], "--gpus must be a share of one GPU, as 0.5, or a whole number"),

@@ -66,19 +66,31 @@ def predict(
     )
 
 
-def keep_answers(classifier: Classifier, split: Split, store: Store, progress: Progress = no_progress) -> LogitTable:
+def keep_answers(
+    classifier: Classifier, split: Split, store: Store, progress: Progress = no_progress, rows: range | None = None
+) -> LogitTable:
     """Let a model answer on those plain samples of a split that the store does not know yet; see `predict`.
 
-    Only a block of answers is in memory.
+    Only a block of answers is in memory. With `rows`, from a multiple of `CHUNK` on, it answers on those samples alone.
     """
-    return _fill(classifier, split, store, _key(classifier, split), progress)
+    return _fill(classifier, split, store, _key(classifier, split), progress, rows)
 
 
-def _fill(classifier: Classifier, split: Split, store: Store, key: dict[str, str], progress: Progress) -> LogitTable:
+def _fill(
+    classifier: Classifier,
+    split: Split,
+    store: Store,
+    key: dict[str, str],
+    progress: Progress,
+    part: range | None = None,
+) -> LogitTable:
     table, batch = store.table(key, len(split), classifier.n_classes, "float32"), set_batch(classifier)
-    for rows, scored in _answers(classifier, split, table.missing(), progress):
+    missing = table.missing()
+    if part is not None:
+        missing = missing[(missing >= part.start) & (missing < part.stop)]
+    for rows, scored in _answers(classifier, split, missing, progress):
         if set_batch(classifier) != batch:  # memory ran out: the smaller batch has a table of its own
-            return keep_answers(classifier, split, store, progress)
+            return keep_answers(classifier, split, store, progress, part)
         table.write(rows, scored.numpy())
     table.flush()
     return table

@@ -123,6 +123,7 @@ def fill_store(
     progress: Progress = no_progress,
     shown: Sequence[int] | None = None,
     temperature: float = 1.0,
+    rows: range | None = None,
 ) -> StoredTutors:
     """Let every tutor answer on every view that the store does not know yet, each view drawn once for all of them.
 
@@ -134,7 +135,9 @@ def fill_store(
         progress: Told how many (sample, view) pairs are done.
         shown: The numbers of the views that will be shown; None is all of them.
         temperature: That the answers will be divided by, when they are read; see `Layout.decode`.
+        rows: Those samples alone, from a multiple of `CHUNK` on; None is all. Of a part no clamped logits are counted.
     """
+    part = range(len(split)) if rows is None else rows
     numbers = range(views.count) if shown is None else shown
     keys = [_keys(c, split, views) for c in classifiers]
     kept = [layout_for(c, split, views, store).dtype for c in classifiers]
@@ -147,18 +150,19 @@ def fill_store(
     done = 0
     for number in numbers:
         wanted = [~row[number].done for row in tables]
-        for rows in np.array_split(np.arange(len(split)), range(CHUNK, len(split), CHUNK)):
-            asked = [k for k, unknown in enumerate(wanted) if unknown[rows[0] : rows[-1] + 1].any()]
+        for start in range(part.start, part.stop, CHUNK):
+            chunk = np.arange(start, min(start + CHUNK, part.stop))
+            asked = [k for k, unknown in enumerate(wanted) if unknown[chunk[0] : chunk[-1] + 1].any()]
             if not asked:
                 continue
-            batch = views.batch(split, rows, np.full(len(rows), number))
+            batch = views.batch(split, chunk, np.full(len(chunk), number))
             for k in asked:
                 classifier, table = classifiers[k], tables[k][number]
-                values = below_maximum(ask(classifier, split, rows, batch.images))
+                values = below_maximum(ask(classifier, split, chunk, batch.images))
                 if set_batch(classifier) != batches[k]:  # memory ran out: the smaller batch has tables of its own
-                    return fill_store(classifiers, split, views, store, progress, shown, temperature)
-                table.write(rows, values.numpy())
-                done += len(rows)
+                    return fill_store(classifiers, split, views, store, progress, shown, temperature, rows)
+                table.write(chunk, values.numpy())
+                done += len(chunk)
                 progress("tutors answer", min(done, total), total)
         for row in tables:
             row[number].flush()
@@ -166,6 +170,7 @@ def fill_store(
         _count_clamped(store, {**own[n], "kept": dtype}, row[n])
         for own, dtype, row in zip(keys, kept, tables, strict=True)
         for n in numbers
+        if rows is None
     )
     return StoredTutors([c.name for c in classifiers], tables, sum(clamped), temperature)
 

@@ -175,7 +175,7 @@ def read_settings(value: Any) -> tuple[str, ...]:
         return ()
     if not isinstance(value, dict):
         raise ConfigError(f"settings must be a mapping, as in {{optim.epochs: 4}}, not {value!r}")
-    settings = tuple(f"{key}={_word(each)}" for key, each in _flat(value, ""))
+    settings = tuple(f"{key}={as_word(each)}" for key, each in _flat(value, ""))
     for key in OWN_KEYS:
         if any(setting.startswith(f"{key}=") for setting in settings):
             raise ConfigError(f"{key!r} is no setting of a plan; use the key {OWN_KEYS[key]!r}")
@@ -191,9 +191,10 @@ def _flat(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", each
 
 
-def _word(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(_word, value))
+def as_word(value: Any) -> str:
+    """Write the value of a setting as `--set` reads it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(as_word, value))
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import first_line
 from .executors import cores, die_with_parent, free_memory
+from .jobs import TransferJob
 from .ray_task import STARTED, Call, Reply, bring_home, run_call
 
 OBJECT_STORE = 80 << 20
@@ -35,13 +36,15 @@ class Needs:
     gpus: float = 0.0
     memory: int = 0
     """Bytes."""
+    devices: int = 1
+    """Processes that train one student together; each needs as many CPUs and GPUs."""
 
     def slots(self, resources: Mapping[str, float]) -> int:
         """Count the tasks that a node with these resources holds at once."""
         return min(math.floor(resources.get(name, 0) / wanted + 1e-9) for name, wanted in self._wanted().items())
 
     def _wanted(self) -> dict[str, float]:
-        wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
+        wanted = {"CPU": self.cpus * self.devices, "GPU": self.gpus * self.devices, "memory": float(self.memory)}
         return {name: amount for name, amount in wanted.items() if amount}
 
     def missing(self, nodes: Sequence[Mapping[str, float]]) -> str:
@@ -192,7 +195,8 @@ class _Flight:
         return None
 
     def _needs_of(self, call: Call) -> Needs:
-        return replace(self._needs, memory=self._needs.memory or call.task.memory)
+        devices = call.task.argument.devices if isinstance(call.task.argument, TransferJob) else 1
+        return replace(self._needs, memory=self._needs.memory or devices * call.task.memory, devices=devices)
 
     def _lonely(self) -> bool:
         wanted = {self._needs_of(f.call) for f in self._flying.values()}
@@ -202,7 +206,11 @@ class _Flight:
         needs = self._needs_of(flying.call)
         memory = {"memory": needs.memory} if needs.memory else {}
         asked = self._remote.options(
-            name=flying.call.task.name, num_cpus=needs.cpus, num_gpus=needs.gpus, max_retries=0, **memory
+            name=flying.call.task.name,
+            num_cpus=needs.cpus * needs.devices,
+            num_gpus=needs.gpus * needs.devices,
+            max_retries=0,
+            **memory,
         )
         self._flying[asked.remote(flying.call)] = flying
 

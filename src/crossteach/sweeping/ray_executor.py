@@ -45,6 +45,7 @@ class RayTasks:
         gpus: Of each task; less than 1 shares a GPU.
         memory: Bytes of each task; None takes what the sweep expects.
         patience: Seconds without any node that could run a task before that is an error.
+        devices: Processes that train one student together, each with these CPUs and GPUs, all on one node.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -63,10 +64,11 @@ class RayTasks:
         gpus: float = 0.0,
         memory: int | None = None,
         patience: float = 300.0,
+        devices: int = 1,
     ) -> None:
         if find_spec("ray") is None:
             raise MissingExtraError("--executor ray needs Ray; pip install 'crossteach[ray]'")
-        needs = _needs(cpus, gpus, memory)
+        needs = _needs(cpus, gpus, memory, devices)
         self._threads, self.device = max(1, int(cpus)), "cuda" if gpus else "cpu"
         self._address = _reachable(address)
         self._beacon = f".sweep-{secrets.token_hex(8)}"
@@ -167,7 +169,7 @@ def _short(text: str, most: int = 160) -> str:
     return text if len(text) <= most else text[:most] + " …"
 
 
-def _needs(cpus: float, gpus: float, memory: int | None) -> Needs:
+def _needs(cpus: float, gpus: float, memory: int | None, devices: int) -> Needs:
     """Check the resources of a task."""
     if not 0 < cpus < math.inf:
         raise ConfigError(f"--cpus must be a number above 0, not {cpus:g}")
@@ -175,7 +177,13 @@ def _needs(cpus: float, gpus: float, memory: int | None) -> Needs:
         raise ConfigError(f"--gpus must be a share of one GPU, as 0.5, or a whole number of them, not {gpus:g}")
     if memory is not None and memory <= 0:
         raise ConfigError(f"--memory must be a size above 0, not {memory}")
-    return Needs(cpus, gpus, memory or 0)
+    if devices > 1 and gpus not in (0, 1):
+        raise ConfigError(
+            f"--devices {devices} gives each process a GPU of its own, or none: --gpus 1 or 0, not {gpus:g}"
+        )
+    if devices > 1 and find_spec("accelerate") is None:
+        raise MissingExtraError("several devices need accelerate; pip install 'crossteach[devices]'")
+    return Needs(cpus, gpus, memory or 0, devices)
 
 
 def _reachable(address: str | None) -> str | None:

@@ -14,7 +14,7 @@ from ..types import Progress, no_progress
 from .asked import tutor_views
 from .executors import Ended, Executor, LocalProcesses, Task, cores, interrupts_wait
 from .folder import SweepFolder
-from .jobs import TransferJob, TutorPass, fill_answers, run_transfer
+from .jobs import TransferJob, TutorPass, fill_answers, parts_of, run_transfer
 from .plan import Job
 from .preparing import PreparedSweep, prepare
 from .study import SAMPLE_COLUMNS, Row, describe_methods, read_row, to_parquet
@@ -35,6 +35,7 @@ def sweep(
     executor: Executor | None = None,
     trust: bool = False,
     worker_device: str | None = None,
+    devices: int = 1,
 ) -> dict[str, Any]:
     """Run every job of a plan that is not whole yet.
 
@@ -52,6 +53,7 @@ def sweep(
         executor: Where jobs run; None takes processes on this machine, as many as cores and memory allow. It is closed.
         trust: Whether to run code that the plan names outside its `py:` models; as `trust: true` in the plan does.
         worker_device: Of every worker, where the executor's have another than this process.
+        devices: Processes that train one student together.
 
     Returns:
         The content of `sweep.json`; `failed` lists the jobs that are not whole, with their reasons.
@@ -72,7 +74,7 @@ def sweep(
             executor = LocalProcesses(prepared.workers, _threads(prepared.workers, device))
             stack.callback(executor.close)
         prepared.folder.begin(prepared.plan.text, list(prepared.listed.values()), overwrite)
-        running = _Running(prepared, executor, progress)
+        running = _Running(prepared, executor, progress, devices)
         try:
             running.start(todo)
         except (KeyboardInterrupt, ExecutorError):
@@ -131,6 +133,7 @@ class _Running:
     prepared: PreparedSweep
     executor: Executor
     progress: Progress
+    devices: int = 1
     rows: dict[str, Row] = field(default_factory=dict)
     stage: str = "tutors"
     now: list[str] = field(default_factory=list)
@@ -166,8 +169,9 @@ class _Running:
         data = self.prepared.surveyed.data
         asked = tutor_views(jobs, data)
         tasks = [
-            Task(spec, fill_answers, TutorPass(place, spec, tuple(views), data.classes), spec, self.prepared.memory)
+            Task(spec, fill_answers, part, spec, self.prepared.memory)
             for spec, views in asked.items()
+            for part in parts_of(TutorPass(place, spec, tuple(views), data.classes), data, self.executor.workers)
         ]
         for ended in self._run("tutors", tasks):
             if ended.reason:
@@ -179,7 +183,7 @@ class _Running:
         tasks = []
         for name in names:
             job = self.prepared.jobs[name]
-            work = TransferJob(place, job.student, job.teachers, job.config, folder.job(name))
+            work = TransferJob(place, job.student, job.teachers, job.config, folder.job(name), self.devices)
             tasks.append(Task(name, run_transfer, work, job.student, self.prepared.memory))
         for ended in self._run("students", tasks):
             name = ended.task.name

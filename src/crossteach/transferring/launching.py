@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from ..errors import DevicesError
+from ..errors import KilledProcessError
 from .crew import require_devices
 
 STARTED = "CROSSTEACH_STARTED"
@@ -35,7 +35,8 @@ def run_processes(count: int, device: str, arguments: Sequence[str]) -> int:
         The exit code: 0, or 1 where a process has said what is wrong.
 
     Raises:
-        DevicesError: If there are fewer GPUs, or a process was killed: it says which, and what to do.
+        DevicesError: If there are fewer GPUs.
+        KilledProcessError: If a process was killed: it says which, and what to do.
         MissingExtraError: Without accelerate.
         KeyboardInterrupt: If it was interrupted; all processes have ended then.
     """
@@ -82,7 +83,7 @@ def _say_who_was_killed(codes: Mapping[int, int], count: int) -> int:
     if not killed and said:
         return 1
     rank, number = next(iter((killed or {rank: -code for rank, code in codes.items()}).items()))
-    raise DevicesError(
+    raise KilledProcessError(
         f"process {rank} of {count} was killed ({signal.Signals(number).name}), so all were ended; run the same "
         "command again: it goes on from its last checkpoint"
     )
