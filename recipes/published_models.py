@@ -59,6 +59,7 @@ def plans(file_types: Path, languages: Path, pages: Path) -> dict[str, dict[str,
         method("kl+dp-unsupervised", "most confident"),
         method("kl+ensemble", "ensemble"),
     ]
+    shorter = method("auto", "learned, 300 steps", **{"optim.steps": STEPS // 5})
     others = [method("kl", "kl"), method("xe+dp", "seen", **{"pool.share": 0})]
     for size in ("", "_12"):
         models = [language(name, languages) for name in LANGUAGES]
@@ -96,7 +97,7 @@ def plans(file_types: Path, languages: Path, pages: Path) -> dict[str, dict[str,
                 "pools": [f"csv:{file_types}/pool_{size}.parquet?text=text&samples={POOL}"],
                 "pairs": [[file_type(name, file_types), models], [file_type(name, file_types), models[0]]],
                 "settings": {"optim.steps": STEPS if name == "guesslang" else STEPS // 5},
-                "methods": learned if name == "guesslang" else learned[:1],
+                "methods": [*learned, shorter] if name == "guesslang" else learned[:1],
             }
     return found
 
