@@ -19,7 +19,9 @@ in a snippet of another part is left out too, so that no boilerplate is learnt. 
 class, from as many groups as there are; the pool takes as many of every group, of whatever type, and no label is read.
 
 Written are `snippets_1000.parquet` and `snippets_200.parquet` (selection and test) and `pool_1000.parquet` and
-`pool_200.parquet`, with the columns `text` (bytes), `label`, `group`, `split`, and `path` to look a snippet up.
+`pool_200.parquet`, with the columns `text` (bytes), `label`, `group`, `split`, and `path` to look a snippet up; and in
+`others_1000.parquet` and `others_200.parquet` types that guesslang knows and not all three models, out of the
+projects of which the pool has no file: what a student must not lose.
 """
 
 import argparse
@@ -33,7 +35,7 @@ import tarfile
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 
@@ -86,6 +88,28 @@ SUFFIXES = {
 }
 LABELS = {suffix: label for label, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
 NAMES = {"makefile": "makefile", "gnumakefile": "makefile", "makefile.am": "makefile", "setup.cfg": "ini"}
+OTHERS = {
+    "clj": ".clj",
+    "cmake": ".cmake",
+    "coffee": ".coffee",
+    "dart": ".dart",
+    "erl": ".erl",
+    "ex": ".ex .exs",
+    "f90": ".f90",
+    "groovy": ".groovy .gradle",
+    "hs": ".hs",
+    "jl": ".jl",
+    "kt": ".kt",
+    "lua": ".lua",
+    "ml": ".ml .mli",
+    "pas": ".pas",
+    "r": ".r",
+    "scala": ".scala",
+    "swift": ".swift",
+    "toml": ".toml",
+    "vba": ".vba",
+}
+"""Types that guesslang knows by these names, and that are no shared class."""
 FOREIGN = re.compile(
     r"(^|/)(vendor|third[_-]?party|3rdparty|extern|externals?|node_modules|deps|autom4te\.cache|debian)/|\.min\.|"
     r"(^|/)(ltmain\.sh|depcomp|missing|install-sh|config\.(guess|sub)|mkinstalldirs|test-driver|compile)$",
@@ -306,6 +330,19 @@ def make_parts(cuts: dict[str, list[list[Snippet]]], part: dict[str, str]) -> di
     return drawn
 
 
+def others(cuts: dict[str, list[list[Snippet]]], part: dict[str, str]) -> list[Snippet]:
+    """Take snippets of types that are no shared class, as many of every one, out of groups that are not the pool's."""
+    taken: list[Snippet] = []
+    for label, suffixes in OTHERS.items():
+        of_label = {
+            group: [file for file in files if Path(file[0].path).suffix.lower() in suffixes.split()]
+            for group, files in cuts.items()
+            if part[group] != "pool"
+        }
+        taken += [replace(snippet, label=label) for snippet in take_turns(of_label, PER_CLASS)]
+    return without_shared(taken)
+
+
 def write(path: Path, parts: dict[str, list[Snippet]]) -> None:
     """Write parts as one table, whole or not at all; the pool has no labels."""
     rows = [
@@ -327,14 +364,15 @@ def write(path: Path, parts: dict[str, list[Snippet]]) -> None:
 
 def make_data(out: Path) -> None:
     """Write the tables, and say what stands in them; tables that are there stay."""
-    if all((out / f"{name}_{size}.parquet").is_file() for name in ("snippets", "pool") for size in SIZES):
+    if all((out / f"{name}_{size}.parquet").is_file() for name in ("snippets", "pool", "others") for size in SIZES):
         return
     packages = read_packages()
     fetch(packages, out / "packages" / "data")
     cuts = read_snippets(packages, out / "packages" / "data")
     part = share_groups(cuts[SIZES[0]])
     for size in SIZES:
-        parts = make_parts({group: files for group, files in cuts[size].items() if group in part}, part)
+        of_size = {group: files for group, files in cuts[size].items() if group in part}
+        parts = {**make_parts(of_size, part), "others": others(of_size, part)}
         for name, snippets in parts.items():
             groups, labels = {s.group for s in snippets}, Counter(s.label for s in snippets)
             unlabelled = labels.pop(None, 0)
@@ -344,7 +382,8 @@ def make_data(out: Path) -> None:
             )
             print("    " + ", ".join(f"{label} {count}" for label, count in sorted(labels.items())))
         write(out / f"snippets_{size}.parquet", {name: parts[name] for name in ("selection", "test")})
-        write(out / f"pool_{size}.parquet", {"pool": parts["pool"]})
+        for name in ("pool", "others"):
+            write(out / f"{name}_{size}.parquet", {name: parts[name]})
 
 
 def main() -> None:

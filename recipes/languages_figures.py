@@ -7,6 +7,7 @@ It takes 2 minutes of one core and as long as 104 packages (350 MB unpacked) tak
 `lid176.safetensors`, `py3langid.safetensors` and `lande.safetensors` (languages_weights.py; each opens as
 `py:recipes/languages_models.py:lid176@FOLDER/lid176.safetensors`), and, in `strings_cld3.parquet` and
 `strings_12_cld3.parquet`, what CLD3, a black box, says of each string: `id` (its row), `label` and `probability`.
+`strings_cld3.npz` and `strings_12_cld3.npz` hold the same as `predictions:` opens it.
 It needs pip, npm and node, and apt-get and dpkg-deb of Debian or Ubuntu.
 
 Classes: recipes/languages/MODEL.csv gives each class of a model its shared one; the 87 of lid.176, py3langid and CLD3.
@@ -70,6 +71,8 @@ from crossteach.functional import fit_temperature, positive_flips
 
 FLOOR = -14.0
 """Log probability of what a model never says."""
+PARTS = {"train": "train", "selection": "val", "test": "test", "pool": "pool"}
+"""What a table of answers calls the splits."""
 TEAMS = (("lid176", "py3langid", "cld3"), ("lid176", "py3langid", "lande"))
 
 
@@ -83,6 +86,7 @@ def main() -> None:
     tell_models(whole, out)
     for name, frame in (("strings", whole), ("strings_12", short)):
         frame = frame.assign(cld3=answers_of_cld3(name, frame, out))
+        write_table_of_cld3(name, frame, out)
         for team in TEAMS:
             tell_team(name, team, frame[frame.split.isin(["selection", "test"])], out)
     tell_others(pd.read_parquet(out / "strings_others.parquet"), out)
@@ -170,6 +174,25 @@ def answers_of_cld3(name: str, frame: pd.DataFrame, out: Path) -> list[tuple[str
         path.with_suffix(".part").rename(path)
     answers = pd.read_parquet(path)
     return list(zip(answers.label, answers.probability, strict=True))
+
+
+def write_table_of_cld3(name: str, frame: pd.DataFrame, out: Path) -> None:
+    """Write CLD3's answers as `predictions:` opens them: of each split [n, C] probabilities, in the order of the file.
+
+    CLD3 gives one class and its probability: the others, all that it shares or ever names, divide the rest evenly.
+    """
+    path, shared = out / f"{name}_cld3.npz", read_map("cld3")
+    if path.exists():
+        return
+    said = [shared.get(label, label) for label, _ in frame.cld3]
+    classes = sorted({*said, *shared.values()})
+    given = np.array([probability for _, probability in frame.cld3]).clip(max=1 - np.exp(FLOOR))
+    probs = ((1 - given) / (len(classes) - 1))[:, None].repeat(len(classes), 1)
+    probs[np.arange(len(said)), [classes.index(label) for label in said]] = given
+    parts = {part: probs[frame.split == split].astype(np.float32) for split, part in PARTS.items()}
+    with path.with_suffix(".part").open("wb") as file:
+        np.savez_compressed(file, classes=np.array(classes), **parts)
+    path.with_suffix(".part").rename(path)
 
 
 def tell_team(name: str, team: tuple[str, ...], frame: pd.DataFrame, out: Path) -> None:

@@ -3,7 +3,8 @@
     python recipes/file_types.py --out runs/file_types              # weights and snippets, see there
     python recipes/languages_figures.py --out runs/languages        # weights and strings, see there
     python recipes/page_orientation.py --out runs/pages             # weights and crops of pages, see there
-    python recipes/published_models.py [PART ...] [--out runs/published_models]
+    python recipes/published_models.py [PART ...] [--methods NAME ...] [--out runs/published_models]
+    python recipes/published_models.py --road PART                  # every step once, see published_road.py
 
 Each part is a plan for `crossteach sweep`: what is whole is not run again. A model keeps its own classes; those that
 others have too bear the same names. Nothing of the pools' labels is read. docs/published_models.md has the figures of
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import published_road
 import pyarrow.parquet as pq
 from page_orientation_models import spec as page
 from study import chosen_parts, read_rows, run_part, write_rows
@@ -57,6 +59,7 @@ def plans(file_types: Path, languages: Path, pages: Path) -> dict[str, dict[str,
         method("kl+dp-unsupervised", "most confident"),
         method("kl+ensemble", "ensemble"),
     ]
+    shorter = method("auto", "learned, 300 steps", **{"optim.steps": STEPS // 5})
     others = [method("kl", "kl"), method("xe+dp", "seen", **{"pool.share": 0})]
     for size in ("", "_12"):
         models = [language(name, languages) for name in LANGUAGES]
@@ -69,6 +72,14 @@ def plans(file_types: Path, languages: Path, pages: Path) -> dict[str, dict[str,
                 "settings": {"optim.steps": STEPS},
                 "methods": [*learned, *others],
             }
+    student, others_of = language(LANGUAGES[0], languages), language(LANGUAGES[1], languages)
+    black_box = f"predictions:{languages}/strings_cld3.npz"
+    for name, teachers in (("cld3", black_box), ("all", [others_of, black_box])):
+        found[f"languages-{LANGUAGES[0]}-{name}"] = {
+            **found[f"languages-{LANGUAGES[0]}"],
+            "pairs": [[student, teachers]],
+            "methods": learned[:1],
+        }
     for size, methods in (("", [learned[0], *others[::-1], *learned[1:]]), ("_100", [learned[0], others[1]])):
         for name in PAGES:
             found[f"pages{size}-{name}"] = {
@@ -86,12 +97,21 @@ def plans(file_types: Path, languages: Path, pages: Path) -> dict[str, dict[str,
                 "pools": [f"csv:{file_types}/pool_{size}.parquet?text=text&samples={POOL}"],
                 "pairs": [[file_type(name, file_types), models], [file_type(name, file_types), models[0]]],
                 "settings": {"optim.steps": STEPS if name == "guesslang" else STEPS // 5},
-                "methods": learned if name == "guesslang" else learned[:1],
+                "methods": [*learned, shorter] if name == "guesslang" else learned[:1],
             }
     return found
 
 
 PARTS = list(plans(Path(), Path(), Path()))
+
+
+def chosen_methods(parser: argparse.ArgumentParser, plan: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
+    """Keep the methods of a plan that are asked for, by their names; end with one line if it lacks one."""
+    methods = {row["name"]: row for row in plan["methods"]}
+    unknown = [name for name in names or () if name not in methods]
+    if unknown:
+        parser.error(f"there is no method {unknown[0]!r} in this part; expected {', '.join(methods)}")
+    return {**plan, "methods": [methods[name] for name in names or methods]}
 
 
 def gather(out: Path) -> Path:
@@ -128,14 +148,20 @@ def main() -> None:
     parser.add_argument("--file-types", type=Path, default=Path("runs/file_types"))
     parser.add_argument("--languages", type=Path, default=Path("runs/languages"))
     parser.add_argument("--pages", type=Path, default=Path("runs/pages"))
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="of a part's methods; all by default")
+    parser.add_argument("--road", choices=PARTS, metavar="PART", help="walk every step once with a part's first pair")
     parser.add_argument("--table", type=Path, help="a file of rows: print its table and stop")
     arguments = parser.parse_args()
     if arguments.table:
         table(arguments.table)
         return
     known = plans(arguments.file_types, arguments.languages, arguments.pages)
+    if arguments.road:
+        place = arguments.out / "road" / arguments.road
+        published_road.tell(arguments.road, published_road.walk(known[arguments.road], place))
+        return
     for part in chosen_parts(parser, arguments.parts, PARTS):
-        run_part(part, known[part], arguments.out)
+        run_part(part, chosen_methods(parser, known[part], arguments.methods), arguments.out)
         table(gather(arguments.out))
 
 

@@ -172,6 +172,23 @@ def test_boilerplate_of_another_part_is_left_out():
     assert without_shared([kept[0], kept[0]], test) == kept[:1]
 
 
+def test_other_types_are_cut_out_of_what_no_pool_has():
+    from file_types_data import Snippet, others
+
+    def file(path: str, group: str) -> list[Snippet]:
+        return [Snippet(f"{group} {path} {n}".encode(), None, group, f"package:{path}") for n in range(3)]
+
+    groups = ("selected", "tested", "pooled")
+    cuts = {group: [file(path, group) for path in ("a.LUA", "b.exs", "c.txt", "lua")] for group in groups}
+    taken = others(cuts, {"selected": "selection", "tested": "test", "pooled": "pool"})
+    assert {(s.label, s.group, s.path) for s in taken} == {
+        (label, group, f"package:{path}")
+        for label, path in (("lua", "a.LUA"), ("ex", "b.exs"))
+        for group in ("selected", "tested")
+    }
+    assert len(taken) == 12
+
+
 @pytest.mark.parametrize("declared", ["Types: deb\nURIs: a\n", "deb a b main\n"])
 def test_apt_is_shown_the_sources_of_what_it_knows(tmp_path, monkeypatch, declared):
     import file_types_data as data

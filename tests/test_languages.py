@@ -142,3 +142,30 @@ def test_a_message_and_its_translations_stand_on_one_side():
         "test": 80,
         "train": 60,
     }
+
+
+def test_what_cld3_says_is_found_by_split_and_row(tmp_path):
+    """Its one class has its probability, the other classes share the rest, and a name of its own is a shared one."""
+    from languages_figures import write_table_of_cld3
+
+    import crossteach
+
+    said = [("de", 0.75), ("fil", 0.5), ("fil", 1.0), ("de", 0.25)]
+    rows = [
+        (f"{split} {k}", label, split, said[(k + shift) % 4])
+        for shift, split in enumerate(("train", "pool", "selection", "test"))
+        for k, label in enumerate(["de", "tl"] * 4)
+    ]
+    frame = pd.DataFrame(rows, columns=["text", "label", "split", "cld3"])
+    write_table_of_cld3("strings", frame, tmp_path)
+    frame[["text", "label", "split"]].to_parquet(tmp_path / "strings.parquet")
+    spec = f"csv:{tmp_path}/strings.parquet"
+    data = crossteach.load_data(spec, pools=[spec])
+    table = crossteach.load_model(f"predictions:{tmp_path}/strings_cld3.npz", like=data)
+    splits = {"train": data.train, "selection": data.selection, "test": data.test, "pool": data.pools[0].split}
+    for name, split in splits.items():
+        probs = table.answers(split, np.arange(len(split))).softmax(1)
+        told = frame.cld3[frame.split == name].tolist()
+        assert [table.classes[k] for k in probs.argmax(1)] == [label.replace("fil", "tl") for label, _ in told]
+        assert torch.allclose(probs.max(1).values, torch.tensor([p for _, p in told]).float(), atol=1e-5)
+        assert torch.allclose(probs.min(1).values * (len(table.classes) - 1), 1 - probs.max(1).values, atol=1e-5)

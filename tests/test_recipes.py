@@ -251,6 +251,64 @@ def test_the_plans_of_published_models_can_be_read(tmp_path, monkeypatch):
         assert plan.pools and plan.jobs()
 
 
+def test_a_part_of_published_models_keeps_the_methods_that_are_asked_for(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    import argparse
+
+    from published_models import chosen_methods, plans
+
+    plan = plans(Path("types"), Path("languages"), Path("pages"))["languages-lid176"]
+    assert chosen_methods(argparse.ArgumentParser(), plan, None) == plan
+    kept = chosen_methods(argparse.ArgumentParser(), plan, ["seen", "learned"])
+    assert [method["name"] for method in kept["methods"]] == ["seen", "learned"] and kept["pairs"] == plan["pairs"]
+    with pytest.raises(SystemExit):
+        chosen_methods(argparse.ArgumentParser(), plan, ["heard"])
+    assert "no method 'heard' in this part; expected learned, most confident" in capsys.readouterr().err
+
+
+def test_the_road_ends_with_what_all_labels_would_have_told(task, tmp_path, monkeypatch):
+    """Every changed answer is asked about, so the person's estimate is the truth."""
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    import published_road
+
+    with np.load(task.folder / "digits.npz") as arrays:
+        np.savez(tmp_path / "pool.npz", x=arrays["x_train"][600:])
+    plan = {
+        "data": f"{task.data}?train_samples=300",
+        "pools": [f"npz:{tmp_path / 'pool.npz'}"],
+        "pairs": [[task.student, task.teacher]],
+        "settings": {"optim.steps": 30, "optim.lr": 0.01, "views.count": 1},
+    }
+    said = dict(published_road.walk(plan, tmp_path / "road"))
+    assert list(said) == [
+        *("scout", "transfer", "gate", "verify", "all labels of test"),
+        *("export --to torch", "export --to onnx", "report"),
+    ]
+    counted = re.fullmatch(
+        r"(\w+): (\S+) \(95%: \S+ to \S+\) by (\d+) labels for (\d+) changed answers", said["verify"]
+    )
+    assert counted and counted[3] == counted[4] and counted[2] == said["all labels of test"] != "+0.00"
+    assert "model.pt2" in said["export --to torch"] and Path(said["report"]).is_file()
+    hidden = crossteach.load_data(f"npz:{tmp_path / 'road' / 'digits.npz'}")
+    assert hidden.test.labels is None and hidden.selection.labels is not None
+
+
+def test_a_table_of_texts_loses_the_labels_of_its_test_rows_alone(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    import pandas as pd
+    from published_road import known_answers, without_test_labels
+
+    rows = [(f"{split} {k}", "ab"[k % 2], split) for split in ("train", "selection", "test") for k in range(8)]
+    pd.DataFrame(rows, columns=["text", "label", "split"]).to_parquet(tmp_path / "texts.parquet")
+    (tmp_path / "road").mkdir()
+    spec = f"csv:{tmp_path}/texts.parquet?text=text"
+    hidden = crossteach.load_data(without_test_labels(spec, tmp_path / "road"))
+    assert hidden.test.labels is None and len(hidden.train.labels) == 8 and hidden.selection.labels is not None
+    assert set(known_answers(spec)) == set(hidden.test.ids.tolist())
+    assert sorted(known_answers(spec).values()) == ["a"] * 4 + ["b"] * 4
+
+
 def test_the_model_of_letters_learns_and_is_opened_by_its_spec(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "recipes")
     import text

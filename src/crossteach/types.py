@@ -192,6 +192,12 @@ class Splits:
         return tuple(split for split in (self.train, *(pool.split for pool in self.pools)) if len(split))
 
     @property
+    def opens_by(self) -> str | None:
+        """The spec that opens the data beside their pools again; None where there are pools alone."""
+        alone = not len(self.train) and self.spec == " + ".join(pool.spec for pool in self.pools)
+        return None if alone else self.spec
+
+    @property
     def has_train_labels(self) -> bool:
         """Whether any sample of train has a label."""
         return self.train.labels is not None and bool((self.train.labels != NO_LABEL).any())

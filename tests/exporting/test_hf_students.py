@@ -82,15 +82,45 @@ def test_a_text_student_is_not_compared_on_images(of_text, tmp_path):
         export_run(of_text, "hf", tmp_path / "export", data="sklearn:digits")
 
 
-def test_a_text_student_of_ones_own_is_told_where_its_weights_are(tmp_path):
+def taught_letters(folder, source=SOURCE, options=""):
+    """Transfer between two models of letters that a file builds; the folder of the run."""
     data = crossteach.from_texts(texts(40, 1), texts(40, 2), texts(40, 3), duplicates="keep")
     models = []
     for n in (64, 128):
-        save_file(Letters(2, buckets=n).state_dict(), tmp_path / f"{n}.safetensors")
-        models.append(crossteach.load_model(f"py:{SOURCE}:letters@{tmp_path}/{n}.safetensors?n_classes=2&buckets={n}"))
-    crossteach.transfer(models[0], models[1:], data, tmp_path / "run", CONFIG, crossteach.Store(tmp_path / "store"))
-    with pytest.raises(ExportError, match=r"reads text, and of such students those of hf: models alone.*README\.md$"):
-        export_run(tmp_path / "run", "hf", tmp_path / "export")
+        save_file(Letters(2, buckets=n).state_dict(), folder / f"{n}.safetensors")
+        spec = f"py:{source}:letters@{folder}/{n}.safetensors?n_classes=2&buckets={n}{options}"
+        models.append(crossteach.load_model(spec))
+    crossteach.transfer(models[0], models[1:], data, folder / "run", CONFIG, crossteach.Store(folder / "store"))
+    return folder / "run"
+
+
+def test_a_text_student_of_ones_own_goes_to_torch_as_weights_and_code(tmp_path):
+    run, place = taught_letters(tmp_path), tmp_path / "export"
+    made = export_run(run, "torch", place)
+    assert made["files"] == ["README.md", "architecture.py", "model.json", "model.safetensors"]
+    assert not any("is given" in note for note in made["notes"])
+    asked = ["a text", "a good film", "bad bad", "very " * 30, ""]
+    with torch.no_grad():
+        wanted = crossteach.load_model(f"run:{run}").logits(to_batch([each.encode() for each in asked]))
+    code = f"{lines_of(place)}\nimport json\nprint(json.dumps(logits([t.encode() for t in {asked}]).tolist()))"
+    torch.testing.assert_close(torch.tensor(json.loads(run_alone(code, place))), wanted, atol=1e-6, rtol=0)
+    card = (place / "README.md").read_text()
+    assert "It takes texts" in card and "8 fixed texts" in card and "image" not in card
+    for to in ("hf", "onnx"):
+        with pytest.raises(ExportError, match=rf"--to {to} cannot hold; targets that fit it: torch$"):
+            export_run(run, to, tmp_path / to)
+
+
+def test_a_file_that_the_code_of_a_student_reads_is_named(tmp_path):
+    source = tmp_path / "letters.py"
+    taking = SOURCE.read_text().replace(
+        "**arguments: int) -> nn.Module:", "names: str = '', **arguments) -> nn.Module:"
+    )
+    source.write_text(taking)
+    (tmp_path / "names.csv").write_text("a,b\n")
+    made = export_run(taught_letters(tmp_path, source, f"&names={tmp_path}/names.csv"), "torch", tmp_path / "export")
+    (named,) = [note for note in made["notes"] if "is given names=" in note]
+    assert named.endswith("where the model is built it must be there")
 
 
 def picture(folder):

@@ -8,8 +8,10 @@ from pathlib import Path
 import digits
 import numpy as np
 import pytest
+import text_models
 import torch
 from commands import call
+from safetensors.torch import save_file
 
 from crossteach import TransferConfig, load_data, load_model, transfer, verify, with_settings
 from crossteach.errors import ConfigError, DataError, RunFolderError
@@ -262,3 +264,25 @@ def test_data_that_have_changed_are_refused(made, run):
     other = load_data("sklearn:digits").test
     with pytest.raises(DataError, match="not those of"):
         verify(run, ask=10, data=other)
+
+
+def test_data_without_a_train_split_are_opened_again_beside_their_pool(tmp_path):
+    """A pool alone teaches, but the test samples are those of the data."""
+    texts = [f"{word} {number}" for number in range(60) for word in ("up", "down")]
+    splits = ["val", "val", "test", "test"] * 30
+    labels = ["" if split == "test" else text.split()[0] for text, split in zip(texts, splits, strict=True)]
+    rows = "".join(f"{row},{label},{split}\n" for row, label, split in zip(texts, labels, splits, strict=True))
+    (tmp_path / "texts.csv").write_text(f"text,label,split\n{rows}")
+    (tmp_path / "pool.csv").write_text("text\n" + "".join(f"{text} and so on\n" for text in texts))
+    models = []
+    for seed, name in enumerate("st"):
+        torch.manual_seed(seed)
+        save_file(text_models.Letters(2).state_dict(), tmp_path / f"{name}.safetensors")
+        spec = f"py:{text_models.__file__}:letters@{tmp_path / name}.safetensors?n_classes=2"
+        models.append(load_model(spec))
+    data = load_data(f"csv:{tmp_path}/texts.csv", pools=[f"csv:{tmp_path}/pool.csv?duplicates=keep"])
+    config = with_settings(TransferConfig(), [*SETTINGS, "optim.epochs=20", "force=true"])
+    transfer(models[0], models[1:], data, tmp_path / "run", config)
+    assert verify(tmp_path / "run", ask=5)["asked"] == 5
+    told = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert told["data"]["spec"] == data.spec and told["pools"] == [data.pools[0].spec]

@@ -89,11 +89,6 @@ def _require_fit(student: TorchClassifier, to: str) -> None:
         return
     source, of_text = student.architecture.get("source"), "" if takes_images(student) else " of text"
     fit = [name for name, target in TARGETS.items() if target.fits(student)]
-    if not fit:
-        raise ExportError(
-            f"{student.name!r} reads text, and of such students those of hf: models alone are exported; its weights "
-            "are in student/ of its run, with the lines that load them in README.md"
-        )
     raise ExportError(
         f"{student.name!r} is a {source}: model{of_text}, which --to {to} cannot hold; targets that fit it: "
         f"{', '.join(fit)}"
@@ -183,7 +178,7 @@ def _make(
             "input": None if what.reads_text else list(what.shape),
             "classes": len(what.classes),
             "licence": what.licence,
-            "notes": _notes(story, {**licences[0], **licences[1]}),
+            "notes": [*_notes(story, {**licences[0], **licences[1]}), *_left_behind(student)],
             "files": sorted(path.name for path in folder.iterdir()),
             "made_of": made_of,
         }
@@ -247,6 +242,18 @@ def _notes(story: Story, licences: Licences) -> list[str]:
     kept = ["these are the original weights: what was learnt was not returned"] if story.kept else []
     unsure = [verdict_in_words(story).rstrip(".")] if story.verdict == "unverified" else []
     return [*kept, *unsure, *warnings_of({without_folders(spec): each for spec, each in licences.items()})]
+
+
+def _left_behind(student: TorchClassifier) -> list[str]:
+    """Name the files that the student's own code is told to read: nobody knows what else they are for."""
+    if student.architecture.get("source") != "py":
+        return []
+    given = student.architecture.get("arguments", {})
+    return [
+        f"its code is given {key}={value}, a file that is no part of this; where the model is built it must be there"
+        for key, value in given.items()
+        if isinstance(value, str) and value and Path(value).is_file()
+    ]
 
 
 def _versions() -> dict[str, str]:

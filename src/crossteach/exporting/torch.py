@@ -1,4 +1,7 @@
-"""`--to torch`: a program of `torch.export` with the normalisation inside, and the weights as a student has them."""
+"""`--to torch`: a program of `torch.export` with the normalisation inside, and the weights as a student has them.
+
+A student that reads text has no such program, since its tokenizer is Python: it goes as its weights and its code.
+"""
 
 import io
 from dataclasses import replace
@@ -9,14 +12,16 @@ import torch
 from ..errors import ExportError, first_line
 from ..files import write_bytes
 from ..models.asking import evaluation_mode
+from ..models.run import open_saved
 from ..models.saving import ARCHITECTURE
-from .target import Ask, Exportable, Normalised, Target, example, quietly
+from ..models.torch_classifier import TorchClassifier
+from .target import Ask, Exportable, Normalised, Target, example, quietly, takes_images
 
 PROGRAM = "model.pt2"
 
 
 def write(what: Exportable, folder: Path) -> None:
-    """Write the program, and the weights as a saved student has them.
+    """Write the program, if it reads images, and the weights as a saved student has them.
 
     Raises:
         ExportError: If torch cannot capture the model.
@@ -25,6 +30,8 @@ def write(what: Exportable, folder: Path) -> None:
     if student.architecture.get("source") == "py":  # its code is copied; where it came from is nobody's business
         student = replace(student, architecture={**student.architecture, "where": ARCHITECTURE})
     student.save(folder)
+    if what.reads_text:
+        return
     whole = Normalised(what.student)
     batch = torch.export.Dim("batch", min=1)
     with evaluation_mode(whole), torch.no_grad(), quietly():
@@ -40,7 +47,9 @@ def write(what: Exportable, folder: Path) -> None:
 
 
 def open_folder(what: Exportable, folder: Path) -> Ask:
-    """Open the program as a user of torch does."""
+    """Open the program as a user of torch does; of a student that reads text build the module from the folder."""
+    if what.reads_text:
+        return open_saved(folder, what.student.spec).logits
     with quietly():
         module: Ask = torch.export.load(folder / PROGRAM).module()
     return module
@@ -48,6 +57,8 @@ def open_folder(what: Exportable, folder: Path) -> Ask:
 
 def usage(what: Exportable) -> str:
     """Return the lines that open it and score images, and those that load the weights for more training."""
+    if what.reads_text:
+        return f'{what.student.loading_code()}\n\n\nprobs = logits([b"a text", b"another"]).softmax(1)'
     channels, height, width = what.shape
     return f"""import torch
 
@@ -59,6 +70,11 @@ logits = model(images)
 {what.student.loading_code()}"""
 
 
+def fits(student: TorchClassifier) -> bool:
+    """Tell whether it reads images, or text by code that stands beside its weights."""
+    return takes_images(student) or student.architecture.get("source") == "py"
+
+
 TARGET = Target(
     library="pytorch",
     write=write,
@@ -66,4 +82,5 @@ TARGET = Target(
     usage=usage,
     exact=False,
     holds="the normalisation: it takes pixels in [0, 1]. Images are resized before",
+    fits=fits,
 )

@@ -74,7 +74,7 @@ def open_scout(
     config = {
         "command": "scout",
         "models": [{"spec": m.spec, "fingerprint": m.fingerprint, **file_of_map(m)} for m in models],
-        "data": {"spec": data.spec if len(data.train) else None, "fingerprint": data.fingerprint},
+        "data": {"spec": data.opens_by, "fingerprint": data.fingerprint},
         "pools": [pool.spec for pool in data.pools],
         "labels": None if labels is None else _identified(labels),
         "embeddings": {

@@ -359,7 +359,7 @@ def describe(setup: TransferSetup) -> dict[str, Any]:
         "command": "transfer",
         "student": {"spec": setup.student.spec, "fingerprint": setup.student.fingerprint},
         "teachers": [{"spec": t.spec, "fingerprint": t.fingerprint, **file_of_map(t)} for t in setup.teachers],
-        "data": {"spec": setup.data.spec if len(setup.data.train) else None, "fingerprint": setup.data.fingerprint},
+        "data": {"spec": setup.data.opens_by, "fingerprint": setup.data.fingerprint},
         **({"pools": [pool.spec for pool in setup.data.pools]} if setup.data.pools else {}),
         "method": setup.method_name,
         "views": setup.views.key,
