@@ -148,6 +148,23 @@ def test_a_killed_node_loses_nothing(plan, undisturbed, joined, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_node_that_is_killed_in_a_pass_loses_nothing(plan, undisturbed, joined, tmp_path, monkeypatch):
+    monkeypatch.setattr("crossteach.sweeping.jobs.PART_ROWS", 128)
+    node, killed = joined.add(1), []
+
+    def watch(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("tutors", 2) and not killed:
+            joined.kill(node)
+            killed.append(total)
+
+    executor = RayTasks(joined.address)
+    assert executor.workers == 2
+    found = sweep(plan, tmp_path / "out", Store(tmp_path / "store"), executor=executor, progress=watch)
+    assert (found["done"], found["failed"], killed) == (2, [], [16])
+    assert table(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.slow
 def test_a_node_that_sees_no_folder_sends_its_files(plan, undisturbed, tmp_path, monkeypatch):
     hidden, own = tmp_path / "hidden", tmp_path / "store-of-the-node"
     hidden.mkdir()
