@@ -80,7 +80,11 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
     teams = {**shared, "pairs": [team(student) for student in ZOO]}
     some = {**shared, "pairs": [team(student) for student in SOME]}
     clothes = {"data": CLOTHES, "settings": {"optim.steps": STEPS}, "models": list(CLOTHES_MODELS.values())}
-    clothes_mid = {**clothes, "models": list(CLOTHES_MID.values())}
+    clothes_mid = {
+        "data": CLOTHES,
+        "settings": {"optim.steps": STEPS},
+        "pairs": [[CLOTHES_MID[student], CLOTHES_MID[teacher]] for student, teacher in PAIRS],
+    }
     searched = {
         **shared,
         "pairs": [team(student) for student in SEARCHED],
