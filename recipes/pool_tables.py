@@ -27,7 +27,8 @@ TEST, SELECTION = "ungated_transfer_delta", "ungated_selection_delta"
 ROUNDS = {"a second round, all taught teachers": "pool, all teachers"}
 """A method whose students another has taught before."""
 Row = dict[str, Any]
-Deltas = dict[tuple[str, str], tuple[float, float]]
+Pair = tuple[int, str, str]
+Deltas = dict[Pair, tuple[float, float]]
 
 
 def by_method(paths: list[Path]) -> dict[str, list[Row]]:
@@ -77,10 +78,11 @@ def figures(rows: list[Row]) -> list[str]:
     ]
 
 
-def pair(row: Row) -> tuple[str, str]:
-    """Name student and teachers of a run; students with more room, and teams of taught models, as they were before."""
+def pair(row: Row) -> Pair:
+    """Name test split, student and teachers; students with more room, and taught ones, as they were before."""
     student = row["student_name"].removesuffix("_head").removesuffix("_wide")
-    return student, row["teacher_name"] if len(row["teachers"]) == 1 else f"{len(row['teachers'])} teachers"
+    teachers = row["teacher_name"] if len(row["teachers"]) == 1 else f"{len(row['teachers'])} teachers"
+    return row["n_test"], student, teachers
 
 
 def deltas(methods: dict[str, list[Row]], name: str) -> Deltas:

@@ -1,11 +1,11 @@
-"""Two tries of what might make more of a pool: mixed images as views, and room in the student for what is new.
+"""Two things to try that might make more of a pool: mixed images as views, and room in the student for what is new.
 
     python recipes/pool_tries.py            # writes the students with more room into runs/wider
     python recipes/pool_study.py mixing room-head room-wide
 
 `mixed` is an augmentation (`views.augmentation=recipes/pool_tries.py:mixed`): a usual view with another image of the
 pool laid over it. The factories build a student of recipes/mid_zoo.py with more weights, which answers as it did before
-it is taught: what is new ends in zeros. docs/pool.md has the figures.
+it is taught: what is new ends in zeros. Nothing has been measured with them yet.
 """
 
 import argparse

@@ -245,7 +245,7 @@ def test_methods_of_the_pool_study_are_compared_pair_by_pair(monkeypatch):
     def row(method: str, student: str, teachers: list[str], selection: float, test: float) -> dict[str, object]:
         team = {"teachers": teachers, "teacher_name": " + ".join(teachers), "teacher": " + ".join(teachers)}
         deltas = {"ungated_selection_delta": selection, "ungated_transfer_delta": test}
-        return {"method": method, "student": f"py:{student}", "student_name": student, **team, **deltas}
+        return {"method": method, "student": f"py:{student}", "student_name": student, "n_test": 9, **team, **deltas}
 
     base, both = "pool, all teachers", ["a", "b"]
     again, taught = "a second round, all taught teachers", ["run:a", "run:b"]
@@ -254,6 +254,7 @@ def test_methods_of_the_pool_study_are_compared_pair_by_pair(monkeypatch):
         *(row(again, "mlp", taught, 0.5, 0.25), row(again, "cnn", taught, 0.5, 0.75)),
         *(row("roomy", "mlp_head", both, 2.0, 2.5), row("roomy", "cnn_wide", both, 1.0, 0.5)),
         row("one", "mlp", ["a"], 9.0, 9.0),
+        *({**row("other data", student, both, 9.0, 9.0), "n_test": 8} for student in ("mlp", "cnn")),
     ]
     methods = {name: [r for r in rows if r["method"] == name] for name in dict.fromkeys(r["method"] for r in rows)}
     told = list(against(methods, base))
