@@ -3,7 +3,7 @@
     python recipes/glyph_pool.py --fonts fonts --out runs/glyph_pool.npz    # its first lines say where the fonts are
     python recipes/dirty_pools.py --fonts fonts                             # for the parts that begin with dirty
     python recipes/pool_study.py [PART ...] [--out runs/pool_study]         # no PART runs all, in order
-    python recipes/pool_study.py --table runs/pool_study/pool_study.parquet
+    python recipes/pool_tables.py runs/pool_study/pool_study.parquet
 
 Each part is a plan for `crossteach sweep`: what is whole is not run again. The models (recipes/mid_zoo.py) were trained
 on 2,634 labelled images, the pool holds 52,000 without labels. All runs are of one length in steps, so that patience
@@ -12,13 +12,11 @@ benchmarks/POOL_CPU_2026-11-26.parquet.
 """
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from scipy.stats import spearmanr
 from study import chosen_parts, read_rows, run_part, write_rows
 
 import crossteach
@@ -27,7 +25,7 @@ from crossteach.runs import read_json
 ZOO = ("mlp_b", "vit_a", "mix_a", "mlp_a", "cnn_a", "cnn_b", "res_a")
 """From the weakest to the strongest on the selection split."""
 MODELS = {name: f"py:recipes/mid_zoo.py:{name}@recipes/mid_zoo/{name}.safetensors" for name in ZOO}
-DATA, STEPS, LONG = "glyphs?train_samples=2634", 1600, 6400
+DATA, STEPS, TWICE, LONG = "glyphs?train_samples=2634", 1600, 3200, 6400
 SEEN = {"pool.share": 0}
 CLOTHES_POOL = "idx:/usr/share/datasets/fashion-mnist"
 CLOTHES = f"{CLOTHES_POOL}?selection_from=test&train_samples=10000"
@@ -39,6 +37,11 @@ CLOTHES_MODELS = {
 """Trained on these 10,000 images by `python -m crossteach.demo.train_checkpoints --zoo recipes/zoo.py --out
 recipes/fashion_small --data CLOTHES NAME ...`: with `--patience 3 --most-epochs 60`, then with `--tail --strength
 0.5`."""
+CLOTHES_MID = {
+    name: f"py:recipes/mid_zoo.py:{name}@recipes/fashion_mid/{name}.safetensors?num_classes=10" for name in ZOO
+}
+"""The same with `--zoo recipes/mid_zoo.py --out recipes/fashion_mid`: `--patience 3 --most-epochs 30`, then `--tail
+--strength 0.5`."""
 LABELLED = "labelled.npz"
 DIRTY = ("clean", "letters", "fashion", "noise", "unbalanced")
 ADDED = ("ensemble", "promise_learned", "promise_student", "promise_best", "rate")
@@ -47,6 +50,15 @@ SOME = ("mlp_a", "mix_a", "cnn_a")
 """Students of the curves."""
 SEARCHED = ("mlp_b", "mix_a")
 """Students on which other settings are tried."""
+TRIES = {
+    "temperature 2": {"partition.temperature": 2},
+    "temperature 4": {"partition.temperature": 4},
+    "adapters of rank 16": {"optim.trains": "lora:16"},
+}
+"""Settings that part `tries` sets, all teachers, twice as long."""
+MIXED = {"views.augmentation": "recipes/pool_tries.py:mixed"}
+ROOM = ("head", "wide")
+"""Where recipes/pool_tries.py gives the students SEARCHED more weights."""
 PAIRS = (
     *(("mlp_b", "mlp_a"), ("mlp_b", "cnn_a"), ("mlp_a", "mlp_b"), ("mlp_a", "res_a"), ("vit_a", "mix_a")),
     *(("vit_a", "cnn_b"), ("mix_a", "mlp_b"), ("mix_a", "vit_a"), ("cnn_b", "mlp_a"), ("cnn_b", "res_a")),
@@ -68,6 +80,16 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
     teams = {**shared, "pairs": [team(student) for student in ZOO]}
     some = {**shared, "pairs": [team(student) for student in SOME]}
     clothes = {"data": CLOTHES, "settings": {"optim.steps": STEPS}, "models": list(CLOTHES_MODELS.values())}
+    clothes_mid = {
+        "data": CLOTHES,
+        "settings": {"optim.steps": STEPS},
+        "pairs": [[CLOTHES_MID[student], CLOTHES_MID[teacher]] for student, teacher in PAIRS],
+    }
+    searched = {
+        **shared,
+        "pairs": [team(student) for student in SEARCHED],
+        "settings": {"optim.steps": TWICE},
+    }
     polluted = {
         "pairs": [[MODELS["mlp_a"], MODELS["cnn_a"]]],
         "seeds": [0, 1, 2],
@@ -79,6 +101,7 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
         "teams": {**teams, "methods": [method("auto", "pool, all teachers")]},
         "pairs": {**shared, "models": list(MODELS.values()), "methods": [method("auto", "pool")]},
         "long": {**teams, "methods": [method("auto", f"all teachers, {LONG} steps", **{"optim.steps": LONG})]},
+        "twice": {**teams, "methods": [method("auto", f"all teachers, {TWICE} steps", **{"optim.steps": TWICE})]},
         "seen": {**pairs, "methods": [method("xe+dp", "seen", **SEEN)]},
         "rules": {
             **pairs,
@@ -138,10 +161,35 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
             "methods": [method("auto", "fashion, pool"), method("kl", "fashion, pool, kl")],
         },
         "fashion-seen": {**clothes, "methods": [method("xe+dp", "fashion, seen")]},
+        "fashion-mid": {**clothes_mid, "pools": [CLOTHES_POOL], "methods": [method("auto", "mid-size fashion, pool")]},
+        "fashion-mid-seen": {**clothes_mid, "methods": [method("xe+dp", "mid-size fashion, seen")]},
+        **{
+            f"epochs-{count}": {
+                **some,
+                "settings": {"optim.epochs": count},
+                "methods": [method("auto", f"all teachers, {count} epochs")],
+            }
+            for count in (8, 16, 32)
+        },
+        "tries": {**searched, "methods": [method("auto", f"twice as long, {name}", **TRIES[name]) for name in TRIES]},
+        "mixing": {
+            **searched,
+            "trust": True,
+            "methods": [
+                method("auto", "twice as long, mixed images", **MIXED),
+                method("auto", "twice as long, the pool alone, mixed images", **MIXED, **{"pool.share": 1}),
+            ],
+        },
+        **{
+            f"room-{where}": {
+                **searched,
+                "pairs": [roomy_team(student, where) for student in SEARCHED],
+                "methods": [method("auto", f"twice as long, room ({where})")],
+            }
+            for where in ROOM
+        },
         "search": {
-            **shared,
-            "pairs": [team(student) for student in SEARCHED],
-            "settings": {"optim.steps": 2 * STEPS},
+            **searched,
             "methods": [
                 method("auto", "twice as long"),
                 method("auto", "twice as long, the pool alone", **{"pool.share": 1}),
@@ -183,6 +231,12 @@ def team(student: str, count: int = len(ZOO)) -> list[Any]:
     return [MODELS[student], [MODELS[name] for name in others[:count]]]
 
 
+def roomy_team(student: str, where: str) -> list[Any]:
+    """Write a student of recipes/pool_tries.py with all teachers."""
+    name = f"{student}_{where}"
+    return [f"py:recipes/pool_tries.py:{name}@runs/wider/{name}.safetensors", team(student)[1]]
+
+
 def gather(out: Path, parts: list[str]) -> Path:
     """Put the rows of all parts that have any into one table, with the promise and the ensemble of each run."""
     rows, schema = read_rows(out, parts)
@@ -195,62 +249,17 @@ def gather(out: Path, parts: list[str]) -> Path:
     return write_rows(out / "pool_study.parquet", rows, schema, ADDED)
 
 
-def table(path: Path) -> None:
-    """Print mean, median and worst of each method, and of stronger and weaker teachers; deltas in points on test."""
-    methods: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in pq.read_table(path).to_pylist():
-        methods[row["method"]].append(row)
-    print("| runs | method | teachers | mean | median | worst | gain | of the ensemble | returned | worst | harm |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
-    for name, rows in methods.items():
-        groups = {"all": rows}
-        if rows[0]["teacher_accuracy"] is not None and not isinstance(rows[0]["teacher_accuracy"], list):
-            stronger = [r["teacher_accuracy"] >= r["accuracy_before"] for r in rows]
-            groups |= {
-                "stronger": [r for r, s in zip(rows, stronger, strict=True) if s],
-                "weaker": [r for r, s in zip(rows, stronger, strict=True) if not s],
-            }
-        for which, some in groups.items():
-            if some:
-                print(f"| {len(some)} | {name} | {which} | {' | '.join(figures(some))} |")
-
-    promised = [row for rows in methods.values() for row in rows if row["promise_learned"] is not None]
-    gains = [row["promise_learned"] - row["promise_student"] for row in promised]
-    if len(set(gains)) < 2:
-        return
-    ranks = spearmanr(gains, [row["ungated_transfer_delta"] for row in promised]).statistic
-    print(f"\nRank correlation of what the learned rule promises with the delta: {ranks:.2f} ({len(promised)} runs)")
-
-
-def figures(rows: list[Row]) -> list[str]:
-    """Write the figures of some runs."""
-    ended, returned = (np.array([r[key] for r in rows]) for key in ("ungated_transfer_delta", "transfer_delta"))
-    room = np.array([(r["ensemble"] or r["accuracy_before"]) - r["accuracy_before"] for r in rows])
-    share = f"{100 * ended[room > 0].sum() / room[room > 0].sum():.0f}%" if (room > 0).any() else "-"
-    return [
-        *(f"{value:+.2f}" for value in (ended.mean(), np.median(ended), ended.min())),
-        f"{100 * (ended > 0).mean():.0f}%",
-        share,
-        *(f"{value:+.2f}" for value in (returned.mean(), returned.min())),
-        f"{100 * (returned < -0.1).mean():.0f}%",
-    ]
-
-
 PARTS = list(plans("", Path(), Path()))
 
 
 def main() -> None:
-    """Run what is not run yet, part by part, or print the table of what was run."""
+    """Run what is not run yet, part by part."""
     parser = argparse.ArgumentParser(description="What a pool teaches.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--out", type=Path, default=Path("runs/pool_study"))
     parser.add_argument("--pool", default="npz:runs/glyph_pool.npz")
     parser.add_argument("--dirty", type=Path, default=Path("runs/dirty"))
-    parser.add_argument("--table", type=Path, help="a file of rows: print its table and stop")
     arguments = parser.parse_args()
-    if arguments.table:
-        table(arguments.table)
-        return
     for part in chosen_parts(parser, arguments.parts, PARTS):
         if part == "labels" and not (arguments.dirty / LABELLED).is_file():
             write_labelled(arguments.pool, arguments.dirty / LABELLED)

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import digits
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from safetensors.torch import save_file
 
 import crossteach
+from crossteach.data.views import small_warp
 from crossteach.sweeping.plan import read_plan
 
 ROOT = Path(__file__).parent.parent
@@ -192,14 +195,17 @@ def test_the_plans_of_the_pool_study_can_be_read(tmp_path, monkeypatch):
     for name, content in parts.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
         plan = read_plan(tmp_path / f"{name}.yaml")
-        assert (name in ("fashion-seen", "labels")) != bool(plan.pools)
+        assert (name in ("fashion-seen", "fashion-mid-seen", "labels")) != bool(plan.pools)
         lengths = {job.config.optim.steps for job in plan.jobs()}
-        assert lengths == {{"long": 6400, "search": 3200}.get(name, 1600)}
+        kind = name.partition("-")[0]
+        longer = {"long": 6400, "epochs": None, **dict.fromkeys(("twice", "search", "tries", "mixing", "room"), 3200)}
+        assert lengths == {longer.get(kind, 1600)}
 
 
 def test_the_pool_study_gathers_and_tells(task, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT / "recipes")
     import pool_study
+    import pool_tables
 
     arrays = dict(np.load(task.folder / "digits.npz"))
     np.savez(tmp_path / "pool.npz", x=arrays["x_train"][400:])
@@ -216,9 +222,75 @@ def test_the_pool_study_gathers_and_tells(task, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pool_study, "PARTS", ["pairs"])
     monkeypatch.setattr(sys, "argv", ["pool_study.py", "--out", str(tmp_path / "out")])
     pool_study.main()
-    pool_study.table(tmp_path / "out" / "pool_study.parquet")
+    pool_tables.table(pool_tables.by_method([tmp_path / "out" / "pool_study.parquet"]))
     told = capsys.readouterr().out
     assert "pairs: 2 of 2 jobs are whole" in told and "| 2 | pool | all |" in told
+    found = wrong_of_all = forgot = right_of_all = 0
+    for ledger in (tmp_path / "out" / "pairs" / "jobs").glob("*/samples.parquet"):
+        for row in pq.read_table(ledger).to_pylist():
+            tutors = {row["pred_before"] == row["label"], row["pred_teacher_0"] == row["label"]}
+            after = row["pred_ungated"] == row["label"]
+            wrong_of_all, found = wrong_of_all + (tutors == {False}), found + (tutors == {False} and after)
+            right_of_all, forgot = right_of_all + (tutors == {True}), forgot + (tutors == {True} and not after)
+    cells = pool_tables.beyond(tmp_path / "out" / "pairs").split(" | ")
+    assert cells[:2] == ["| pairs", str(wrong_of_all)] and cells[2].startswith(f"{found} (")
+    assert cells[4] == str(right_of_all) and cells[5].startswith(f"{forgot} (")
+    assert wrong_of_all and right_of_all
+
+
+def test_methods_of_the_pool_study_are_compared_pair_by_pair(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    from pool_tables import against
+
+    def row(method: str, student: str, teachers: list[str], selection: float, test: float) -> dict[str, object]:
+        team = {"teachers": teachers, "teacher_name": " + ".join(teachers), "teacher": " + ".join(teachers)}
+        deltas = {"ungated_selection_delta": selection, "ungated_transfer_delta": test}
+        return {"method": method, "student": f"py:{student}", "student_name": student, "n_test": 9, **team, **deltas}
+
+    base, both = "pool, all teachers", ["a", "b"]
+    again, taught = "a second round, all taught teachers", ["run:a", "run:b"]
+    rows = [
+        *(row(base, "mlp", both, 1.0, 2.0), row(base, "cnn", both, 0.0, 1.0)),
+        *(row(again, "mlp", taught, 0.5, 0.25), row(again, "cnn", taught, 0.5, 0.75)),
+        *(row("roomy", "mlp_head", both, 2.0, 2.5), row("roomy", "cnn_wide", both, 1.0, 0.5)),
+        row("one", "mlp", ["a"], 9.0, 9.0),
+        *({**row("other data", student, both, 9.0, 9.0), "n_test": 8} for student in ("mlp", "cnn")),
+    ]
+    methods = {name: [r for r in rows if r["method"] == name] for name in dict.fromkeys(r["method"] for r in rows)}
+    told = list(against(methods, base))
+    assert told == [
+        f"{again} − {base}: selection +0.50 (0.00), test +0.50 (0.25), higher on test in 2; 2 pairs",
+        f"roomy − {base}: selection +1.00 (0.00), test +0.00 (0.50), higher on test in 1; 2 pairs",
+    ]
+    same = [{**r, "method": "same"} for r in methods[base]]
+    assert "test +0.00 (0.00), higher on test in 0, 95% +0.00" in next(
+        against({base: methods[base], "same": same}, base)
+    )
+
+
+def test_students_with_more_room_answer_as_before_and_mixed_images_are_the_same_again(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    import pool_tries
+    from safetensors.torch import load_file
+
+    images, u = torch.rand(8, 1, 32, 32), torch.rand(8, pool_tries.mixed.draws)
+    for name in pool_tries.WIDER:
+        weights = ROOT / "recipes" / "mid_zoo" / f"{name[:5]}.safetensors"
+        old = pool_tries.build(name[:5], 100).eval()
+        old.load_state_dict(load_file(weights))
+        wider = pool_tries.widen(name, weights).eval()
+        assert sum(p.numel() for p in wider.parameters()) > sum(p.numel() for p in old.parameters())
+        assert torch.allclose(wider(images), old(images), atol=1e-5)
+        wider(images).sum().backward()
+        assert all(p.grad is not None for p in wider.parameters()), "what is new learns"
+    np.savez(tmp_path / "pool.npz", x_train=np.full((3, 32, 32), 255, np.uint8))
+    monkeypatch.setattr(pool_tries, "POOL", tmp_path / "pool.npz")
+    pool_tries.bank.cache_clear()
+    u[:, 7] = torch.linspace(0, 1, 8)
+    mixed = pool_tries.mixed(images, u)
+    assert torch.equal(mixed[0], small_warp(images, u, 0.5)[0]), "no weight, no other image"
+    assert (mixed[7] >= 0.5).all() and torch.equal(mixed[3:4], pool_tries.mixed(images[3:4], u[3:4]))
+    pool_tries.bank.cache_clear()
 
 
 def test_fonts_of_the_glyphs_are_left_out_of_the_pool_and_foreign_letters_are_drawn(monkeypatch):
