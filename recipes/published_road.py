@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import crossteach
 from crossteach.errors import ExportError
 from crossteach.specs import parse_spec
+from crossteach.transferring.verification import read_differences
 
 ASKED = 100
 """Labels that the person is asked for."""
@@ -61,13 +62,10 @@ def answer(asked: Path, known: Answers) -> None:
 
 
 def in_truth(run: Path, known: Answers) -> float:
-    """Return by how many points the end of training is better on test than the student was."""
-    names = np.array(pq.read_table(run / "classes.parquet")["name"].to_pylist())
-    ids, before, after = (
-        pq.read_table(run / "samples.parquet")[c].to_numpy() for c in ("id", "pred_before", "pred_ungated")
-    )
-    truth = np.array([known[i] for i in ids.tolist()])
-    gained: float = 100 * ((names[after] == truth).mean() - (names[before] == truth).mean())
+    """Return by how many points the student that `verify` judges is better on test than the old one."""
+    found = read_differences(run)
+    names, truth = np.array(found.classes), np.array([known[i] for i in found.ids.tolist()])
+    gained: float = 100 * ((names[found.new] == truth).mean() - (names[found.old] == truth).mean())
     return gained
 
 

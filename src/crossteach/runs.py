@@ -1,7 +1,7 @@
 """A run folder: the configuration, the record and the results of one run.
 
 `config.json`, `metrics.jsonl`, `summary.json`, `samples.parquet`, `classes.parquet`, `pictures.json` with `pictures/`,
-`student/`, and while it runs `checkpoint.pt`; where nothing could be verified also `original/` and `trained/`. A
+`student/`, and while it runs `checkpoint.pt`; where nothing could be verified also `original/` and `candidate/`. A
 verification adds `ask.html`, `ask.csv` and `verify.json`, a report `report.html`, `figures/` and `tables/`. A scout of
 samples without labels has `questions.csv` and their pictures, in `pool-1/` and so on. A folder is whole once
 `summary.json` (of a scout: `scout.json`) is in it; that file is written last.
@@ -30,7 +30,7 @@ from .labels_file import ASK, QUESTIONS, require_unfilled
 OURS = {
     *("config.json", "metrics.jsonl", "summary.json", "samples.parquet", "student", "checkpoint.pt", "scout.json"),
     *("classes.parquet", "pictures.json", "pictures", "report.html", "figures", "tables"),
-    *("original", "trained", "verify.json", "ask.html", ASK, QUESTIONS),
+    *("original", "candidate", "trained", "verify.json", "ask.html", ASK, QUESTIONS),
 }
 NUMBERED = re.compile(r"(lesson|pool)-\d+")
 """Folders that a run may have several of."""

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import digits
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import text_models
 import torch
 from commands import call
 from safetensors.torch import save_file
 
-from crossteach import TransferConfig, load_data, load_model, transfer, verify, with_settings
+from crossteach import Store, TransferConfig, load_data, load_model, transfer, verify, with_settings
+from crossteach.answers.prediction import predict
 from crossteach.errors import ConfigError, DataError, RunFolderError
 from crossteach.functional import Drawn, net_interval
 from crossteach.labels_file import NEITHER, written_id
@@ -75,14 +77,32 @@ def test_all_labels_tell_the_change_exactly(made, run):
 
 
 def test_the_verdict_decides_which_weights_the_run_returns(run):
-    original, trained = weights(run / "original"), weights(run / "trained")
+    original, trained = weights(run / "original"), weights(run / "candidate")
     assert weights(run / "student") == trained != original
     found = read_differences(run)
     for wanted, expected, verdict in ((found.old, original, "kept_original"), (found.new, trained, "accepted")):
         assert verify(run, labels=answered(run, wanted))["verdict"] == verdict
         assert weights(run / "student") == expected
-    opened, same = (load_model(f"run:{folder}", trust=True).module for folder in (run, run / "trained"))
+    opened, same = (load_model(f"run:{folder}", trust=True).module for folder in (run, run / "candidate"))
     assert all(torch.equal(a, b) for a, b in zip(opened.state_dict().values(), same.state_dict().values(), strict=True))
+
+
+def test_a_point_on_the_way_that_the_gate_has_accepted_is_what_is_judged(made, tmp_path):
+    task, _, _ = made
+    arrays = dict(np.load(task.folder / "digits.npz"))
+    arrays.pop("y_test")
+    np.savez(tmp_path / "data.npz", **arrays)
+    data, out = load_data(f"npz:{tmp_path / 'data.npz'}"), tmp_path / "run"
+    config = with_settings(TransferConfig(), [*SETTINGS, "gate.alphas=0.5", "gate.max_loss=50"])
+    summary = transfer(load_model(task.student), [load_model(task.teacher)], data, out, config).summary
+    assert (summary["gate"]["verdict"], summary["gate"]["alpha"]) == ("accepted", 0.5)
+    found, returned = read_differences(out), load_model(f"run:{out}", trust=True)
+    assert np.array_equal(found.new, predict(returned, data.test, Store(tmp_path / "store")).preds.numpy())
+    ended = pq.read_table(out / "samples.parquet")["pred_ungated"].to_numpy()
+    assert not np.array_equal(found.new, ended)
+    before = weights(out / "student")
+    assert verify(out, labels=answered(out, found.new))["verdict"] == "accepted"
+    assert weights(out / "student") == before == weights(out / "candidate") != weights(out / "original")
 
 
 def test_few_labels_leave_it_open_and_say_how_many_would_tell(run):

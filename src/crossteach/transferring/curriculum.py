@@ -325,7 +325,7 @@ def _finish(setup: TransferSetup, run: RunFolder, outcome: CurriculumOutcome) ->
     summary["lessons"] = [_row(lesson) for lesson in lessons]
     summary["label_maps"] = describe_mappings(setup)
     if data.test.labels is None and outcome.verdict.verdict != "diverged":
-        keep_both(run, setup.student, copy.clone(), outcome.ended)
+        keep_both(run, setup.student, copy.clone(), outcome.verdict.verdict, outcome.returned, outcome.ended)
     write_transfer(run, data, copy, found, summary)
     return TransferResult(copy.clone(), summary, run.path, notes)
 

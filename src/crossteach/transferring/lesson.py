@@ -120,7 +120,7 @@ def teach(setup: TransferSetup, run: RunFolder) -> TransferResult:
     summary["label_maps"] = describe_mappings(setup)
     run.write_metrics(trained.records)
     if data.test.labels is None and not trained.diverged:
-        keep_both(run, student, copy.clone(), choice.ended)
+        keep_both(run, student, copy.clone(), choice.verdict.verdict, choice.returned, choice.ended)
     write_transfer(run, data, copy, found, summary, left_out)
     returned = copy.clone()  # a copy that has answered before its training would remember those answers
     return TransferResult(returned, summary, run.path, notes)

@@ -30,23 +30,34 @@ from ..types import Split, TrainableClassifier
 from .ask_page import Question, render_page
 from .gate import Verdict
 
-ORIGINAL, TRAINED, RETURNED = "original", "trained", "student"
-"""Folders of a run: the student as it was, at the end of training, and the one of these that is returned."""
+ORIGINAL, CANDIDATE, RETURNED = "original", "candidate", "student"
+"""Folders of a run: the student as it was, the new one that is judged, and the one of these that is returned."""
 PAGE, FOUND = "ask.html", "verify.json"
 
 
-def keep_both(run: RunFolder, original: TrainableClassifier, copy: TrainableClassifier, ended: State) -> None:
-    """Save the student as it was and as training left it, so that a verification may return either.
+def keep_both(
+    run: RunFolder,
+    original: TrainableClassifier,
+    copy: TrainableClassifier,
+    verdict: Verdict,
+    returned: State,
+    ended: State,
+) -> None:
+    """Save the student as it was and the new one, so that a verification may return either.
+
+    The new one is what the gate has accepted, which may be a point on the way, or else the end of training.
 
     Args:
         run: Where they go.
         original: The student as it was.
         copy: Of the student; its module is changed.
+        verdict: Of the gate.
+        returned: The weights that the gate returned.
         ended: The weights of the end of training.
     """
     original.save(str(make_folder(run.path / ORIGINAL)))
-    copy.module.load_state_dict(ended)
-    copy.save(str(make_folder(run.path / TRAINED)))
+    copy.module.load_state_dict(returned if verdict == "accepted" else ended)
+    copy.save(str(make_folder(run.path / CANDIDATE)))
 
 
 @dataclass(frozen=True)
@@ -129,14 +140,18 @@ def read_differences(run: Path) -> Differences:
             raise RunFolderError(f"{run} holds no whole transfer (no {name}); give the --out folder of one")
     try:
         labelled = "label" in pq.read_schema(run / "samples.parquet").names
-        answers = pq.read_table(run / "samples.parquet", columns=["pred_before", "pred_ungated", "id"])
+        accepted = read_json(run / "summary.json")["gate"]["verdict"] == "accepted"
+        judged = "pred_after" if accepted else "pred_ungated"
+        answers = pq.read_table(run / "samples.parquet", columns=["pred_before", judged, "id"])
         names = pq.read_table(run / "classes.parquet", columns=["name"])["name"].to_pylist()
     except (OSError, ValueError, KeyError) as error:
         raise RunFolderError(f"{run} cannot be read ({first_line(error)}); run its command again") from error
     if labelled:
         raise RunFolderError(f"the test samples of {run} have labels: summary.json says already what they tell")
-    if not (run / TRAINED).is_dir():
-        raise RunFolderError(f"{run} kept no trained weights: its training diverged; there is nothing to verify")
+    if not (run / CANDIDATE).is_dir():
+        raise RunFolderError(
+            f"{run} kept no new weights to verify: its training diverged, or it is an earlier version's"
+        )
     old, new, ids = (column.to_numpy() for column in answers.columns)
     return Differences(run, read_json(run / "config.json"), tuple(names), old, new, ids)
 
@@ -203,7 +218,7 @@ def _decide(found: Differences, kept: dict[str, Any], path: Path) -> dict[str, A
     said = hashlib.blake2b(repr(answers.labels).encode(), digest_size=8).hexdigest()
     looks = [look for look in kept.get("looks", []) if look["answers"] != said]
     judged = conclude(found, answers, len(looks) + 1, found.config["config"]["gate"])
-    returned = TRAINED if judged["verdict"] == "accepted" else ORIGINAL
+    returned = CANDIDATE if judged["verdict"] == "accepted" else ORIGINAL
     if judged["verdict"] != "unverified":
         for source in sorted((found.run / returned).iterdir()):
             write_bytes(found.run / RETURNED / source.name, source.read_bytes())
