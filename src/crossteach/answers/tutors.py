@@ -146,13 +146,13 @@ def fill_store(
         for c, own, dtype in zip(classifiers, keys, kept, strict=True)
     ]
     batches = [set_batch(c) for c in classifiers]
-    total = sum(len(table) - table.known for row in tables for table in row.values())
+    total = sum(int((~table.done[part.start : part.stop]).sum()) for row in tables for table in row.values())
     done = 0
     for number in numbers:
         wanted = [~row[number].done for row in tables]
         for start in range(part.start, part.stop, CHUNK):
             chunk = np.arange(start, min(start + CHUNK, part.stop))
-            asked = [k for k, unknown in enumerate(wanted) if unknown[chunk[0] : chunk[-1] + 1].any()]
+            asked = [k for k, unknown in enumerate(wanted) if unknown[chunk].any()]
             if not asked:
                 continue
             batch = views.batch(split, chunk, np.full(len(chunk), number))

@@ -261,6 +261,13 @@ def call_task(task: Task) -> tuple[Any, str, str]:
         return None, f"{type(error).__name__}: {first_line(error)}", traceback.format_exc()
 
 
+def print_into(log: str) -> None:
+    """Let a file take all that this process and those that it starts print."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+
 def die_with_parent() -> None:
     """End this process when its parent has ended, however that was: an orphan would write where a rerun writes."""
     parent = parent_process()

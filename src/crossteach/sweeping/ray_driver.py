@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ..errors import first_line
-from .executors import cores, die_with_parent, free_memory
+from .executors import cores, die_with_parent, free_memory, print_into
 from .jobs import TransferJob
 from .ray_task import STARTED, Call, Reply, bring_home, run_call
 
@@ -91,7 +91,7 @@ def drive(pipe: Connection, address: str | None, needs: Needs, patience: float, 
         patience: Seconds without any node that could run a call before that is an error.
         log: The file that takes what Ray prints.
     """
-    _print_into(log)
+    print_into(log)
     threading.Thread(target=die_with_parent, daemon=True).start()
     if address is None:
         _keep_to_ourselves()
@@ -115,12 +115,6 @@ def drive(pipe: Connection, address: str | None, needs: Needs, patience: float, 
         pass
     finally:
         ray.shutdown()
-
-
-def _print_into(log: str) -> None:
-    file = os.open(log, os.O_WRONLY | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
 
 
 def _keep_to_ourselves() -> None:

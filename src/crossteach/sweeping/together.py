@@ -16,7 +16,7 @@ import torch
 
 from ..errors import CrossteachError, DevicesError, KilledProcessError
 from ..transferring.launching import run_processes
-from .executors import die_with_parent, no_interrupt
+from .executors import die_with_parent, no_interrupt, print_into
 
 AGAIN = 3
 """How often processes are started again of which one was killed."""
@@ -68,9 +68,7 @@ def _run_once(count: int, device: str, arguments: Sequence[str]) -> tuple[bool, 
 
 def _launch(pipe: Connection, log: str, count: int, device: str, threads: int, arguments: Sequence[str]) -> None:
     """Start the processes, wait for them, and say how that went."""
-    file = os.open(log, os.O_WRONLY | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    print_into(log)
     threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     try:
