@@ -12,6 +12,7 @@ benchmarks/POOL_CPU_2026-11-26.parquet.
 """
 
 import argparse
+import io
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from study import chosen_parts, read_rows, run_part, write_rows
 
 import crossteach
+from crossteach.files import write_bytes
 from crossteach.runs import read_json
 
 ZOO = ("mlp_b", "vit_a", "mix_a", "mlp_a", "cnn_a", "cnn_b", "res_a")
@@ -42,7 +44,7 @@ CLOTHES_MID = {
 }
 """The same with `--zoo recipes/mid_zoo.py --out recipes/fashion_mid`: `--patience 3 --most-epochs 30`, then `--tail
 --strength 0.5`."""
-LABELLED = "labelled.npz"
+LABELLED, BLIND = "labelled.npz", "blind.npz"
 DIRTY = ("clean", "letters", "fashion", "noise", "unbalanced")
 ADDED = ("ensemble", "promise_learned", "promise_student", "promise_best", "rate")
 """Columns beside those of a sweep."""
@@ -56,6 +58,8 @@ TRIES = {
     "adapters of rank 16": {"optim.trains": "lora:16"},
 }
 """Settings that part `tries` sets, all teachers, twice as long."""
+SHARES = (0.25, 0.5, 1)
+"""Of the pool in a batch; the default is 0.75."""
 MIXED = {"views.augmentation": "recipes/pool_tries.py:mixed"}
 ROOM = ("head", "wide")
 """Where recipes/pool_tries.py gives the students SEARCHED more weights."""
@@ -121,6 +125,25 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
                 method("xe", "xe, the pool's true labels"),
                 method("xe", "xe, the pool's true labels, rate 0.03", **{"optim.lr": 0.03}),
             ],
+        },
+        "blind": {
+            **pairs,
+            "data": f"npz:{dirty / BLIND}",
+            "methods": [
+                method("auto", "no labels"),
+                method("auto", "no labels, margin 0.1", **{"partition.margin": 0.1}),
+                method("auto", "no labels, rate 0.03", **{"optim.lr": 0.03}),
+            ],
+        },
+        "shares": {
+            **some,
+            "methods": [method("auto", f"all teachers, share {share}", **{"pool.share": share}) for share in SHARES],
+        },
+        "fashion-mid-shares": {
+            **clothes_mid,
+            "pairs": clothes_mid["pairs"][::2],
+            "pools": [CLOTHES_POOL],
+            "methods": [method("auto", f"mid-size fashion, share {s}", **{"pool.share": s}) for s in SHARES],
         },
         "rounds": {
             **shared,
@@ -209,20 +232,42 @@ def taught_teams(out: Path) -> list[list[Any]]:
     return [[student, [other for other in reversed(specs) if other != student]] for student in specs]
 
 
-def write_labelled(pool: str, path: Path) -> None:
-    """Write the data that labelling the pool would have bought: train and pool, all with their labels."""
-    glyphs, fresh = crossteach.load_data(DATA), np.load(pool.removeprefix("npz:"))
-    arrays = {"class_names": np.array(glyphs.classes)}
+def arrays_of_data() -> dict[str, Any]:
+    """Return the study's data as the arrays of an npz file."""
+    glyphs = crossteach.load_data(DATA)
+    arrays: dict[str, Any] = {"class_names": np.array(glyphs.classes)}
     for key, split in (("train", glyphs.train), ("val", glyphs.selection), ("test", glyphs.test)):
         images = split.inputs.read(split.input_rows(np.arange(len(split))), None, None)
         arrays[f"x_{key}"] = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
         arrays[f"y_{key}"], arrays[f"group_{key}"] = split.labels, np.array(split.group_names)[split.group]
-    order = [list(fresh["class_names"]).index(name) for name in glyphs.classes]
+    return arrays
+
+
+def write_blind(path: Path) -> None:
+    """Write the data as those have them who have no label; the test split keeps its own, and only reports."""
+    arrays = arrays_of_data()
+    for key in ("y_train", "y_val"):
+        arrays[key] = np.full_like(arrays[key], -100)
+    write_npz(path, arrays)
+
+
+def write_labelled(pool: str, path: Path) -> None:
+    """Write the data that labelling the pool would have bought: train and pool, all with their labels."""
+    arrays, fresh = arrays_of_data(), np.load(pool.removeprefix("npz:"))
+    order = [list(fresh["class_names"]).index(name) for name in arrays["class_names"]]
     labels = np.argsort(order)[fresh["y_train"]]
     arrays["x_train"] = np.concatenate([arrays["x_train"], fresh["x_train"][..., None]])
     arrays["y_train"] = np.concatenate([arrays["y_train"], labels])
     arrays["group_train"] = np.concatenate([arrays["group_train"], fresh["group_train"].astype(str)])
-    np.savez(path, **arrays)
+    write_npz(path, arrays)
+
+
+def write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    """Write arrays whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with io.BytesIO() as packed:
+        np.savez(packed, **arrays)
+        write_bytes(path, packed.getvalue())
 
 
 def team(student: str, count: int = len(ZOO)) -> list[Any]:
@@ -263,6 +308,8 @@ def main() -> None:
     for part in chosen_parts(parser, arguments.parts, PARTS):
         if part == "labels" and not (arguments.dirty / LABELLED).is_file():
             write_labelled(arguments.pool, arguments.dirty / LABELLED)
+        if part == "blind" and not (arguments.dirty / BLIND).is_file():
+            write_blind(arguments.dirty / BLIND)
         run_part(part, plans(arguments.pool, arguments.dirty, arguments.out)[part], arguments.out)
         print(f"rows gathered in {gather(arguments.out, PARTS)}", flush=True)
 

@@ -4,7 +4,8 @@
     python recipes/pool_tables.py ROWS.parquet ... --against "pool, kl" ...      # the others against these, paired
     python recipes/pool_tables.py --beyond runs/pool_study/teams [FOLDER ...]    # samples that no tutor had right
 
-Deltas are in points, at the end of training. A paired difference is that of two methods on the same student and
+Deltas are in points, at the end of training, means with a 95% interval over students, teachers and test samples. The
+share is of what the better of teacher and ensemble has above the student. A paired difference is that of two methods on the same student and
 teachers; a second round counts from where its student began. Standard errors are over pairs, as if no two of them
 shared a model; intervals are over students, teachers and test samples.
 """
@@ -21,7 +22,7 @@ from scipy.stats import spearmanr
 from tables import bounded, models_of
 
 from crossteach.runs import read_json
-from crossteach.sweeping.study import compare
+from crossteach.sweeping.study import compare, mean_delta
 
 TEST, SELECTION = "ungated_transfer_delta", "ungated_selection_delta"
 ROUNDS = {"a second round, all taught teachers": "pool, all teachers"}
@@ -42,8 +43,8 @@ def by_method(paths: list[Path]) -> dict[str, list[Row]]:
 
 def table(methods: dict[str, list[Row]]) -> None:
     """Print mean, median and worst of each method, and of stronger and weaker teachers; deltas in points on test."""
-    print("| runs | method | teachers | mean | median | worst | gain | of the ensemble | returned | worst | harm |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    heads = "| runs | method | teachers | mean, 95% | median | worst | gain | of the best | returned | worst | harm |"
+    print(f"{heads}\n{'|---' * 11}|")
     for name, rows in methods.items():
         groups = {"all": rows}
         if rows[0]["teacher_accuracy"] is not None and not isinstance(rows[0]["teacher_accuracy"], list):
@@ -67,15 +68,21 @@ def table(methods: dict[str, list[Row]]) -> None:
 def figures(rows: list[Row]) -> list[str]:
     """Write the figures of some runs."""
     ended, returned = (np.array([r[key] for r in rows]) for key in (TEST, "transfer_delta"))
-    room = np.array([(r["ensemble"] or r["accuracy_before"]) - r["accuracy_before"] for r in rows])
+    room = np.array([best(r) - r["accuracy_before"] for r in rows])
     share = f"{100 * ended[room > 0].sum() / room[room > 0].sum():.0f}%" if (room > 0).any() else "-"
     return [
-        *(f"{value:+.2f}" for value in (ended.mean(), np.median(ended), ended.min())),
+        bounded(mean_delta(rows, "ungated_", *models_of(rows)), "+.2f"),
+        *(f"{value:+.2f}" for value in (np.median(ended), ended.min())),
         f"{100 * (ended > 0).mean():.0f}%",
         share,
         *(f"{value:+.2f}" for value in (returned.mean(), returned.min())),
         f"{100 * (returned < -0.1).mean():.0f}%",
     ]
+
+
+def best(row: Row) -> float:
+    """Return what the better of the best teacher and the mean of all has right, in %."""
+    return max(row["ensemble"] or row["accuracy_before"], row["teacher_accuracy"] or row["accuracy_before"])
 
 
 def pair(row: Row) -> Pair:

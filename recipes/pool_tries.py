@@ -5,7 +5,7 @@
 
 `mixed` is an augmentation (`views.augmentation=recipes/pool_tries.py:mixed`): a usual view with another image of the
 pool laid over it. The factories build a student of recipes/mid_zoo.py with more weights, which answers as it did before
-it is taught: what is new ends in zeros. docs/pool.md has the figures of room; mixing has not been run yet.
+it is taught: what is new ends in zeros. docs/pool.md has the figures.
 """
 
 import argparse

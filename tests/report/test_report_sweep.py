@@ -331,9 +331,9 @@ def test_names_are_data_and_never_markup(tmp_path):
 
 def test_a_hundred_models_stay_small_and_the_tables_whole(tmp_path):
     folder = sweeps.write(tmp_path / "s", n_models=100)
-    started = time.perf_counter()
+    started = time.process_time()
     html = page(folder)
-    assert time.perf_counter() - started < 40  # seven seconds on an idle machine
+    assert time.process_time() - started < 40  # seven seconds on an idle machine
     assert len(html.encode()) < 1_500_000
     found = [
         tag for tag, attributes in visible(html).tags if tag == "table" and "deltas" in (attributes.get("class") or "")

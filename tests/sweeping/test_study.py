@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crossteach.functional.study import study_interval
-from crossteach.sweeping.study import SCHEMA, compare, describe_methods, net_by_group, to_parquet
+from crossteach.sweeping.study import SCHEMA, compare, describe_methods, mean_delta, net_by_group, to_parquet
 
 
 def row(method: str, student: str, teacher: str | None, seed: int, delta: float, labels: bool) -> dict[str, object]:
@@ -117,6 +117,17 @@ def test_a_claim_speaks_for_other_test_samples_where_their_answers_are_kept():
     assert (claim["low"], claim["high"], claim["over"]) == (found.low, found.high, list(found.over))
     others[0]["group_sizes"] = [20, 20]  # another test set: nothing is shared
     assert "test samples" not in compare(mine, others, "", STUDENTS, STUDENTS).over
+
+
+def test_a_mean_alone_is_a_difference_to_nothing():
+    rows = in_groups([r for r in study() if r["method"] in ("kl+dp", "xe")], np.random.default_rng(3))
+    mine = [r for r in rows if r["method"] == "kl+dp"]
+    found = mean_delta(mine, "", STUDENTS, STUDENTS)
+    nothing = [{**r, "transfer_delta": 0.0, "group_net": [0] * len(r["group_net"])} for r in mine]
+    assert found == compare(mine, nothing, "", STUDENTS, STUDENTS) and found.over[-1] == "test samples"
+    assert found.estimate == pytest.approx(np.mean([r["transfer_delta"] for r in mine]))
+    alone = [r for r in rows if r["method"] == "xe"]
+    assert mean_delta(alone, "", STUDENTS, []).over == ("students", "test samples")
 
 
 def test_one_pair_makes_no_interval():

@@ -25,6 +25,8 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..files import write_bytes
+
 Images = NDArray[np.uint8]  # [N, 32, 32], ink 255 on 0
 
 CLASS_NAMES = [chr(code) for code in range(33, 127)] + list("äöüßéñ")
@@ -333,7 +335,8 @@ def write_archive(path: Path, splits: Mapping[str, Split]) -> None:
             f"y_{name}": split.labels,
             f"group_{name}": split.groups,
         }
-    with zipfile.ZipFile(path, "w") as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
         for key, array in arrays.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
@@ -341,6 +344,7 @@ def write_archive(path: Path, splits: Mapping[str, Split]) -> None:
             info.compress_type = zipfile.ZIP_LZMA
             info.create_system = 3
             archive.writestr(info, member.getvalue())
+    write_bytes(path, packed.getvalue())
 
 
 def write_font_table(path: Path, chosen: Mapping[str, Sequence[Face]]) -> None:

@@ -72,6 +72,7 @@ def transfer_page(run: Run, tables: Tables) -> Page:
         "lessons_told": LESSONS.get(run.config.get("config", {}).get("curriculum", {}).get("order", ""), ""),
         "gate_reason": gate_reason(summary, run.config),
         "taught": taught(summary.get("training", {}).get("taught"), tables, "taught"),
+        "promised": promised(summary, tables),
         "pool": pool(summary, tables),
         "epochs": epochs,
         "bins": bins,
@@ -275,6 +276,17 @@ def taught(given: dict[str, float] | None, tables: Tables, name: str) -> list[di
     rows = [{"name": name, "count": n, "share": 100 * n / total} for name, n in counts.items() if total]
     rows = [row for row in rows if row["count"] or row["name"] != "label"]
     tables.write(name, ("tutor", "samples", "percent"), [tuple(row.values()) for row in rows])
+    return rows
+
+
+def promised(summary: dict[str, Any], tables: Tables) -> list[dict[str, Any]]:
+    """List how many targets of each rule are right on labelled samples, the best first; empty where none is known."""
+    found = summary.get("promise")
+    rules = found.get("rules") if isinstance(found, dict) else None
+    given = rules if isinstance(rules, dict) else {}
+    known = {clean(name): rule["accuracy"] for name, rule in given.items() if isinstance(rule.get("accuracy"), NUMBER)}
+    rows = [{"name": name, "accuracy": known[name]} for name in sorted(known, key=lambda name: -known[name])]
+    tables.write("promised", ("rule", "accuracy"), [tuple(row.values()) for row in rows])
     return rows
 
 

@@ -211,21 +211,41 @@ def compare(
     Raises:
         ValueError: If no pair is common to both.
     """
-    (values, counts), (control, counts_of_others) = (
-        _deltas(rows, prefix, students, teachers) for rows in (mine, others)
-    )
-    difference = values - control
-    common = np.isfinite(difference) / max(np.isfinite(difference).sum(), 1)
+    return _mean_of([(1.0, mine), (-1.0, others)], prefix, students, teachers)
+
+
+def mean_delta(rows: Sequence[Row], prefix: str, students: Sequence[str], teachers: Sequence[str]) -> StudyInterval:
+    """Return the mean delta of a method over its pairs, with its interval.
+
+    Args:
+        rows: Rows of the method.
+        prefix: `` for what is returned, `ungated_` for the end of training.
+        students: Names of all students.
+        teachers: Names of all teachers; without any, each student is a pair of its own.
+
+    Raises:
+        ValueError: If there is no row.
+    """
+    return _mean_of([(1.0, rows)], prefix, students, teachers or [""])
+
+
+def _mean_of(
+    signed: Sequence[tuple[float, Sequence[Row]]], prefix: str, students: Sequence[str], teachers: Sequence[str]
+) -> StudyInterval:
+    """Return the mean over the pairs that all have of a signed sum of methods, with its interval."""
+    tables = [(sign, rows, *_deltas(rows, prefix, students, teachers)) for sign, rows in signed]
+    values = np.sum([sign * deltas for sign, _, deltas, _ in tables], axis=0)
+    common = np.isfinite(values) / max(np.isfinite(values).sum(), 1)
     parts = [
-        (sign * (common / np.maximum(count, 1))[_place(row, students, teachers)].sum(), row.get(f"{prefix}group_net"))
-        for rows, sign, count in ((mine, 1.0, counts), (others, -1.0, counts_of_others))
+        (sign * (common / np.maximum(counts, 1))[_place(row, students, teachers)].sum(), row.get(f"{prefix}group_net"))
+        for sign, rows, _, counts in tables
         for row in rows
     ]
-    sizes = [row.get("group_sizes") for row in (*mine, *others)]
+    sizes = [row.get("group_sizes") for _, rows in signed for row in rows]
     if any(size is None or size != sizes[0] for size in sizes) or any(net is None for _, net in parts):
-        return study_interval(difference, students, teachers)  # rows of an earlier version, or of several test sets
+        return study_interval(values, students, teachers)  # rows of an earlier version, or of several test sets
     by_group = 100.0 * sum(weight * np.array(net) for weight, net in parts) / np.array(sizes[0])
-    return study_interval(difference, students, teachers, by_group, np.array(sizes[0]))
+    return study_interval(values, students, teachers, by_group, np.array(sizes[0]))
 
 
 def _place(row: Row, students: Sequence[str], teachers: Sequence[str]) -> tuple[int, list[int]]:
