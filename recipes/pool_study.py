@@ -132,7 +132,6 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
             "methods": [
                 method("auto", "no labels"),
                 method("auto", "no labels, margin 0.1", **{"partition.margin": 0.1}),
-                method("auto", "no labels, rate 0.03", **{"optim.lr": 0.03}),
             ],
         },
         "shares": {

@@ -4,10 +4,10 @@
     python recipes/pool_tables.py ROWS.parquet ... --against "pool, kl" ...      # the others against these, paired
     python recipes/pool_tables.py --beyond runs/pool_study/teams [FOLDER ...]    # samples that no tutor had right
 
-Deltas are in points, at the end of training, means with a 95% interval over students, teachers and test samples. The
-share is of what the better of teacher and ensemble has above the student. A paired difference is that of two methods on the same student and
-teachers; a second round counts from where its student began. Standard errors are over pairs, as if no two of them
-shared a model; intervals are over students, teachers and test samples.
+Deltas are in points, at the end of training; means with a 95% interval over students, teachers and test samples. The
+share is of what the better of teacher and ensemble has above the student. A paired difference is that of two methods
+on the same student and teachers; a second round counts from where its student began. Its standard errors are over
+pairs, as if no two of them shared a model.
 """
 
 import argparse
