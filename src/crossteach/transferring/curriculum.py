@@ -135,7 +135,8 @@ def _one_after_the_other(
             student = result.student
     verdict, old, returned = _verdict(lessons), snapshot(setup.student.module), snapshot(student.module)
     gained = None if gate.labels is None else _points(setup, returned, gate)
-    found = gather_evidence(setup, setup.student.clone(), old, returned, gate) if verdict in TAKEN else None
+    asked = gate.labels is None and verdict in TAKEN
+    found = gather_evidence(setup, setup.student.clone(), old, returned, gate) if asked else None
     groups = None if gate.group is None else len(np.unique(gate.group))
     reached = GateResult(verdict, float(verdict in TAKEN), gained, label_free=found, groups=groups)
     return CurriculumOutcome(tuple(lessons), reached, returned, returned)

@@ -63,17 +63,16 @@ def choose_weights(
         note = f"training stopped: {trained.diverged}; the original weights are kept"
         return Choice(GateResult("diverged", 0.0, None if gate.labels is None else 0.0), old, new, (note,))
     ended = _point(setup, copy, old, new, setup.method.alpha, plan)
-    found = gather_evidence(setup, copy, old, ended, gate)
     if gate.labels is None:
+        found = gather_evidence(setup, copy, old, ended, gate)
         return Choice(GateResult("unverified", 1.0, None, label_free=found), ended, ended)
     verdict = choose_alpha(_held(setup, copy, old, ended, plan, gate), setup.config.gate)
     if not setup.config.gate.ask:
         at_the_end = verdict.path[-1].delta.estimate if verdict.path[-1].alpha == 1.0 else None
-        verdict = replace(verdict, verdict="unverified", alpha=1.0, selection_delta=at_the_end)
-        return Choice(replace(verdict, label_free=found), ended, ended)
+        return Choice(replace(verdict, verdict="unverified", alpha=1.0, selection_delta=at_the_end), ended, ended)
     notes = (*_note_on_groups(verdict, setup.config.gate), *_note_on_classes(setup, gate))
     returned = _point(setup, copy, old, ended, verdict.alpha, plan) if verdict.alpha else old
-    return Choice(replace(verdict, label_free=found), returned, ended, notes)
+    return Choice(verdict, returned, ended, notes)
 
 
 def _note_on_groups(verdict: GateResult, config: GateConfig) -> tuple[str, ...]:
@@ -124,7 +123,7 @@ def predict_after(
     before: Predictions,
     teachers: tuple[Predictions, ...],
 ) -> TransferPredictions:
-    """Score the test split with the weights of the end of training, then with those that are returned.
+    """Score the test split with the weights of the end of training, and with those that are returned.
 
     Args:
         copy: Of the student; its module ends with the returned weights.
@@ -134,7 +133,8 @@ def predict_after(
         before: What the student predicted on them.
         teachers: What the teachers predict.
     """
-    ungated, after = (_with_weights(copy, weights, test, before) for weights in (ended, returned))
+    ungated = _with_weights(copy, ended, test, before)
+    after = ungated if returned is ended else _with_weights(copy, returned, test, before)
     return TransferPredictions(before, after, ungated, teachers)
 
 
