@@ -5,7 +5,7 @@
 
 An old and a new model differ on D of all test samples; of these the new one wins some and loses others. Labels of n of
 those D, drawn at random, give the interval of `net_interval`; n labels of all samples give the Agresti-Min interval.
-Width is the mean of 300 draws (100 of real students) in points, coverage the share of intervals that hold the truth.
+Width is the mean of 300 draws (25 of each real student) in points, coverage the share of intervals that hold the truth.
 The verdict is what `verify` would say of the end of training: accepted where the estimate is above zero and the bound
 excludes a loss of more than 0.1 points. Real students are judged as by the first of several looks.
 """
@@ -20,7 +20,7 @@ from jaxtyping import Int
 
 from crossteach.functional import Drawn, net_interval, paired_delta
 
-SAMPLES, TIMES, FEWER, MAX_LOSS = 5000, 300, 100, 0.1
+SAMPLES, TIMES, FEWER, MAX_LOSS = 5000, 300, 25, 0.1
 CASES = ((150, 60, 50), (150, 100, 30), (150, 20, 120), (150, 0, 0), (400, 180, 140))
 LABELS = (50, 100, 200)
 
