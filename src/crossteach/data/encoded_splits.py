@@ -105,7 +105,7 @@ def listed_splits(
         raw[name] = looked[name].raw(options, labels[name], ids, part.group)
     said = [note for name, part in looked.items() for note in picture_notes(name, part)]
     all_notes = [*notes, *ordered, *said, *look_notes(looked, options.rules)]
-    return assemble(spec, classes, raw, all_notes, cut_test=True)
+    return assemble(spec, classes, raw, all_notes)
 
 
 def listed_pool(spec: Spec, part: Listed, channels: int | None) -> tuple[RawSplit, list[str]]:

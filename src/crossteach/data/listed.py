@@ -108,7 +108,7 @@ def _text_splits(spec: Spec, table: Table) -> Splits:
         inputs, said = _texts(spec, name, part)
         notes += said
         raw[name] = RawSplit(inputs, labels[name], part.group)
-    return assemble(spec, classes, raw, [*notes, *ordered], cut_test=True)
+    return assemble(spec, classes, raw, [*notes, *ordered])
 
 
 def _texts(spec: Spec, name: SplitName, part: TablePart) -> tuple[TextInputs, list[str]]:
