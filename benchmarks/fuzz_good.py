@@ -20,6 +20,7 @@ def make_good(folder: Path, sweep: bool = True) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _write_data(folder)
+        _write_answers(folder)
         _write_texts(folder)
         _write_models(folder)
         _write_runs(folder, sweep)
@@ -58,6 +59,26 @@ def _write_data(folder: Path) -> None:
         for what, array in (("images-idx3", images), ("labels-idx1", labels)):
             header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
             (folder / f"idx/{name}-{what}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes(), mtime=0))
+
+
+def _write_answers(folder: Path) -> None:
+    """Write what a model said of `data.npz`: by split and row, or by split alone in an npz."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    rng, labels = np.random.default_rng(0), np.load(folder / "data.npz")
+    probs = {part: np.eye(3)[labels[f"y_{part}"]] * 0.7 + 0.1 for part in ("train", "val", "test")}
+    columns = {
+        "split": [part for part, rows in probs.items() for _ in rows],
+        "row": [row for rows in probs.values() for row in range(len(rows))],
+        **dict(zip(CLASSES, np.concatenate(list(probs.values())).T.tolist(), strict=True)),
+    }
+    pq.write_table(pa.table(columns), folder / "answers.parquet")
+    pa.csv.write_csv(pa.table(columns), folder / "answers.csv")
+    words = {"split": columns["split"], "row": columns["row"], "label": rng.choice(CLASSES, 120).tolist()}
+    pa.csv.write_csv(pa.table(words), folder / "answered_labels.csv")
+    np.savez(folder / "answers.npz", classes=np.array(CLASSES), **probs)
 
 
 def _write_texts(folder: Path) -> None:

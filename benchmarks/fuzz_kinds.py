@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fuzz_mutations import MARKUP, WORDS, changed_bytes, changed_json, changed_text, changed_value
+from fuzz_mutations import MARKUP, VALUES, WORDS, changed_bytes, changed_json, changed_text, changed_value
 
 CLASSES = ("cat", "dog", MARKUP)
 ZOO = """import torch
@@ -300,11 +300,67 @@ def parquet_files(case: Case) -> Callable[[], object]:
     return lambda: touch(f"hf:{case.folder}")
 
 
+def answer_tables(case: Case) -> Callable[[], object]:
+    """Tables of what another model said: cells, columns and arrays of other types and lengths, damaged files."""
+    rng = case.rng
+    name = rng.choice(("answers.csv", "answered_labels.csv", "answers.parquet", "answers.npz"))
+    if name.endswith(".csv"):
+        path = case.file(name, changed_text(case.text(name), rng))
+    elif name.endswith(".npz"):
+        path = _changed_npz(case, name, ("id", "path", "label", "answers", "pool"))
+    else:
+        path = _changed_table(case, name)
+    options = rng.choice((*[""] * 3, "?outputs=probabilities", "?outputs=logits"))
+
+    def read() -> object:
+        import crossteach
+
+        data = crossteach.load_data(f"npz:{case.good}/data.npz")
+        model = crossteach.load_model(f"predictions:{path}{options}", like=data)
+        return [crossteach.predict(model, split).preds for split in (data.train, data.selection, data.test)]
+
+    return read
+
+
+def _changed_table(case: Case, name: str) -> Path:
+    """Write a good parquet file with other cells, columns of other types or names, or its bytes changed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = case.rng
+    if rng.random() < 0.3:
+        return case.file(name, changed_bytes(case.bytes(name), rng))
+    columns: dict[str, Any] = pq.read_table(case.good / name).to_pydict()
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        key = rng.choice(list(columns))
+        match rng.randrange(5):
+            case 0:
+                columns[key][rng.randrange(len(columns[key]))] = rng.choice(VALUES)
+            case 1:
+                columns[key] = [rng.choice(VALUES)] * len(columns[key])
+            case 2:
+                columns[rng.choice(("id", "path", "label", "split", "row", *WORDS))] = columns.pop(key)
+            case 3:
+                columns = {each: values[: rng.choice((0, 1, 60))] for each, values in columns.items()}
+                break
+            case _:
+                columns[key] = [str(value) for value in columns[key]]
+    with contextlib.suppress(pa.ArrowException, OverflowError, UnicodeEncodeError, RecursionError, ValueError):
+        pq.write_table(pa.table(columns), case.folder / name)
+    return case.folder / name
+
+
 # ------------------------------------------------------------------------------------------------- arrays and pictures
 def npz_files(case: Case) -> Callable[[], object]:
     """Arrays of other types and shapes, objects in them, damaged archives."""
+    path = _changed_npz(case, "data.npz", ("x", "y", "group_train"))
+    return lambda: touch(f"npz:{path}")
+
+
+def _changed_npz(case: Case, name: str, others: tuple[str, ...]) -> Path:
+    """Write a good archive with some of its arrays changed or under another name, or its bytes changed."""
     rng, target = case.rng, io.BytesIO()
-    arrays: dict[str, Any] = dict(np.load(case.good / "data.npz"))
+    arrays: dict[str, Any] = dict(np.load(case.good / name))
     for _ in range(rng.choice((1, 1, 2, 3))):
         key = rng.choice(list(arrays))
         with contextlib.suppress(
@@ -312,13 +368,10 @@ def npz_files(case: Case) -> Callable[[], object]:
         ):  # numpy does not make every array of every other
             arrays[key] = _changed_array(arrays[key], case)
         if rng.random() < 0.2:
-            arrays[rng.choice((*arrays, "x", "y", "group_train", rng.choice(WORDS[20:]).replace("\0", "0"))) or "x"] = (
-                arrays.pop(key)
-            )
+            arrays[rng.choice((*arrays, *others, rng.choice(WORDS[20:]).replace("\0", "0"))) or "x"] = arrays.pop(key)
     np.savez(target, **arrays)
     content = target.getvalue()
-    path = case.file("data.npz", changed_bytes(content, rng) if rng.random() < 0.3 else content)
-    return lambda: touch(f"npz:{path}")
+    return case.file(name, changed_bytes(content, rng) if rng.random() < 0.3 else content)
 
 
 def _changed_array(array: Any, case: Case) -> Any:
@@ -611,6 +664,7 @@ KINDS: dict[str, Kind] = {
     "idx": idx_files,
     "csv": csv_files,
     "parquet": parquet_files,
+    "answers": answer_tables,
     "tar": tar_files,
     "pictures": picture_folders,
     "pt": torch_files,

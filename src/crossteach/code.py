@@ -93,8 +93,8 @@ def read_code(where: str, asked: str, error: type[CrossteachError]) -> Code:
         raise error(f"{asked}: {where} is not a text of Python ({first_line(problem)})") from problem
 
 
-def source_of(function: Callable[..., Any]) -> str:
-    """Return the text of the module that defines a function; "" where there is none."""
+def source_of(function: Callable[..., Any] | ModuleType) -> str:
+    """Return the text of the module that defines a function, or of a module; "" where there is none."""
     module = inspect.getmodule(function)
     text: str | None = getattr(module, TEXT, None)
     if text is not None:

@@ -47,9 +47,9 @@ class Spec:
         """What stands before its options."""
         return self.text.partition("?")[0]
 
-    def instead(self, meant: str) -> str:
-        """Ask whether another name was meant, with the same options, as the end of a message."""
-        return f"did you mean {meant}{self.text[len(self.named) :]}?"
+    def instead(self, *meant: str) -> str:
+        """Ask whether another name, or one of several, was meant, with the same options, as the end of a message."""
+        return f"did you mean {' or '.join(name + self.text[len(self.named) :] for name in meant)}?"
 
     def refuse_unknown(self, known: set[str]) -> None:
         """Raise if an option is not among the known ones."""
@@ -152,6 +152,17 @@ def nearest(word: str, known: Collection[str]) -> str | None:
         ('timm', None)
     """
     return next(iter(difflib.get_close_matches(word.lower(), known, 1, NEAR)), None)
+
+
+def names_repository(word: str) -> bool:
+    """Tell ORG/NAME, as a hub has it, from a path: a folder called ORG is not there.
+
+    Example:
+        >>> names_repository("microsoft/resnet-50"), names_repository("./resnet-50"), names_repository("resnet-50")
+        (True, False, False)
+    """
+    found = re.fullmatch(r"([\w-][\w.-]*)/[\w-][\w.-]*", word)
+    return found is not None and not Path(found[1]).exists()
 
 
 def escape(path: str | Path) -> str:

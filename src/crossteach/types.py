@@ -194,8 +194,8 @@ class Splits:
     @property
     def opens_by(self) -> str | None:
         """The spec that opens the data beside their pools again; None where there are pools alone."""
-        alone = not len(self.train) and self.spec == " + ".join(pool.spec for pool in self.pools)
-        return None if alone else self.spec
+        of_a_pool = bool(self.pools) and self.test.inputs is self.pools[0].split.inputs
+        return None if of_a_pool else self.spec
 
     @property
     def has_train_labels(self) -> bool:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import crossteach
 from crossteach import Store, TransferConfig, load_data, load_model, predict, transfer, with_settings
-from crossteach.answers.check import ASKED_AGAIN, name_weak, steadiness_problem
+from crossteach.answers.check import ASKED_AGAIN, chance_problem, lot_problem, name_weak, steadiness_problem
 from crossteach.answers.compact import PredictedClasses, compact
 from crossteach.errors import ModelError
 
@@ -48,10 +48,15 @@ class Half(Own):
     def forward(self, x):
         return self.net(torch.cat([x[:, :, :3], 0 * x[:, :, 3:]], 2))
 
+class Blind(Own):
+    """Sees noise, the same for the same image."""
+    def forward(self, x):
+        return self.net(torch.sin(1e4 * x.sum((2, 3), keepdim=True) + torch.arange(64.0).view(1, 1, 8, 8) ** 2))
+
 class Two(Own):
     """Answers two classes only."""
     def forward(self, x):
-        return self.net(x) + torch.tensor([0.0] * 2 + [-100.0] * 8)
+        return self.net(x) + torch.tensor([0.0] * 2 + [-1e6] * 8)
 '''
 
 
@@ -193,6 +198,56 @@ def test_names_and_orders_are_the_same_from_whole_and_from_compact_predictions(t
     data = load_data(task.data)
     whole = [predict(load_model(spec), data.selection) for spec in (task.student, odd(task, "Two"))]
     assert name_weak(["a", "b"], whole) == name_weak(["a", "b"], [compact(each) for each in whole]) != []
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_chance"),
+    [
+        (said(0.1), True),
+        (said(0.2), False),
+        (said(0.1, n=40), False),  # nobody can tell
+        (said(0.06, n_classes=100, n=2000), False),
+        (said(0.01, n_classes=100, n=2000), True),
+    ],
+)
+def test_a_teacher_is_at_chance_when_its_answers_have_nothing_to_do_with_the_labels(answers, is_chance):
+    assert (lot_problem(answers, "m") is not None) == is_chance
+
+
+def test_a_teacher_of_few_or_uneven_classes_is_no_lottery():
+    """Right in three of ten classes only; and with less right than always answering the common class has."""
+    labels = torch.arange(500) % 10
+    few = PredictedClasses("m", 10, torch.where(labels < 3, labels, labels * 0), labels)
+    assert lot_problem(few, "m") is None and chance_problem(few, "m") is not None
+    uneven = (torch.arange(500) % 10 == 0).long()
+    balanced = PredictedClasses("m", 2, torch.where(torch.arange(500) % 6 == 1, 1 - uneven, uneven), uneven)
+    assert balanced.accuracy < 90 and lot_problem(balanced, "m") is None
+    constant = PredictedClasses("m", 2, torch.zeros(500, dtype=torch.long), uneven)
+    assert "has 450 of 500 right, no more than its answers dealt out by lot (90.0%)" in lot_problem(constant, "m").found
+    alone = PredictedClasses("m", 2, torch.zeros(500, dtype=torch.long), torch.zeros(500, dtype=torch.long))
+    assert lot_problem(alone, "m") is None, "of one class nobody can tell"
+
+
+def test_a_teacher_is_judged_on_the_classes_that_it_knows():
+    labels, knows = torch.arange(5000) % 10, torch.arange(10) < 2
+    random = torch.from_numpy(np.random.default_rng(0).integers(0, 2, 5000))
+    for preds, is_chance in ((torch.where(labels < 2, labels, random), False), (random, True)):
+        answers = PredictedClasses("m", 10, preds, labels, knows=knows)
+        assert (lot_problem(answers, "m") is not None) == is_chance
+    assert lot_problem(PredictedClasses("m", 10, random, None), "m") is None
+
+
+def test_a_teacher_at_chance_is_refused_in_a_transfer_and_in_a_sweep(task, tmp_path, capsys):
+    blind = odd(task, "Blind")
+    words = rf"{re.escape(blind)}' has \d+ of 450 right, no more than its answers dealt out by lot \(\d+\.\d%\); check"
+    with pytest.raises(ModelError, match=words):
+        run(task, tmp_path / "run", task.student, blind)
+    assert not (tmp_path / "run").exists()
+    done = run(task, tmp_path / "run", task.student, blind, settings=["force=true"])
+    assert any(note.startswith("--force: ") and "dealt out by lot" in note for note in done.notes)
+    asked = ["sweep", plan(tmp_path / "plan.yaml", task, blind), "--out", tmp_path / "out", "--dry-run"]
+    code, _, said = call(capsys, *asked, "--store", tmp_path / "s")
+    assert code == 1 and "dealt out by lot" in said
 
 
 # the same in a scout and in a sweep

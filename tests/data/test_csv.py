@@ -198,7 +198,7 @@ ONE = ("path", "label")
             "",
             r"must say train, val, test or pool, but row 2 has 'dev'",
         ),
-        ([(*ONE, "split"), (P, "a", "test")], "", "has no train split; it needs train and test"),
+        ([(*ONE, "split"), (P, "a", "test")], "", "has no train split; give one"),
         ([ONE, (P, "a|b"), (L, "b")], "", r"several labels for one sample, as 'a\|b'; .* one label"),
         ([ONE, (P, "['a', 'b']"), (L, "b")], "", "several labels for one sample"),
         ([ONE, (P, "0.5"), (L, "1.25"), (S, "3")], "", "are measurements, as 0.5, and no classes; .*not regression"),

@@ -92,6 +92,18 @@ def test_what_may_be_missing(npz):
     assert any("1 of 3 classes have no sample in train, 'c'" in note for note in without.notes)
 
 
+def test_missing_images_of_test_are_cut_and_said(npz):
+    """Half of the validation, which no model has learned from; else a fifth of train."""
+    data = npz(x_test=None, y_test=None)
+    assert [len(s) for s in (data.train, data.selection, data.test)] == [60, 15, 15] and not data.selection_seen
+    assert data.notes[0].startswith("there is no test split: 15 of 30 samples of selection were cut off")
+    alone = npz(x_test=None, y_test=None, x_val=None, y_val=None)
+    assert [len(s) for s in (alone.train, alone.selection, alone.test)] == [43, 5, 12] and alone.selection_seen
+    assert np.bincount(alone.test.labels).tolist() == [4, 4, 4]
+    assert alone.fingerprint == npz(x_test=None, y_test=None, x_val=None, y_val=None).fingerprint
+    assert len(npz(x_train=None, y_train=None).train) == 0  # pools teach then
+
+
 def test_the_fingerprint_sees_every_pixel_and_label(npz):
     before = npz().fingerprint
     assert npz().fingerprint == before
@@ -169,7 +181,7 @@ NAN[4, 2, 2] = NAN[9, 0, 0] = np.nan
 
 BAD_ARRAYS = {
     "objects": ({"y_train": np.array([0, "a", None], dtype=object)}, ["d.npz", "pickle"]),
-    "no test images": ({"x_test": None}, ["x_test"]),
+    "no train images": ({"x_train": None, "x_val": None}, ["x_train", "it has class_names, x_test"]),
     "fewer labels": ({"y_train": np.zeros(59, int)}, ["train", "60", "59"]),
     "fewer groups": ({"group_val": np.zeros(29, int)}, ["selection", "30", "29"]),
     "label below 0": ({"y_test": np.arange(40) % 3 - 1}, ["test", "0..2", "-1"]),
@@ -292,8 +304,7 @@ def test_a_class_that_train_lacks_is_noted(folder):
     ("spoil", "culprits"),
     [
         (lambda f: shutil.rmtree(f), ["no folder"]),
-        (lambda f: shutil.rmtree(f / "test"), ["test"]),
-        (lambda f: shutil.rmtree(f / "train"), ["train"]),
+        (lambda f: [shutil.rmtree(f / split) for split in ("train", "valid")], ["no train split"]),
         (lambda f: [p.unlink() for p in (f / "train").rglob("*.png")], ["train", "empty"]),
         (lambda f: (f / "train" / "a" / "0.png").rename(f / "train" / "0.png"), ["0.png"]),
     ],
@@ -370,6 +381,13 @@ def test_idx_is_read_as_it_was_written(tmp_path, zipped):
 def test_idx_files_that_do_not_fit_are_refused(tmp_path, name, change, culprits):
     with refused(DataError, *culprits):
         load_data(write_idx(tmp_path, **{name: change}))
+
+
+def test_idx_without_its_test_files_is_cut(tmp_path):
+    gone = {f"t10k_{what}_ubyte": lambda content: None for what in ("images_idx3", "labels_idx1")}
+    data = load_data(write_idx(tmp_path, **gone))
+    assert [len(s) for s in (data.train, data.selection, data.test)] == [14, 2, 4]
+    assert "4 of 20 samples of train were cut off for it" in data.notes[0]
 
 
 def test_idx_files_that_are_no_gzip_are_refused(tmp_path):

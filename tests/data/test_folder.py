@@ -138,6 +138,87 @@ def test_names_that_are_not_utf_8_are_read_and_shown_escaped(root):
         note.encode("utf-8")
 
 
+# what is missing
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """Write class folders alone."""
+    for label, count in (("bus", 20), ("car", 20), ("train", 10)):
+        (tmp_path / "plain" / label).mkdir(parents=True)
+        for i in range(count):
+            picture().save(tmp_path / "plain" / label / f"{i}.png")
+    return tmp_path / "plain"
+
+
+def test_without_test_half_of_val_is_cut_else_a_fifth_of_train(root):
+    shutil.rmtree(root / "test")
+    data = opened(root)
+    assert (len(data.train), len(data.selection) + len(data.test)) == (6, 6) and not data.selection_seen
+    assert f"{len(data.test)} of 6 samples of selection were cut off for it" in told(data, "there is no test split")
+    shutil.rmtree(root / "val")
+    for i in range(3, 12):
+        picture().save(root / "train" / "cat" / f"{i}.png")
+    data = opened(root)
+    assert "samples of train were cut off for it, by a fixed seed" in told(data, "there is no test split")
+    assert data.selection_seen and len(data.train) + len(data.selection) + len(data.test) == 15
+
+
+def test_class_folders_alone_are_train_and_cut_alike_every_time(plain, tmp_path):
+    """A class may be called train."""
+    data = opened(plain)
+    assert data.classes == ("bus", "car", "train")
+    assert np.bincount(data.test.labels).tolist() == [4, 4, 2]
+    assert [len(s) for s in (data.train, data.selection, data.test)] == [36, 4, 10]
+    assert "its own folders are classes" in data.notes[0]
+    assert "10 of 50 samples of train were cut off for it" in told(data, "there is no test split")
+    shutil.copytree(plain, tmp_path / "moved")
+    moved = opened(tmp_path / "moved")
+    assert moved.fingerprint == data.fingerprint and data.opens_by == f"folder:{plain}"
+    assert not set(data.train.ids) & set(data.test.ids) and not set(data.selection.ids) & set(data.test.ids)
+
+
+def test_what_would_be_cut_differs_with_the_labels_but_not_with_the_pool(plain):
+    whole = load_data(f"folder:{plain}?train_samples=20", [f"folder:{plain}"])
+    assert len(whole.pools[0].split) == 16 and whole.pools[0].dropped["in test"] == 10
+    assert whole.test.fingerprint == opened(plain).test.fingerprint
+
+
+def test_splits_are_found_whatever_the_case_of_their_names(root):
+    before = opened(root)
+    (root / "train").rename(root / "Train")
+    (root / "test").rename(root / "TEST")
+    data = opened(root)
+    assert data.classes == ("cat", "dog") and len(data.test) == len(before.test) and data.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("arrange", "came"),
+    [
+        (lambda root: root.rename(root.parent / "inner"), "lies elsewhere"),
+        (lambda root: [path.rename(root.parent / path.name) for path in root.glob("*/*.png")], "lies elsewhere"),
+        (lambda root: [shutil.rmtree(root / label) for label in ("car", "train")], "1 folders hold pictures"),
+        (shutil.rmtree, "0 folders hold pictures"),
+    ],
+)
+def test_trees_without_classes_are_refused_and_open_as_pools(plain, arrange, came, tmp_path):
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    inner = plain.rename(outer / "plain")
+    arrange(inner)
+    target = outer if came == "lies elsewhere" else inner if inner.exists() else outer
+    with pytest.raises(DataError, match=rf"neither train/CLASS/IMAGE .*{came}; .* --pool folder:{target}$"):
+        opened(target)
+
+
+def test_val_and_test_beside_a_pool_open_again_by_their_own_spec(root):
+    """The folder is data and pool under one name; its labels are not the pool's."""
+    (root / "train").rename(root / "more")
+    data = load_data(f"folder:{root}", [f"folder:{root}"])
+    assert not len(data.train) and data.opens_by == f"folder:{root}" and data.test.labels is not None
+    assert load_data(None, [f"folder:{root}"]).opens_by is None
+
+
 # the order of classes
 
 

@@ -22,6 +22,7 @@ from crossteach.errors import SpecError
         ("foldr:pictures", "folder:pictures"),
         ("digits", "sklearn:digits"),
         ("glyph", "glyphs"),
+        ("cornell-movie/rotten_tomatoes?label=label", "hf:cornell-movie/rotten_tomatoes?label=label"),
     ],
 )
 @pytest.mark.parametrize("as_pool", [False, True])
@@ -37,8 +38,13 @@ def test_what_was_meant_is_said(text, meant, as_pool, tmp_path, monkeypatch):
 
 
 def test_nonsense_gets_the_list():
-    for text in ("qqqqqqqq", "", ":", "nothing/here"):
+    for text in ("", ":", "./nothing/here", "data.xyz"):
         with pytest.raises(
-            SpecError, match="expected one of csv, folder, glyphs, hf, idx, npz, sklearn, wds, as in npz:FILE"
+            SpecError, match=r"expected one of csv, folder, glyphs, hf, idx, npz, sklearn, wds, as in npz:FILE$"
         ):
             load_data(text)
+
+
+def test_a_word_alone_may_be_a_data_set_of_the_hub():
+    with pytest.raises(SpecError, match=r"as in npz:FILE, or hf:imdb\?text=text for one of the hub$"):
+        load_data("imdb?text=text")

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,6 +33,12 @@ def features(num_classes=3):
 
 def number(num_classes=3):
     return 3
+
+class Dense(nn.Sequential):
+    def __init__(self, width=8):
+        super().__init__(*dense(width=width))
+
+net = dense()
 """
 OPTIONS = "?channels=1&size=8"
 
@@ -54,6 +62,41 @@ def test_a_python_factory_gets_its_weights_and_arguments(zoo):
     assert load_model(random).fingerprint == load_model(random).fingerprint
     wide = load_model(f"py:{zoo}/zoo.py:dense{OPTIONS}&width=5&pretrained=false")
     assert wide.module[1].out_features == 5
+
+
+def test_a_function_a_class_and_a_module_are_the_same_model(zoo, tmp_path):
+    files = f"@{zoo}/dense.safetensors{OPTIONS}"
+    made = {name: load_model(f"py:{zoo}/zoo.py:{name}{files}") for name in ("dense", "Dense", "net")}
+    images = torch.rand(3, 1, 8, 8)
+    for name, model in made.items():
+        assert torch.equal(score(model, images), score(made["dense"], images))
+        model.save(tmp_path / name)
+        again = load_model(f"run:{tmp_path / name}")
+        assert again.fingerprint == model.fingerprint and torch.equal(score(again, images), score(model, images))
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{made['net'].loading_code()}\nprint(logits(torch.zeros(1, 1, 8, 8)).shape)"],
+        cwd=tmp_path / "net",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout == "torch.Size([1, 10])\n", ran.stderr
+
+
+def test_a_module_has_its_own_weights_and_is_never_written_to(zoo):
+    spec = f"py:{zoo}/zoo.py:net{OPTIONS}"
+    model, twin = load_model(spec), load_model(spec)
+    assert any("its weights are those that" in note and "zoo.py gives it" in note for note in model.notes)
+    before = [value.clone() for value in twin.module.state_dict().values()]
+    with torch.no_grad():
+        for value in model.module.parameters():
+            value.add_(1)
+    load_model(f"py:{zoo}/zoo.py:net@{zoo}/dense.safetensors{OPTIONS}")
+    after = [list(each.module.state_dict().values()) for each in (twin, load_model(spec))]
+    assert all(torch.equal(a, b) for values in after for a, b in zip(values, before, strict=True))
+    assert model.module[1].weight.data_ptr() != twin.module[1].weight.data_ptr()
+    with pytest.raises(SpecError, match="is a module and takes no options; drop width"):
+        load_model(f"{spec}&width=3")
 
 
 def test_a_module_may_describe_its_input_and_options_win(zoo):

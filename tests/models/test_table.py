@@ -271,6 +271,13 @@ def test_broken_files_and_tables_without_data_are_one_line(data, frame, tmp_path
             r"must be numbers \[N, C\], or labels \[N\], not float",
         ),
         ({"id": np.arange(3), "answers": np.zeros((3, 10)), "classes": np.array(["a"])}, "names 1 classes but scores"),
+        ({"id": np.arange(3), "answers": np.zeros((3, 10)), "classes": np.array("ab")}, r"a list of names, not \[\]"),
+        ({"val": np.array(3.0)}, r"must be numbers \[N, C\], or labels \[N\], not float64 \[\]"),
+        ({"id": np.arange(3), "label": np.array("cat")}, r"labels \[N\], not <U3 \[\]"),
+        ({"val": np.zeros((450, 10), "M8[s]")}, r"not datetime64\[s\] \[450, 10\]"),
+        ({"val": np.zeros((450, 10), [("a", "i4")])}, r"not \[\('a', '<i4'\)\] \[450, 10\]"),
+        ({"val": np.zeros(450, int), "test": np.array(["1"] * 447)}, "numbers for some splits and texts for others"),
+        ({"train": np.zeros((900, 10)), "val": np.zeros((0, 10))}, "has 0 rows for val, but its source has 450"),
     ):
         np.savez(tmp_path / "t.npz", **arrays)
         with pytest.raises(ModelError, match=message):

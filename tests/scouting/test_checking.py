@@ -12,11 +12,23 @@ import torch
 from commands import call
 from torch import nn
 
-from crossteach import Preprocess, from_arrays, from_module, load_data, load_model
-from crossteach.errors import LabelSpaceError
+from crossteach import (
+    Preprocess,
+    Store,
+    TransferConfig,
+    from_arrays,
+    from_module,
+    load_data,
+    load_model,
+    transfer,
+    with_settings,
+)
+from crossteach.errors import LabelSpaceError, ModelError
+from crossteach.models import MappedClassifier
 from crossteach.models.asking import digest_of_state
 from crossteach.models.torchvision import published_accuracy
 from crossteach.scouting.checking import as_published, check_model
+from crossteach.scouting.quick import quick_problem
 from crossteach.scouting.variants import Variant, how_to_ask
 from crossteach.specs import parse_spec
 from crossteach.types import Predictions
@@ -75,9 +87,9 @@ def test_a_model_that_wants_pixels_of_0_to_255_is_told(task, data):
     assert "pixels of 0 to 255" in told["evidence"] and "std=(0.00392" in told["advice"]
 
 
-def two_classes(draw, count=400):
-    """Images that a function draws from labels, 0 and 1 in turn, and random numbers."""
-    labels, rng = np.arange(count) % 2, np.random.default_rng(0)
+def pictures_of(draw, count=400, classes=2):
+    """Images that a function draws from labels, which take turns, and random numbers."""
+    labels, rng = np.arange(count) % classes, np.random.default_rng(0)
     images = draw(labels, rng).astype(np.float32)
     images = (images + rng.normal(0, 0.01, images.shape).astype(np.float32)).clip(0, 1)  # no two are equal
     third = [slice(start, start + count // 4) for start in (0, count // 4)] + [slice(count // 2, count)]
@@ -164,7 +176,7 @@ PREPROCESSINGS = {
 @pytest.mark.parametrize("fault", PREPROCESSINGS)
 def test_what_a_model_was_not_trained_with_is_found_and_mended_by_what_is_said(fault):
     draw, module, wrong, evidence, option = PREPROCESSINGS[fault]
-    data = two_classes(draw)
+    data = pictures_of(draw)
     found = check_model(from_module(module, Preprocess(**wrong), name="planted"), data)
     told = finding(found, "preprocessing")
     assert told["verdict"] == "suspicious" and evidence in told["evidence"] and option in told["advice"]
@@ -185,20 +197,27 @@ def test_the_spec_to_type_replaces_every_option_that_is_wrong():
     assert options["channels"] == "1" and options["crop_mode"] == right.crop_mode and options["mean"] == "0.5"
 
 
-def test_channels_in_the_other_order_are_found():
+def red_or_blue(labels, rng):
     """Two classes, told by red against blue."""
+    images = rng.random((len(labels), 8, 8, 3)) * 0.3
+    images[labels == 0, ..., 0] += 0.5
+    images[labels == 1, ..., 2] += 0.5
+    return images
 
-    def red_or_blue(labels, rng):
-        images = rng.random((len(labels), 8, 8, 3)) * 0.3
-        images[labels == 0, ..., 0] += 0.5
-        images[labels == 1, ..., 2] += 0.5
-        return images
 
+def reads_red(place):
+    """Answer class 0 where the channel at this place is brighter than the one at the other end."""
     layer = nn.Conv2d(3, 2, 1)
     with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[0.0, 0, 5], [5, 0, 0]])[..., None, None])  # of blue before red
-    model = from_module(nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten()), name="bgr")
-    found = check_model(model, two_classes(red_or_blue))
+        layer.weight.zero_()
+        layer.weight[0, place], layer.weight[1, 2 - place] = 5, 5
+    name = "rgb" if place == 0 else "bgr"
+    return from_module(nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten()), name=name)
+
+
+def test_channels_in_the_other_order_are_found():
+    model = reads_red(2)
+    found = check_model(model, pictures_of(red_or_blue))
     told = finding(found, "preprocessing")
     assert "blue before red" in told["evidence"] and "images.flip(1)" in told["advice"] and told["spec"] is None
     assert found["verdict"] != "ok"
@@ -359,3 +378,83 @@ def test_the_command_prints_a_table_or_json_and_refuses_in_one_line(task, capsys
         check_model(
             from_module(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), like=load_data(task.data)), load_data(task.data)
         )
+
+
+# before every transfer
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """Ask what a transfer asks each of its models."""
+    return lambda model, data: quick_problem(model, data, Store(tmp_path / "store"))
+
+
+def test_sound_models_have_no_problem(task, data, quick):
+    for spec in (task.student, task.teacher):
+        assert quick(load_model(spec), data) is None and quick(load_model(spec), bare(data)) is None
+    assert quick(reads_red(0), pictures_of(red_or_blue)) is None
+
+
+def red_green_or_yellow(labels, rng):
+    """Three classes, of which no other order makes up for blue before red."""
+    images = rng.random((len(labels), 8, 8, 3)) * 0.3
+    images[labels != 1, ..., 0] += 0.6
+    images[labels != 0, ..., 1] += 0.6
+    return images
+
+
+def reads_yellow(order):
+    """Answer by red and green, which stand first and second in RGB."""
+    layer = nn.Conv2d(3, 3, 1)
+    weight = torch.tensor([[1.0, -1, 0], [-1, 1, 0], [2, 2, 0]])
+    with torch.no_grad():
+        layer.weight.copy_((weight if order == "rgb" else weight.flip(1))[..., None, None])
+        layer.bias.copy_(torch.tensor([0.0, 0, -2.4]))
+    return from_module(nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten()), name=order)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_transfer_refuses_channels_in_the_other_order(tmp_path, role):
+    colours = pictures_of(red_green_or_yellow, classes=3)
+    config = with_settings(TransferConfig(), ["optim.epochs=1", "optim.lr=0.01", "views.count=1"])
+    right, wrong = reads_yellow("rgb"), reads_yellow("bgr")
+    models = (wrong, [right]) if role == "student" else (right, [wrong])
+    with pytest.raises(
+        ModelError, match=r"'module bgr' has .* and 100.0% with blue before red; turn the channels over"
+    ):
+        transfer(*models, colours, tmp_path / "run", config, store=Store(tmp_path / "store"))
+
+
+def test_what_a_model_names_itself_is_tried_where_it_is_asked_otherwise(quick):
+    draw, module, wrong, _, _ = PREPROCESSINGS["crop"]
+    module.pretrained_cfg = {"input_size": (1, 28, 28), "crop_pct": 1.0}
+    data = pictures_of(draw)
+    found = quick(from_module(module, Preprocess(**wrong), name="planted"), data)
+    assert "and 100.0% with the size, crop and normalisation that the model itself names" in found.found
+    right = eval(found.advice.removeprefix("give preprocess="), {"Preprocess": Preprocess})
+    assert quick(from_module(module, right, name="mended"), data) is None
+    module.pretrained_cfg = {"input_size": (1, 20, 20), "crop_pct": 1.0}  # it takes no such images
+    assert quick(from_module(module, right, name="mended"), data) is None
+
+
+def test_a_head_that_looks_untrained_is_found_without_labels(task, data, quick):
+    found = quick(untrained(task), bare(data))
+    assert re.search(r" looks untrained: its answers tell \d\.\d% of what they could$", found.found)
+    fresh = nn.Linear(10, 10)
+    torch.nn.init.normal_(fresh.weight, std=0.01)
+    assert quick(wrapped(task, fresh), bare(data)).advice == "give trained weights"
+    same = data.selection.take(np.flatnonzero(data.selection.labels == 3))
+    assert quick(load_model(task.student), bare(replace(data, selection=same))) is None, (
+        "all of one class, and it knows"
+    )
+
+
+def test_a_model_that_knows_a_part_of_the_classes_is_asked_about_these(task, data, quick):
+    """The even digits alone; another normalisation is found for it as for any."""
+    belongs = np.where(np.arange(10) % 2, -1, np.arange(10))
+    for options, is_sound in (("", True), ("&mean=0.5&std=0.02", False)):
+        model = MappedClassifier(load_model(f"{task.student}{options}"), belongs, data.classes)
+        found = quick(model, data)
+        assert (found is None) == is_sound
+    few = int((data.selection.labels % 2 == 0).sum())
+    assert f"right on {min(few, 200)} samples" in found.found and "another normalisation" in found.found

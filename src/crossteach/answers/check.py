@@ -1,6 +1,6 @@
 """Is this model what its user thinks it is? Checked before anything is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,8 @@ NEAR_CHANCE = 0.1
 FAR_BELOW = 2 / 3
 """Share of the best model's accuracy below which a model is far below it, from `FAR_POINTS` points on."""
 FAR_POINTS = 10.0
+CONSTANT = 20
+"""Samples from which a model that gives all of them one class tells nothing."""
 COUNTED = 5
 """Samples from which a class counts as one that a model knows or does not know."""
 FEW_CLASSES = 6
@@ -110,6 +112,28 @@ def chance_problem(predictions: Answered, spec: str) -> Problem | None:
     return Problem(f"{spec!r} has {right} of {n} right, {said}", "check its mean, std, size and the order of classes")
 
 
+def lot_problem(predictions: Answered, spec: str) -> Problem | None:
+    """Say that a model's answers have nothing to do with the labels; None if they have, or nobody can tell.
+
+    Its own answers, dealt out to the samples by lot, are what it is compared with: a model that is weak, or right in
+    few classes only, may still teach. It is judged on the classes that it knows.
+    """
+    said = _of_known(predictions)
+    if said.labels is None or bool((said.labels == said.labels[:1]).all()):
+        return None
+    n, right = len(said.preds), int(said.correct.sum())
+    given, there = (each.bincount(minlength=said.n_classes).double() / n for each in (said.preds, said.labels))
+    by_lot = min(1.0, float(given @ there))
+    at_most = stats.binomtest(right, n).proportion_ci(0.95).high
+    too_few = n < CONSTANT if bool((given == 1).any()) else at_most > by_lot + NEAR_CHANCE * (1 - by_lot)
+    if too_few or stats.binom.sf(right - 1, n, by_lot) <= CHANCE_LEVEL:
+        return None
+    return Problem(
+        f"{spec!r} has {right} of {n} right, no more than its answers dealt out by lot ({100 * by_lot:.1f}%)",
+        "check its mean, std, size and the order of classes",
+    )
+
+
 def too_few_to_tell(predictions: Answered) -> bool:
     """Tell whether a model that has no more right than chance may still be far above it: the samples are too few."""
     chance, right = _standing(predictions).chance, int(predictions.correct.sum())
@@ -151,12 +175,13 @@ def check_answers(
     store: Store,
     progress: Progress,
     force: bool,
+    look: Callable[[Classifier], Problem | None] = lambda model: None,
 ) -> list[str]:
     """Ask every model of a transfer about the selection split, and see whether it is what its user thinks it is.
 
-    The student must be better than chance. Every model must give an image the same answer whenever it is asked, and
-    count the classes in the order of the labels, on every split that has some. A model that is near chance, or far
-    below another, is named.
+    The student must be better than chance, and the teachers' answers must have to do with the labels. Every model must
+    give an image the same answer whenever it is asked, and count the classes in the order of the labels, on every split
+    that has some. A model that is near chance, or far below another, is named.
 
     Args:
         student: The model that is about to learn.
@@ -165,6 +190,7 @@ def check_answers(
         store: Where the answers are kept.
         progress: Told how many samples are done.
         force: Whether to say what is wrong instead of refusing it.
+        look: Looks at each model once more, when they are steady and in order.
 
     Returns:
         Notes, one sentence each.
@@ -180,7 +206,10 @@ def check_answers(
         said = [predict(model, part, store, progress) for model in models]
         orders = order_problems(specs, said, data.classes, "what the student says", part.name) | orders
     found += orders.values()
+    if force or not found:
+        found += filter(None, map(look, models))
     found += filter(None, [chance_problem(answered[0], student.spec)])
+    found += filter(None, map(lot_problem, answered[1:], specs[1:]))
     roles = ["student", *(f"teacher {teacher.name}" for teacher in teachers)]
     notes = [*mapping_notes(teachers, data.selection, store), *refuse_or_say(found, force)]
     return [*notes, *order_notes(data.classes), *name_weak(roles, answered)]

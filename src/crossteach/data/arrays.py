@@ -98,7 +98,8 @@ class ArrayInputs:
 def load_npz(spec: Spec, path: Path | None = None) -> Splits:
     """Open `npz:FILE` with the keys `x_train y_train x_val y_val x_test y_test class_names group_train …`.
 
-    Labels may be absent; the label −100 says that a single sample has none.
+    Labels may be absent; the label −100 says that a single sample has none. What has no test or no val images gets
+    them from the others, by a fixed seed.
 
     Raises:
         DataError: If the file is missing, is no npz, is cut short, or its arrays do not fit.
@@ -106,10 +107,9 @@ def load_npz(spec: Spec, path: Path | None = None) -> Splits:
     spec.refuse_unknown(OPTIONS)
     path = path or spec.path
     arrays = read_archive(spec, path)
-    for key in ("x_train", "x_test"):
-        if key not in arrays:
-            hint = f"; as a pool it opens by --pool {spec.text}" if "x" in arrays or "x_train" in arrays else ""
-            raise DataError(f"{path} has no array {key!r}; it has {', '.join(sorted(arrays)) or 'none'}{hint}")
+    if "x_train" not in arrays and not {"x_val", "x_test"} <= set(arrays):
+        hint = f"; as a pool it opens by --pool {spec.text}" if "x" in arrays else ""
+        raise DataError(f"{path} has no array 'x_train'; it has {', '.join(sorted(arrays)) or 'none'}{hint}")
     return splits_from_arrays(spec, arrays)
 
 
@@ -261,13 +261,21 @@ def idx_pool(spec: Spec) -> RawSplit:
 
 
 def load_idx(spec: Spec) -> Splits:
-    """Open `idx:FOLDER`: the four files of the MNIST family, .gz or not, class names from `classes.txt` if there."""
+    """Open `idx:FOLDER`: the four files of the MNIST family, .gz or not, class names from `classes.txt` if there.
+
+    Without the two test files (t10k) the test split is cut from train, by a fixed seed.
+
+    Raises:
+        DataError: If the folder or one of the files is missing, or is cut short.
+    """
     spec.refuse_unknown(OPTIONS)
     folder = spec.path
     if not folder.is_dir():
         raise DataError(f"no folder {folder} for {spec.text!r}; expected one with train-images-idx3-ubyte.gz")
     arrays = {}
     for key, stem in (("train", "train"), ("test", "t10k")):
+        if key == "test" and not any(folder.glob(f"{stem}-*-ubyte*")):
+            continue
         arrays[f"x_{key}"] = _read_idx(folder, f"{stem}-images-idx3-ubyte", 3)
         arrays[f"y_{key}"] = _read_idx(folder, f"{stem}-labels-idx1-ubyte", 1).astype(np.int64)
     names = folder / "classes.txt"

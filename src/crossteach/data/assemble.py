@@ -44,27 +44,25 @@ def assemble(
     classes: Sequence[str],
     raw: dict[SplitName, RawSplit],
     notes: Sequence[str] = (),
-    cut_test: bool = False,
 ) -> Splits:
-    """Check the parts of a data set and put them together.
+    """Check the parts of a data set and put them together; what is missing is cut from the others, by a fixed seed.
 
     Args:
         spec: Names the data in messages and carries the options.
         classes: Class names; labels index them.
-        raw: `train` and `test`, and `selection` where the source has one.
+        raw: The splits that the source has. A missing train is empty beside two that judge: pools teach then.
         notes: What the source has to say.
-        cut_test: Whether a missing test split is cut from the others, and a missing train is empty beside two that
-            judge: pools teach then.
 
     Raises:
-        DataError: If a split is missing or empty, lengths differ, a label is out of range, two classes share a name, or
-            all images of a split stand in another.
+        DataError: If there is nothing to teach, a split is empty, lengths differ, a label is out of range, two classes
+            share a name, or all images of a split stand in another.
     """
     classes = _names(spec, classes)
-    for name in ("train", "test"):
-        spared = name == "test" or {"selection", "test"} <= set(raw)
-        if name not in raw and not (cut_test and spared):
-            raise DataError(f"{spec.text!r} has no {name} split; it needs train and test (and, better, a selection)")
+    if "train" not in raw and not {"selection", "test"} <= set(raw):
+        raise DataError(
+            f"{spec.text!r} has no train split; give one (what else is missing is cut from it), or a selection and a "
+            "test split beside pools"
+        )
     splits = {name: _split(spec, name, part, len(classes)) for name, part in raw.items()}
     if "train" not in splits:
         splits["train"] = splits["test"].take(np.arange(0), "train")

@@ -90,14 +90,7 @@ def listed_splits(
         DataError: If too many pictures are broken, labels are no classes, or the parts do not fit.
     """
     options = read_picture_options(spec)
-    order = read_word(spec, "class_order", ORDERS)
-    labels: Mapping[SplitName, Int[np.ndarray, " N"] | None]
-    if classes is None:
-        words = {name: part.labels for name, part in parts.items()}
-        classes, labels, ordered = number_labels(repr(spec.text), words, order)
-    else:
-        labels = {name: None if part.labels is None else part.labels.codes for name, part in parts.items()}
-        ordered = []
+    classes, labels, ordered = class_ids(spec, {name: part.labels for name, part in parts.items()}, classes)
     looked = {name: look_at_part(part.where, part.pictures, options) for name, part in parts.items()}
     raw = {}
     for name, part in parts.items():
@@ -105,7 +98,27 @@ def listed_splits(
         raw[name] = looked[name].raw(options, labels[name], ids, part.group)
     said = [note for name, part in looked.items() for note in picture_notes(name, part)]
     all_notes = [*notes, *ordered, *said, *look_notes(looked, options.rules)]
-    return assemble(spec, classes, raw, all_notes, cut_test=True)
+    return assemble(spec, classes, raw, all_notes)
+
+
+def class_ids(
+    spec: Spec, parts: Mapping[SplitName, LabelWords | None], classes: Sequence[str] | None = None
+) -> tuple[Sequence[str], Mapping[SplitName, Int[np.ndarray, " N"] | None], list[str]]:
+    """Return the class names, the labels of each split as ids, and what the user should know of their order.
+
+    Args:
+        spec: Names the data and may say `class_order`.
+        parts: What each split says of its samples.
+        classes: The class names where the source knows their order; None orders the words of the labels.
+
+    Raises:
+        SpecError: If the option is another word.
+        DataError: If labels are no classes.
+    """
+    order = read_word(spec, "class_order", ORDERS)
+    if classes is None:
+        return number_labels(repr(spec.text), parts, order)
+    return classes, {name: None if part is None else part.codes for name, part in parts.items()}, []
 
 
 def listed_pool(spec: Spec, part: Listed, channels: int | None) -> tuple[RawSplit, list[str]]:

@@ -1,4 +1,4 @@
-"""Image files in class folders: `folder:PATH` with train/, val/ (optional) and test/."""
+"""Image files in class folders: `folder:PATH` with train/, val/ and test/, or with class folders alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from .encoded_splits import (
 )
 from .label_words import ORDERS, in_order
 from .look import shown
-from .tree import Listing, list_pictures
+from .tree import Listing, folders_in, list_pictures
 
 FOLDER_OPTIONS = {*PICTURE_OPTIONS, "class_order", "empty_classes"}
 """Data options that only image folders take."""
@@ -44,13 +44,14 @@ class _Part:
 
 
 def load_folder(spec: Spec) -> Splits:
-    """Open `folder:PATH`: class folders under train, val (or valid, validation, selection) and test.
+    """Open `folder:PATH`: class folders under train, val (or valid, validation, selection) and test, or alone.
 
-    The classes are the class folders of all splits. A train folder that holds images directly, without class folders,
-    is unlabelled. All that Pillow reads is a picture, and links are followed; files that are not read are counted in
-    the notes. Pictures that cannot be decoded are skipped, up to a share `max_broken` of a split. What only shows when
-    a picture is used, damage in its middle, is not known here: a grey picture is then shown in its place, with a
-    warning; `?check=all` decodes every picture once to find these too.
+    What is missing of test and val is cut from the others, by a fixed seed; where there is none of the three, class
+    folders that hold pictures are train. The classes are the class folders of all splits. A train folder that holds
+    images directly, without class folders, is unlabelled. All that Pillow reads is a picture, and links are followed;
+    files that are not read are counted in the notes. Pictures that cannot be decoded are skipped, up to a share
+    `max_broken` of a split. What only shows when a picture is used, damage in its middle, is not known here: a grey
+    picture is then shown in its place, with a warning; `?check=all` decodes every picture once to find these too.
 
     The pixels are known by content: an edited picture makes other data. Beyond 100,000 files or 2 GiB a split is known
     by the size and the last 4096 bytes of each file, and the whole content of 4096 files.
@@ -69,17 +70,16 @@ def load_folder(spec: Spec) -> Splits:
     spec.refuse_unknown(OPTIONS | FOLDER_OPTIONS)
     root = spec.path
     if not root.is_dir():
-        raise DataError(f"no folder {root} for {spec.text!r}; expected one with train/CLASS/IMAGE and test/CLASS/IMAGE")
+        raise DataError(
+            f"no folder {root} for {spec.text!r}; expected one with train/CLASS/IMAGE and test/CLASS/IMAGE, or "
+            "CLASS/IMAGE"
+        )
     options, order = read_picture_options(spec), read_word(spec, "class_order", ORDERS)
     allow_empty = spec.flag("empty_classes", False)
-    parts: dict[SplitName, _Part] = {}
-    for name, candidates in SPLIT_NAMES.items():
-        there = [root / candidate for candidate in candidates if (root / candidate).is_dir()]
-        if there:
-            parts[name] = _look_at_listing(list_pictures(there[0]), options)
-    if "test" not in parts:
-        raise DataError(f"{root} has no folder test/; expected train/, test/ and, better, val/")
-    folders, notes = _classes(parts, order, allow_empty)
+    listings, notes = _listings(spec, root)
+    parts = {name: _look_at_listing(listing, options) for name, listing in listings.items()}
+    folders, said = _classes(parts, order, allow_empty)
+    notes += said
     raw = {name: _raw_split(root, part, folders, options) for name, part in parts.items()}
     notes += [note for name, part in parts.items() for note in _file_notes(name, part)]
     notes += look_notes({name: part.look for name, part in parts.items()}, options.rules)
@@ -108,6 +108,32 @@ def folder_pool(spec: Spec, channels: int | None) -> tuple[RawSplit, list[str]]:
     return _raw_split(spec.path, part, (), options), notes
 
 
+def _listings(spec: Spec, root: Path) -> tuple[dict[SplitName, Listing], list[str]]:
+    """List the pictures of each split that has a folder; where none has, those of class folders as train.
+
+    Raises:
+        DataError: If there is neither the one nor the other.
+    """
+    found: dict[SplitName, Listing] = {}
+    folders = folders_in(root)
+    for name, words in SPLIT_NAMES.items():
+        there = [root / folder for word in words for folder in folders if folder.lower() == word]
+        if there:
+            found[name] = list_pictures(there[0])
+    a_class = set(found) == {"train"} and not found["train"].folders and len(folders) > 1  # trains beside buses
+    if found and not a_class:
+        return found, []
+    whole = list_pictures(root)
+    outside = next((path for path in map(Path, whole.paths) if path.parent.parent != root), None)
+    if outside is not None or len(set(whole.owners)) < 2:
+        came = f"{shown(outside)} lies elsewhere" if outside else f"{len(set(whole.owners))} folders hold pictures"
+        raise DataError(
+            f"{shown(root)} holds neither train/CLASS/IMAGE (better with val/ and test/) nor CLASS/IMAGE of two "
+            f"classes or more: {came}; arrange it so, or teach on it without labels by --pool {spec.text}"
+        )
+    return {"train": whole}, [f"{shown(root)} has no train/CLASS, val/CLASS or test/CLASS: its own folders are classes"]
+
+
 def _look_at_listing(listing: Listing, options: PictureOptions) -> _Part:
     return _Part(listing, look_at_part(shown(listing.folder), PictureFiles(listing.paths), options))
 
@@ -120,11 +146,12 @@ def _classes(parts: dict[SplitName, _Part], order: str, allow_empty: bool) -> tu
     """
     used = {owner for part in parts.values() for owner in part.owners if owner is not None}
     listed = {folder for part in parts.values() for folder in part.listing.folders}
-    of_test = set(parts["test"].listing.folders)
-    empty = sorted(of_test - set(parts["test"].owners))
-    if empty and not allow_empty:
+    test = parts.get("test")
+    of_test = set(test.listing.folders) if test else set()
+    empty = sorted(of_test - set(test.owners)) if test else []
+    if test and empty and not allow_empty:
         raise DataError(
-            f"{len(empty)} of {len(of_test)} class folders in {shown(parts['test'].listing.folder)} hold no picture "
+            f"{len(empty)} of {len(of_test)} class folders in {shown(test.listing.folder)} hold no picture "
             f"that can be read, {shown(empty[0])!r} among them; add pictures, remove the folders, or give "
             "?empty_classes=true"
         )

@@ -27,7 +27,7 @@ PARTS: tuple[SplitName, ...] = ("train", "selection", "test")
 
 def from_arrays(
     train: Arrays,
-    test: Arrays,
+    test: Arrays | None = None,
     selection: Arrays | None = None,
     classes: Sequence[str] | None = None,
     name: str = "arrays",
@@ -38,7 +38,7 @@ def from_arrays(
     Args:
         train: (images, labels), (images, labels, groups), or (images, None) without labels. Images are numpy arrays
             [N, H, W] or [N, H, W, 1 or 3], or torch tensors [N, H, W] or [N, 1 or 3, H, W]; uint8, or floats in [0, 1].
-        test: The same; it reports. Without labels nothing is verified.
+        test: The same; it reports. Without labels nothing is verified. None cuts it from selection, else from train.
         selection: The same; it decides. None cuts it from train, or with `selection_from="test"` from test.
         classes: Names of the classes; None numbers them.
         name: What the data are called in messages.
@@ -72,7 +72,7 @@ def from_arrays(
 
 def from_texts(
     train: Arrays,
-    test: Arrays,
+    test: Arrays | None = None,
     selection: Arrays | None = None,
     classes: Sequence[str] | None = None,
     name: str = "texts",
@@ -84,7 +84,7 @@ def from_texts(
     Args:
         train: (texts, labels), (texts, labels, groups), or (texts, None) without labels. A text is a string, kept as
             UTF-8, or bytes; a label is a class id, and -100 says that a text has none.
-        test: The same; it reports.
+        test: The same; it reports. None cuts it from selection, else from train.
         selection: The same; it decides. None cuts it from train, or with `selection_from="test"` from test.
         classes: Names of the classes; None numbers them.
         name: What the data are called in messages.
@@ -123,7 +123,7 @@ def from_texts(
 
 def from_dataset(
     train: Any,
-    test: Any,
+    test: Any = None,
     selection: Any = None,
     classes: Sequence[str] | None = None,
     name: str = "dataset",
@@ -142,7 +142,7 @@ def from_dataset(
         train: A DataLoader, or what has a length and gives (image, label) or an image alone by its number, or a
             dictionary with `image` (or `img`) and `label` (or `labels`). An image is a Pillow image, an array [H, W] or
             [H, W, 1 or 3], or a tensor [1 or 3, H, W]; uint8, or floats in [0, 1].
-        test: The same; it reports.
+        test: The same; it reports. None cuts it from selection, else from train.
         selection: The same; it decides. None cuts it from train, or with `selection_from="test"` from test.
         classes: Names of the classes; None takes the `classes` of the data sets, or numbers them.
         name: What the data are called in messages.

@@ -1,6 +1,6 @@
 """What a table lists: `csv:FILE` and data frames, of pictures by their paths or of texts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,9 @@ from ..specs import Spec
 from ..types import SplitName, Splits
 from .assemble import OPTIONS, RawSplit, assemble
 from .encoded import PictureFiles, name_of
-from .encoded_splits import LISTED_OPTIONS, Listed, ids_of, listed_pool, listed_splits, read_word
-from .label_words import ORDERS, number_labels
+from .encoded_splits import LISTED_OPTIONS, Listed, class_ids, ids_of, listed_pool, listed_splits
 from .look import shown
-from .table import TABLE_OPTIONS, Table, TablePart, cut_table, read_table, table_of_frame
+from .table import TABLE_OPTIONS, TablePart, cut_table, read_table, table_of_frame
 from .texts import LONGEST, TextInputs
 
 TEXT_OPTIONS = {*OPTIONS, "class_order", "longest"}
@@ -39,7 +38,7 @@ def load_csv(spec: Spec) -> Splits:
     table = read_table(spec)
     if table.columns.kind == "text":
         spec.refuse_unknown(TEXT_OPTIONS | TABLE_OPTIONS)
-        return _text_splits(spec, table)
+        return text_splits(spec, *_without_pool(*cut_table(table)))
     spec.refuse_unknown(LISTED_OPTIONS | TABLE_OPTIONS)
     parts, notes = _without_pool(*cut_table(table))
     return _splits(spec, parts, notes, spec.path.parent)
@@ -57,8 +56,8 @@ def csv_pool(spec: Spec, channels: int | None) -> tuple[RawSplit, list[str]]:
         parts, notes = cut_table(replace(table, columns=replace(table.columns, split=None)))
     part = parts["pool"] if "pool" in parts else parts["train"]
     if table.columns.kind == "text":
-        inputs, said = _texts(spec, "pool", part)
-        return RawSplit(inputs, None, part.group), [*notes, *said]
+        texts, said = text_pool(spec, part)
+        return texts, [*notes, *said]
     pool, said = listed_pool(spec, _listed(part, spec.path.parent, shown(spec.path)), channels)
     return pool, [*notes, *said]
 
@@ -80,7 +79,7 @@ def splits_of_frame(spec: Spec, frame: Any, root: Path, columns: Mapping[str, st
     table = table_of_frame(frame, repr(spec.text), columns)
     if table.columns.kind == "text":
         spec.refuse_unknown(TEXT_OPTIONS)
-        return _text_splits(spec, table)
+        return text_splits(spec, *_without_pool(*cut_table(table)))
     spec.refuse_unknown(LISTED_OPTIONS)
     parts, notes = _without_pool(*cut_table(table))
     return _splits(spec, parts, notes, root)
@@ -99,16 +98,34 @@ def _without_pool(parts: dict[SplitName, TablePart], notes: list[str]) -> tuple[
     return left, [*notes, f"{len(parts['pool'].items)} rows are of the split pool and are read by --pool alone"]
 
 
-def _text_splits(spec: Spec, table: Table) -> Splits:
-    parts, notes = _without_pool(*cut_table(table))
-    order = read_word(spec, "class_order", ORDERS)
-    classes, labels, ordered = number_labels(repr(spec.text), {n: part.labels for n, part in parts.items()}, order)
+def text_splits(
+    spec: Spec, parts: Mapping[SplitName, TablePart], notes: Sequence[str] = (), classes: Sequence[str] | None = None
+) -> Splits:
+    """Make data of texts; a split that is missing is cut from the others.
+
+    Args:
+        spec: Names the data and carries the options of texts and of all data.
+        parts: The splits.
+        notes: What the source has to say.
+        classes: The class names where the source knows their order; None orders the words of the labels.
+
+    Raises:
+        SpecError: If an option is out of range.
+        DataError: If labels are no classes, or the parts do not fit.
+    """
+    classes, labels, ordered = class_ids(spec, {name: part.labels for name, part in parts.items()}, classes)
     raw: dict[SplitName, RawSplit] = {}
     for name, part in parts.items():
         inputs, said = _texts(spec, name, part)
-        notes += said
+        notes = [*notes, *said]
         raw[name] = RawSplit(inputs, labels[name], part.group)
-    return assemble(spec, classes, raw, [*notes, *ordered], cut_test=True)
+    return assemble(spec, classes, raw, [*notes, *ordered])
+
+
+def text_pool(spec: Spec, part: TablePart) -> tuple[RawSplit, list[str]]:
+    """Take texts as a pool, without their labels."""
+    inputs, notes = _texts(spec, "pool", part)
+    return RawSplit(inputs, None, part.group), notes
 
 
 def _texts(spec: Spec, name: SplitName, part: TablePart) -> tuple[TextInputs, list[str]]:

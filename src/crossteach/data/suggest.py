@@ -1,14 +1,18 @@
 """What a user may have meant by a spec of data that is none."""
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
-from ..specs import Spec, nearest
+from ..specs import Spec, names_repository, nearest
 
 FILES = {".npz": "npz", ".csv": "csv", ".tsv": "csv", ".parquet": "csv", ".tar": "wds"}
 """What is read of files, by their suffix."""
 FOLDERS = {"idx": ("*-ubyte.gz",), "hf": ("dataset_dict.json", "dataset_info.json", "*.parquet"), "wds": ("*.tar",)}
 """What is read of folders that hold such files; others are read as folders of pictures."""
+
+WORD = re.compile(r"[\w-]+")
+"""What a data set of the hub without an owner is called."""
 
 
 def suggest_data(spec: Spec, schemes: Collection[str]) -> str:
@@ -21,7 +25,8 @@ def suggest_data(spec: Spec, schemes: Collection[str]) -> str:
     """
     if meant := _meant(spec, spec.named, schemes):
         return spec.instead(meant)
-    return f"expected one of {', '.join(sorted(schemes))}, as in npz:FILE"
+    hub = f", or hf:{spec.text} for one of the hub" if WORD.fullmatch(spec.named) else ""
+    return f"expected one of {', '.join(sorted(schemes))}, as in npz:FILE{hub}"
 
 
 def _meant(spec: Spec, whole: str, schemes: Collection[str]) -> str | None:
@@ -33,6 +38,8 @@ def _meant(spec: Spec, whole: str, schemes: Collection[str]) -> str | None:
         return f"{scheme}:{whole}"
     if whole and Path(whole).is_dir():
         return f"{next((s for s, names in FOLDERS.items() if _holds(Path(whole), names)), 'folder')}:{whole}"
+    if names_repository(whole):
+        return f"hf:{whole}"
     return "sklearn:digits" if whole == "digits" else None
 
 

@@ -43,6 +43,17 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in NO_CLASSES or name.lower() in NO_FILES
 
 
+def folders_in(folder: Path) -> list[str]:
+    """Name the folders in a folder that are the user's, those in small letters first.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    return sorted(
+        (entry.name for entry in _entries(folder) if entry.is_dir() and not is_hidden(entry.name)), key=str.swapcase
+    )
+
+
 def list_pictures(folder: Path, classes: bool = True) -> Listing:
     """Find all pictures below a folder of class folders or, if these say nothing, below any folder.
 

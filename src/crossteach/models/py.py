@@ -1,5 +1,9 @@
-"""`py:FILE_OR_MODULE:FACTORY@weights.safetensors`: a user's own architecture, or a function of theirs that answers."""
+"""`py:FILE_OR_MODULE:NAME@weights.safetensors`: a user's own architecture, or a function of theirs that answers.
 
+NAME is what builds a model (a function or a class), or a torch module that the file has built itself.
+"""
+
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ..code import read_code, source_of
+from ..code import Code, read_code, source_of
 from ..errors import ModelError, SpecError, first_line
 from ..specs import HINT, Spec, literal
 from ..types import Preprocess, Splits
@@ -26,7 +30,8 @@ DEMO = Path(__file__).parent.parent / "demo"
 def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier | BlackBox:
     """Build a user's model and load its weights.
 
-    The factory is called with the options that are not about pixels. A module may carry a `pretrained_cfg` as
+    A function or a class is called with the options that are not about pixels. A module is copied, and has its own
+    weights where none are given. It may carry a `pretrained_cfg` as
     timm's do, and `classes`. A module that carries a `tokenizer` reads text: the tokenizer is given a list of bytes,
     and returns a tensor, or a mapping of tensors, as the forward pass takes it.
 
@@ -34,7 +39,7 @@ def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier | BlackBo
     probabilities; where it has `reads`, and that is `text`, it is given a list of bytes itself.
 
     Raises:
-        SpecError: If the file, the module or the factory is not there, or no weights are given.
+        SpecError: If the file, the module or the factory is not there, or it needs weights and none are given.
     """
     where, _, factory = spec.rest.rpartition(":")
     if not where or not factory.isidentifier():
@@ -45,9 +50,11 @@ def load_py(spec: Spec, like: Splits | None = None) -> TorchClassifier | BlackBo
     made = _make(architecture, spec.text)
     if not isinstance(made, nn.Module):
         return _box(spec, made, architecture, like)
-    if spec.weights is None and spec.flag("pretrained", True):
+    if spec.weights is None and spec.flag("pretrained", True) and not architecture.get("instance"):
         raise SpecError(f"{spec.text!r} names no weights; add @FILE.safetensors, or ?pretrained=false for random ones")
     module, notes = _in_float32(made, architecture, spec.text)
+    if architecture.get("instance") and spec.weights is None:
+        notes += (f"{spec.text} is a module: its weights are those that {where} gives it",)
     if spec.weights is not None:
         notes += load_weights(module, spec)
     return wrap(spec, module, architecture, notes, like)
@@ -98,7 +105,7 @@ def _box(spec: Spec, function: Any, architecture: dict[str, Any], like: Splits |
     preprocess, classes = _own_preprocess(spec, function), getattr(function, "classes", None)
     name, outputs = architecture["factory"], getattr(function, "outputs", None)
     known = replace(box_callable(function, None, preprocess, classes or None, name, outputs, like), spec=spec.text)
-    identity = json.dumps([source_of(factory_of(architecture, spec.text)), architecture["arguments"]], sort_keys=True)
+    identity = json.dumps([_text_of(architecture, spec.text), architecture["arguments"]], sort_keys=True)
     notes = _unsaid(spec, function, preprocess, known.preprocess.channels)
     return replace(known, identity=identity, notes=(*known.notes, *notes))
 
@@ -126,7 +133,7 @@ def wrap(
         n_classes=taken.n_classes,
         architecture=architecture,
         classes=tuple(classes) if classes else None,
-        source=source_of(factory_of(architecture, spec.text)),
+        source=_text_of(architecture, spec.text),
         notes=notes + _unsaid(spec, module, preprocess, taken.channels),
         shape=taken.shape,
     )
@@ -153,14 +160,33 @@ def _in_float32(module: nn.Module, architecture: dict[str, Any], text: str) -> t
 
 
 def _make(architecture: dict[str, Any], text: str) -> Any:
-    """Call the factory that an architecture describes."""
+    """Call the factory that an architecture describes; a module is copied, and the architecture remembers it."""
     factory = factory_of(architecture, text)
+    if isinstance(factory, nn.Module):
+        if architecture["arguments"]:
+            raise SpecError(
+                f"{architecture['factory']!r} of {text!r} is a module and takes no options; drop "
+                f"{next(iter(architecture['arguments']))}, or name a function or a class that builds it"
+            )
+        architecture["instance"] = True
     try:
+        if isinstance(factory, nn.Module):
+            return copy.deepcopy(factory)
         return factory(**architecture["arguments"])
     except Exception as error:  # the user's code may raise anything
         raise ModelError(f"the factory of {text!r} failed: {first_line(error)}") from error
 
 
 def factory_of(architecture: dict[str, Any], text: str) -> Callable[..., Any]:
-    """Find the function that builds an architecture."""
-    return read_code(architecture["where"], repr(text), SpecError).function(architecture["factory"])
+    """Find the function or class that builds an architecture, or the module that is one."""
+    return _code_of(architecture, text).function(architecture["factory"])
+
+
+def _text_of(architecture: dict[str, Any], text: str) -> str:
+    """Return the Python that defines a factory; of a module the Python that builds it, not its layers'."""
+    found = factory_of(architecture, text)
+    return source_of(_code_of(architecture, text).module if isinstance(found, nn.Module) else found)
+
+
+def _code_of(architecture: dict[str, Any], text: str) -> Code:
+    return read_code(architecture["where"], repr(text), SpecError)

@@ -100,8 +100,9 @@ def _building(classifier: "TorchClassifier") -> list[str]:
             f"module = build({built!r}, 'the student')",
         ]
     if built.get("source") == "py":
+        call = "" if built.get("instance") else f"({arguments})"
         where = Path(ARCHITECTURE).stem if _is_copied(classifier) else built["where"].removesuffix(".py")
-        return [f"from {where} import {built['factory']}", f"module = {built['factory']}({arguments})"]
+        return [f"from {where} import {built['factory']}", f"module = {built['factory']}{call}"]
     return [f"module = ...  # your own {type(classifier.module).__name__}, built as it was for crossteach"]
 
 

@@ -156,10 +156,19 @@ def _keys(columns: Mapping[str, Any], what: str) -> tuple[Key, Sequence[Any], tu
 
 def _of_arrays(arrays: dict[str, np.ndarray], what: str) -> AnswerFile:
     """Take `id` or `path` beside `answers` or `label`, or an array for each split; and `classes`, if it is there."""
-    classes = tuple(map(str, arrays.pop("classes").tolist())) if "classes" in arrays else None
+    named = arrays.pop("classes", None)
+    if named is not None and named.ndim != 1:
+        raise ModelError(f"classes of the npz of {what} must be a list of names, not {list(named.shape)}")
+    classes = None if named is None else tuple(map(str, named.tolist()))
     by_split = {name: arrays[name] for name in SPLITS if name in arrays}
     if by_split:
         said = list(by_split.values())
+        for part in said:
+            _require_answers(part, what)
+        if len({part.dtype.kind in "US" for part in said}) > 1:
+            raise ModelError(
+                f"the arrays of {what} hold numbers for some splits and texts for others; give one of them"
+            )
         keys: Sequence[Any] = [(name, row) for name, part in by_split.items() for row in range(len(part))]
         if len({part.shape[1:] for part in said}) > 1:
             raise ModelError(
@@ -175,9 +184,19 @@ def _of_arrays(arrays: dict[str, np.ndarray], what: str) -> AnswerFile:
             f"the npz of {what} holds {there}; expected id or path [N] with answers [N, C] or label [N], or arrays "
             f"that are called {', '.join(SPLITS)}"
         )
+    _require_answers(answers, what)
     if len(arrays[key]) != len(answers):
         raise ModelError(f"the npz of {what} has {len(arrays[key])} of {key} but {len(answers)} answers; give each one")
     return _answers_of(key, [word_of(value) for value in arrays[key].tolist()], answers, classes, {}, what)
+
+
+def _require_answers(said: np.ndarray, what: str) -> None:
+    """Raise ModelError if an array holds neither scores nor labels."""
+    scores = said.ndim == 2 and said.dtype.kind in "iuf" and said.shape[1]
+    if not scores and not (said.ndim == 1 and said.dtype.kind in "iuUS"):
+        raise ModelError(
+            f"the answers of {what} must be numbers [N, C], or labels [N], not {said.dtype} {list(said.shape)}"
+        )
 
 
 def _answers_of(
@@ -191,10 +210,6 @@ def _answers_of(
     if said.ndim == 1 and said.dtype.kind in "iuUS":
         words = [word_of(value.decode() if isinstance(value, bytes) else value) for value in said.tolist()]
         return AnswerFile(key, keys, None, None, words, lengths)
-    if said.ndim != 2 or said.dtype.kind not in "iuf" or not said.shape[1]:
-        raise ModelError(
-            f"the answers of {what} must be numbers [N, C], or labels [N], not {said.dtype} {list(said.shape)}"
-        )
     if classes is not None and len(classes) != said.shape[1]:
         raise ModelError(f"the npz of {what} names {len(classes)} classes but scores {said.shape[1]}; name each")
     return AnswerFile(key, keys, classes, said.astype(np.float32), None, lengths)

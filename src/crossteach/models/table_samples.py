@@ -71,7 +71,7 @@ def _by_path(file: AnswerFile, data: Splits, spec: Spec) -> list[int | None]:
 
 def _by_row(file: AnswerFile, data: Splits, spec: Spec) -> list[int | None]:
     """Find samples by the row that they have in the source of their split, before any was cut off or left out."""
-    words = sorted({split for split, _ in file.keys})
+    words = sorted({split for split, _ in file.keys} | set(file.lengths))
     ids = {word: _ids_of_rows(word, data, spec) for word in words}
     for word, length in file.lengths.items():
         if length != len(ids[word]):

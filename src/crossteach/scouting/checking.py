@@ -1,6 +1,5 @@
 """Is this model what its user thinks it is? One model on a few hundred samples, and what would score better."""
 
-import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -12,8 +11,6 @@ from torch import Tensor
 
 from ..answers.check import chance_problem, require_channels, require_label_space, steadiness_problem, too_few_to_tell
 from ..answers.class_order import class_order_problem, enough_to_tell, labelled_parts
-from ..answers.problem import Problem
-from ..answers.store import Store
 from ..data.cut import stratified_sample
 from ..data.label_space import fit_label_space
 from ..data.views import plain_images
@@ -21,13 +18,14 @@ from ..errors import ModelError
 from ..functional.calibration import calibration_error, fit_temperature
 from ..models import Opened, TorchClassifier, random_copy
 from ..models.asking import changed_by_a_pass, sum_to_one
-from ..models.scoring import answers_by_sample, provenance, score
+from ..models.mapped import MappedClassifier
+from ..models.scoring import answers_by_sample, score
 from ..models.torchvision import published_accuracy
-from ..types import Classifier, Predictions, Progress, Split, Splits, no_progress
-from .variants import AT_ONCE, Variant, how_to_ask, normalisations, variants
+from ..types import Predictions, Progress, Split, Splits, no_progress
+from .variants import AT_ONCE, Variant, how_to_ask, variants
 
-MOST_SAMPLES, FEW_SAMPLES = 1000, 200
-"""Samples that are asked about: by a check, and before every transfer."""
+MOST_SAMPLES = 1000
+"""Samples that are asked about."""
 LEVEL, LIFT = 1e-4, 3.0
 """A variant is better if chance would favour it so with less than this probability, and by so many points."""
 TELLING, FEW = 0.05, 20
@@ -77,7 +75,7 @@ def check_model(model: Opened, data: Splits, progress: Progress = no_progress) -
     require_label_space(model, data)
     require_channels(model, data)
     split = _samples(data)
-    plain = _ask(model, split, Variant("its own", model.preprocess))
+    plain = ask_as(model, split, Variant("its own", model.preprocess))
     finite = bool(plain.isfinite().all())
     alone = [_leaves_itself(model)] if isinstance(model, TorchClassifier) else []
     findings = [_steadiness(model, data), *alone, _finite(finite, split)]
@@ -109,9 +107,12 @@ def _samples(data: Splits) -> Split:
     return data.test.take(np.sort(rows))
 
 
-def _ask(model: Opened, split: Split, variant: Variant) -> Float[Tensor, "N C"]:
-    """Score samples as a preprocessing shows them, a few at a time."""
-    asked = replace(model, preprocess=variant.preprocess)
+def ask_as(
+    model: Opened, split: Split, variant: Variant, mapped: MappedClassifier | None = None
+) -> Float[Tensor, "N C"]:
+    """Score samples as a preprocessing shows them, a few at a time; over the student's classes, where it is mapped."""
+    shown = replace(model, preprocess=variant.preprocess)
+    asked = shown if mapped is None else mapped.of(shown)
     parts = []
     for start in range(0, len(split), AT_ONCE):
         rows = np.arange(start, min(start + AT_ONCE, len(split)))
@@ -171,26 +172,44 @@ def _variety(plain: Float[Tensor, "N C"]) -> Finding:
 
 
 def _telling(model: Opened, split: Split, plain: Float[Tensor, "N C"]) -> Finding:
-    """Tell whether a head looks trained: that of random weights gives all samples nearly the same probabilities."""
-    what, told, copy = "the head looks trained", _information(plain), random_copy(model)
+    """Tell whether a head looks trained, and say by what."""
+    what, (told, drawn) = "the head looks trained", told_and_drawn(model, split, plain)
     evidence = f"its answers tell {100 * told:.1f}% of what they could"
-    drawn = 0.0
-    if isinstance(copy, TorchClassifier) and copy.fingerprint != model.fingerprint:
-        few = split.take(np.arange(min(AT_ONCE, len(split))))
-        random = _ask(copy, few, Variant("its own", model.preprocess))
-        drawn = _information(random) if bool(random.isfinite().all()) else 0.0
-        evidence += f", those of a copy with random weights {100 * drawn:.1f}%"
-    if told >= max(TELLING, 2 * min(drawn, 0.25)) or plain.shape[1] < 2 or len(plain) < FEW:
+    evidence += "" if drawn is None else f", those of a copy with random weights {100 * drawn:.1f}%"
+    if looks_trained(told, drawn) or plain.shape[1] < 2 or len(plain) < FEW:
         return Finding(what, "ok", evidence)
     return Finding(what, "suspicious", evidence, "give trained weights, or answers that are not scaled down")
 
 
+def told_and_drawn(model: Opened, split: Split, plain: Float[Tensor, "N C"]) -> tuple[float, float | None]:
+    """Return the share of what answers could tell of samples that they do tell; and that of random weights, if known.
+
+    Args:
+        model: Whose answers they are.
+        split: Some of it is shown to a copy with random weights.
+        plain: Its answers to the split.
+    """
+    copy = random_copy(model)
+    if not isinstance(copy, TorchClassifier) or copy.fingerprint == model.fingerprint:
+        return _information(plain), None
+    random = ask_as(copy, split.take(np.arange(min(AT_ONCE, len(split)))), Variant("its own", model.preprocess))
+    return _information(plain), _information(random) if bool(random.isfinite().all()) else 0.0
+
+
+def looks_trained(told: float, drawn: float | None) -> bool:
+    """Tell a trained head: that of random weights gives all samples nearly the same probabilities."""
+    return told >= max(TELLING, 2 * min(drawn or 0.0, 0.25))
+
+
 def _information(logits: Float[Tensor, "N C"]) -> float:
-    """Return the mutual information of sample and answer, as a share of ln C: 1 if all classes are given for sure."""
+    """Return the mutual information of sample and answer, as a share of the entropy of all answers: 1 if all are sure.
+
+    Samples that are all of one class, and known to be, tell little of ln C but most of what they could.
+    """
     probs = logits.double().softmax(1)
     mean = probs.mean(0)
     within, overall = (-(p * p.clamp(min=1e-12).log()).sum(-1).mean().item() for p in (probs, mean))
-    return max(0.0, overall - within) / math.log(max(2, logits.shape[1]))
+    return max(0.0, overall - within) / max(overall, 1e-12)
 
 
 def _measure(plain: Float[Tensor, "N C"], labels: Tensor) -> dict[str, float | None]:
@@ -254,7 +273,7 @@ def _order(model: Opened, data: Splits, answered: Predictions) -> Finding:
         part = enough_to_tell(part, len(data.classes))
         assert part.labels is not None
         same = np.array_equal(part.ids, answered.ids)
-        preds = answered.preds if same else _ask(model, part, Variant("its own", model.preprocess)).argmax(1)
+        preds = answered.preds if same else ask_as(model, part, Variant("its own", model.preprocess)).argmax(1)
         asked = (preds, part.labels, "the labels", model.spec, data.classes)
         problem = class_order_problem(*asked, split=part.name)
         if problem is not None:
@@ -268,14 +287,14 @@ def _better_variant(model: Opened, split: Split, correct: Tensor, progress: Prog
     tried, found, failed = list(variants(model, split)), [], 0
     for done, variant in enumerate(tried, 1):
         try:
-            logits = _ask(model, split, variant)
+            logits = ask_as(model, split, variant)
         except Exception:  # a model of one size takes no other; the module is its user's and may raise anything
             failed += 1
             continue
         finally:
             progress("trying other preprocessings", done, len(tried))
         assert split.labels is not None
-        points = _gained(logits.argmax(1) == torch.from_numpy(split.labels), correct, len(tried))
+        points = gained(logits.argmax(1) == torch.from_numpy(split.labels), correct, len(tried))
         if points is not None:
             found.append((points, variant))
     what = "preprocessing"
@@ -291,41 +310,8 @@ def _better_variant(model: Opened, split: Split, correct: Tensor, progress: Prog
     return Finding(what, "suspicious", evidence, *how_to_ask(model, best))
 
 
-def _gained(right: Bool[Tensor, " N"], correct: Bool[Tensor, " N"], tried: int) -> float | None:
+def gained(right: Bool[Tensor, " N"], correct: Bool[Tensor, " N"], tried: int) -> float | None:
     """Return by how many points one of so many variants is better; None where that is little, or may be chance."""
     won, lost = int((right & ~correct).sum()), int((correct & ~right).sum())
     points = 100.0 * (won - lost) / len(correct)
     return points if points >= LIFT and stats.binom.sf(won - 1, won + lost, 0.5) < LEVEL / tried else None
-
-
-def normalisation_problem(model: Classifier, data: Splits, store: Store) -> Problem | None:
-    """Say that another normalisation suits a model far better, by a few samples of selection: before every transfer.
-
-    Args:
-        model: Of one that is no torch module, or that reads text, nothing is tried.
-        data: Its selection split; without labels nothing is tried.
-        store: Where the answers are kept.
-    """
-    selection = data.selection
-    if (
-        selection.labels is None
-        or not isinstance(model, Opened)
-        or answers_by_sample(model)
-        or model.preprocess.kind != "image"
-    ):
-        return None
-    few = selection.take(stratified_sample(selection, min(len(selection), FEW_SAMPLES)))
-    assert few.labels is not None
-    tried = [Variant("its own", model.preprocess), *normalisations(model.preprocess, few)]
-    key = {"kind": "normalisations", **provenance(model, few.fingerprint)}
-    if (known := store.recall(key)) is None:
-        known = {"preds": [_ask(model, few, variant).argmax(1).tolist() for variant in tried]}
-        store.remember(key, known)
-    correct, *others = torch.tensor(known["preds"]) == torch.from_numpy(few.labels)
-    gained = [(_gained(right, correct, len(others)) or 0.0, k) for k, right in enumerate(others, 1)]
-    points, best = max(gained, default=(0.0, 0))
-    if not points:
-        return None
-    own = 100.0 * correct.double().mean().item()
-    found = f"{model.spec!r} has {own:.1f}% right on {len(few)} samples of the selection split, and {own + points:.1f}%"
-    return Problem(f"{found} with another normalisation ({tried[best].what})", how_to_ask(model, tried[best])[0])

@@ -48,11 +48,8 @@ def variants(model: Opened, split: Split) -> Iterator[Variant]:
     own = model.preprocess
     if own.kind != "image":
         return
-    named = getattr(getattr(model, "module", None), "pretrained_cfg", None)
-    if named and (itself := from_pretrained_cfg(named)) != own:
-        yield Variant("as the model itself names it", itself)
-    yield from normalisations(own, split)
-    yield from _channels(own, split)
+    yield from cheap_variants(model, split)
+    yield from _greys(own, split)
     size = own.size or split.inputs.size
     if size is not None:
         sizes = {(round(size[0] * share), round(size[1] * share)) for share in SIZES}
@@ -64,14 +61,24 @@ def variants(model: Opened, split: Split) -> Iterator[Variant]:
         yield from _resizings(own, split)
 
 
-def normalisations(own: Preprocess, split: Split) -> Iterator[Variant]:
+def cheap_variants(model: Opened, split: Split) -> Iterator[Variant]:
+    """List those that are tried before every transfer: what the model itself names, and what users mostly mistake."""
+    own, named = model.preprocess, getattr(getattr(model, "module", None), "pretrained_cfg", None)
+    if named and (itself := from_pretrained_cfg(named)) != own:
+        yield Variant("the size, crop and normalisation that the model itself names", itself)
+    yield from _normalisations(own, split)
+    if (own.channels or split.inputs.channels) == 3 and split.inputs.channels == 3:
+        yield Variant("blue before red", own, flipped=True)
+
+
+def _normalisations(own: Preprocess, split: Split) -> Iterator[Variant]:
     """List the normalisations in common use, and that of the samples, which the model does not ask for."""
     pixels = plain_images(split, np.arange(min(AT_ONCE, len(split))), own)
     mean, spread = (each.tolist() for each in (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=1e-3)))
     known = {**NORMALISATIONS, "as these samples are": (_short(mean), _short(spread))}
     for name, (centre, scale) in known.items():
         if len(centre) in (1, own.channels or split.inputs.channels) and (centre, scale) != (own.mean, own.std):
-            yield Variant(f"normalisation: {name}", replace(own, mean=centre, std=scale))
+            yield Variant(f"another normalisation ({name})", replace(own, mean=centre, std=scale))
 
 
 def _short(numbers: list[float]) -> tuple[float, ...]:
@@ -79,13 +86,11 @@ def _short(numbers: list[float]) -> tuple[float, ...]:
     return tuple(float(f"{number:.4g}") for number in numbers)
 
 
-def _channels(own: Preprocess, split: Split) -> Iterator[Variant]:
+def _greys(own: Preprocess, split: Split) -> Iterator[Variant]:
     channels = own.channels or split.inputs.channels
     other = 4 - channels
     if {len(own.mean), len(own.std)} <= {1, other}:
         yield Variant("grey images" if other == 1 else "grey images in three channels", replace(own, channels=other))
-    if channels == 3 and split.inputs.channels == 3:
-        yield Variant("blue before red", own, flipped=True)
 
 
 def _resizings(own: Preprocess, split: Split) -> Iterator[Variant]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ..answers.check import chance_problem, name_weak, order_notes, order_problems, steadiness_problem
+from ..answers.check import chance_problem, lot_problem, name_weak, order_notes, order_problems, steadiness_problem
 from ..answers.class_order import labelled_parts
 from ..answers.compact import PredictedClasses
 from ..answers.mapping import mapping_notes
@@ -14,7 +14,7 @@ from ..answers.store import Store
 from ..data.cut import stratified_sample
 from ..models.mapped import partial_knowledge
 from ..models.scoring import provenance
-from ..scouting.checking import normalisation_problem
+from ..scouting.quick import quick_problem
 from ..types import Classifier, Split, Splits
 
 ASKED = 5000
@@ -29,7 +29,7 @@ class CheckedModels:
         some = data.selection.take(stratified_sample(data.selection, min(len(data.selection), ASKED)))
         self._parts = [some, *(part for part in labelled_parts(data) if part.name != "selection")]
         self._said: dict[str, list[PredictedClasses]] = {}
-        self._normalised: dict[str, Problem | None] = {}
+        self._found: dict[str, list[Problem]] = {}
         self._forced: dict[str, bool] = {}
         self._notes: list[str] = []
 
@@ -38,7 +38,8 @@ class CheckedModels:
 
         Args:
             model: Of the plan.
-            learns: Whether it is a student, which must be better than chance.
+            learns: Whether it is a student, which must be better than chance; a teacher's answers must have to do with
+                the labels.
             force: Whether all its jobs go on with what is refused.
 
         Raises:
@@ -46,9 +47,10 @@ class CheckedModels:
         """
         said = [self._ask(model, part) for part in self._parts]
         self._notes += mapping_notes([model], self._parts[0], self._store)
-        found = [steadiness_problem(model, self._data), chance_problem(said[0], model.spec) if learns else None]
-        self._notes += refuse_or_say([problem for problem in found if problem], force)
-        self._normalised[model.spec] = normalisation_problem(model, self._data, self._store)
+        self._notes += refuse_or_say([p for p in [steadiness_problem(model, self._data)] if p], force)
+        at_chance = (chance_problem if learns else lot_problem)(said[0], model.spec)
+        looked = quick_problem(model, self._data, self._store)
+        self._found[model.spec] = [problem for problem in (looked, at_chance) if problem]
         self._said[model.spec], self._forced[model.spec] = said, force
 
     def _ask(self, model: Classifier, part: Split) -> PredictedClasses:
@@ -79,9 +81,9 @@ class CheckedModels:
         for part, *said in zip(self._parts, *self._said.values(), strict=True):
             if part.labels is not None:  # without, each job compares its teachers with its student
                 problems = order_problems(specs, said, self._classes, "", part.name) | problems
-        for spec in specs:  # another order first: in a wrong one another normalisation says nothing
-            found = [problems.get(spec), self._normalised[spec]]
-            yield from refuse_or_say([problem for problem in found if problem], self._forced[spec])
+        for spec in specs:  # another order first: in a wrong one no figure says anything
+            order = [problems[spec]] if spec in problems else []
+            yield from refuse_or_say([*order, *self._found[spec]], self._forced[spec])
         yield from order_notes(self._classes)
         on_selection = [said[0] for said in self._said.values()]
         yield from name_weak([f"model {each.model}" for each in on_selection], on_selection)

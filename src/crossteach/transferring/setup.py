@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +19,6 @@ from ..answers.check import (
     train_mode_notes,
 )
 from ..answers.prediction import predict
-from ..answers.problem import refuse_or_say
 from ..answers.store import Store
 from ..config import ContrastConfig, TransferConfig
 from ..data.label_space import fit_label_space
@@ -30,8 +29,8 @@ from ..models.features import FeaturePair, Layer, count_features, find_layer
 from ..models.mapped import MappedClassifier, file_of_map, known_by
 from ..models.scoring import answers_by_sample, ask_in_batches
 from ..models.table import leaves_unanswered
-from ..scouting.checking import normalisation_problem
 from ..scouting.matching import Given, share_classes
+from ..scouting.quick import quick_problem
 from ..scouting.scout import unique_names
 from ..types import Classifier, Pool, Progress, Splits, TrainableClassifier
 from .absent import labelled_classes
@@ -148,9 +147,8 @@ def open_setup(
     notes = [*crew.notes, *data.notes, *(note for pool in data.pools for note in pool_notes(pool))]
     if ask:
         asked = () if method.random_teachers else teachers
-        notes += check_answers(student, asked, data, store, progress, config.force)
-        found = [normalisation_problem(model, data, store) for model in (student, *asked)]
-        notes += refuse_or_say([problem for problem in found if problem], config.force)
+        look = partial(quick_problem, data=data, store=store)
+        notes += check_answers(student, asked, data, store, progress, config.force, look)
     notes += _notes_of_what_learns(student, method, config)
     views = replace(views_of(config.views, data), keep=config.store.keep)
     view = try_views(views, data, student)
