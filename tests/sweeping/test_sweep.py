@@ -11,6 +11,7 @@ import digits
 import pyarrow.parquet as pq
 import pytest
 from commands import call, session, start
+from disks import small_disk
 
 from crossteach.answers.store import Store
 from crossteach.answers.stored import list_entries
@@ -326,13 +327,8 @@ def test_a_dry_run_says_the_cost_and_writes_no_job(task, tmp_path, capsys):
 
 def test_the_disk_is_counted_as_the_store_keeps_answers(task, tmp_path):
     """Twenty views of two models: 720 kB dense, 576 kB with one logit of ten; there is room for the second alone."""
-    small = tmp_path / "store"
-    small.mkdir()
-    disk = ["mount", "-t", "tmpfs", "-o", "size=760k", "tmpfs", str(small)]
-    if os.geteuid() != 0 or subprocess.run(disk, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk can be mounted by root alone")
-    try:
-        out, store = tmp_path / "out", Store(small)
+    with small_disk(tmp_path / "store", "760k") as remount:
+        out, store = tmp_path / "out", Store(tmp_path / "store")
         for keep, row_bytes in (("dense", 20), ("1", 16)):
             many = f"settings: {{optim.epochs: 20, optim.lr: 0.01, views.count: 20, store.keep: {keep}}}\n"
             plan = write(tmp_path / f"{keep}.yaml", task, [task.student, task.teacher], "[kl+dp]", many)
@@ -341,12 +337,10 @@ def test_the_disk_is_counted_as_the_store_keeps_answers(task, tmp_path):
             sweep(tmp_path / "dense.yaml", out, store, executor=Here())
         prepared = prepare(tmp_path / "1.yaml", out, store, 0, "cpu", no_progress, trust=False, workers=1)
         prepared.require_disk(prepared.todo(retry_failed=False, overwrite=False))
-        subprocess.run(["mount", "-o", "remount,size=4m", str(small)], check=True)  # each table has a manifest too
+        remount("size=4m")  # each table has a manifest too
         sweep(tmp_path / "1.yaml", out, store, executor=Here())
         folders = [Path(entry.folder) for entry in list_entries(store) if entry.kind == "views"]
         assert sum(rows.stat().st_size for folder in folders for rows in folder.glob("*.rows")) == 16 * 36_000
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def _fill(
     missing = table.missing()
     if part is not None:
         missing = missing[(missing >= part.start) & (missing < part.stop)]
+    store.require_room(len(missing) * table.layout.row_bytes)
     for rows, scored in _answers(classifier, split, missing, progress):
         if set_batch(classifier) != batch:  # memory ran out: the smaller batch has a table of its own
             return keep_answers(classifier, split, store, progress, part)
@@ -121,6 +122,12 @@ def open_table(classifier: Classifier, split: Split, store: Store) -> LogitTable
 def discard_predictions(classifier: Classifier, split: Split, store: Store) -> None:
     """Remove a model's answers on a split from the store, if they are there."""
     store.remove(_key(classifier, split), len(split), classifier.n_classes, "float32")
+
+
+def count_unanswered(classifier: Classifier, split: Split, store: Store) -> int:
+    """Return how many plain samples of a split the store does not know a model's answer on; nothing is made."""
+    known = store.count_known(_key(classifier, split), len(split), classifier.n_classes, "float32")
+    return len(split) - known
 
 
 def _key(classifier: Classifier, split: Split) -> dict[str, str]:

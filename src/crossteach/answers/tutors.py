@@ -146,13 +146,14 @@ def fill_store(
         for c, own, dtype in zip(classifiers, keys, kept, strict=True)
     ]
     batches = [set_batch(c) for c in classifiers]
-    total = sum(int((~table.done[part.start : part.stop]).sum()) for row in tables for table in row.values())
-    done = 0
+    unknown = [(int((~t.done[part.start : part.stop]).sum()), t.layout) for row in tables for t in row.values()]
+    total, done = sum(rows for rows, _ in unknown), 0
+    store.require_room(sum(rows * layout.row_bytes for rows, layout in unknown))
     for number in numbers:
         wanted = [~row[number].done for row in tables]
         for start in range(part.start, part.stop, CHUNK):
             chunk = np.arange(start, min(start + CHUNK, part.stop))
-            asked = [k for k, unknown in enumerate(wanted) if unknown[chunk].any()]
+            asked = [k for k, missing in enumerate(wanted) if missing[chunk].any()]
             if not asked:
                 continue
             batch = views.batch(split, chunk, np.full(len(chunk), number))

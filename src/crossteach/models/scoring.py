@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..config import SCORING
 from ..data.pixels import pixel_code
 from ..errors import ModelError, first_line
 from ..types import Classifier, Preprocess, Split
@@ -18,8 +19,6 @@ CHUNK = 128
 """Most rows of a batch that is scored, and rows that are read at once."""
 BUDGET = 1 << 34
 """Multiply-adds that a batch may cost on a CPU, about a third of a second on two cores."""
-PROCEDURE = 2
-"""Of scoring; part of the store's key. Raise it when another batch is chosen for a model."""
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """What torch says where memory runs out and no class of errors tells."""
 
@@ -186,7 +185,7 @@ def provenance(classifier: Classifier, data_fingerprint: str) -> dict[str, str]:
         "data": data_fingerprint,
         "device": classifier.device.type,
         "torch": str(torch.__version__),
-        "scoring": str(PROCEDURE),
+        "scoring": str(SCORING),
         "pixels": pixel_code(),
         **({} if batch is None else {"batch": str(batch)}),
     }

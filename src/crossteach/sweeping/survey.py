@@ -117,7 +117,9 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     _require_used(plan, models, mapped)
     most = max(m.memory for m in models.values())
     assert checked is not None, "a plan has models"
-    return Survey(data, models, (*mapped, *checked.compared()), BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most)
+    return Survey(
+        data, models, (*mapped, *checked.compared(), *store.notes), BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most
+    )
 
 
 def _require_not_named(model: Opened, plan: Plan, learns: bool) -> None:
