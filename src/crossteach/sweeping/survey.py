@@ -87,7 +87,7 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
         ConfigError: If two specs are the same model.
     """
     before = resident()
-    data = load_data(plan.data, plan.pools, progress)
+    data = load_data(plan.data, plan.pools, progress, store)
     require_test_labels(data)
     data_memory = max(0, resident() - before)
     jobs = plan.jobs()
