@@ -7,9 +7,9 @@ Every row is a process of its own. `pass`: a model's answers on the plain sample
 as a training reads them. The models cost next to nothing (a fixed table of random logits), so that what is timed is
 everything else. `held`: the answers of several models on one split are held at once and read, as the summary of a
 transfer does. `gate`: weights are chosen for a student of 22.6 million weights (90 MB); the student, its copy and the
-trained weights are in memory before. `paths`: the paths of pictures are held. `opening`: a pool of JPEG files of 64 x 64
-pixels is opened beside scikit-learn's digits, all of it looked through for near duplicates; then once more, by the same
-store, as each worker of a sweep and each later command does.
+trained weights are in memory before. `paths`: the paths of pictures are held. `opening`: a pool of JPEG files of 64 px
+is opened beside scikit-learn's digits, all of it looked through for near duplicates; then once more, with what the
+store has kept, as each worker of a sweep and each later command does.
 
 Memory is what a process had at most beyond what it held before the work began: all of it (VmHWM), which counts pages of
 memory-mapped files that the system may take back at any time, and what is private (RssAnon, looked up every 5 ms).

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.views import plain_images
 from ..models.asking import evaluation_mode
 from ..models.mapped import partial_knowledge
-from ..models.scoring import CHUNK, ask, provenance, score, set_batch
+from ..models.scoring import CHUNK, Images, ask, draw_for, provenance, read_ahead, score, set_batch
 from ..types import Classifier, Predictions, Progress, Split, no_progress
 from .arguments import require_classifier, require_split
 from .logit_table import LogitTable
@@ -101,10 +101,19 @@ def _answers(
     classifier: Classifier, split: Split, missing: Int[np.ndarray, " n"], progress: Progress
 ) -> Iterator[tuple[Int[np.ndarray, " m"], Float[Tensor, "m C"]]]:
     """Let a model answer on some plain samples, a chunk at a time."""
-    for start in range(0, len(missing), CHUNK):
-        rows = missing[start : start + CHUNK]
-        yield rows, ask(classifier, split, rows, partial(plain_images, split, rows))
-        progress(f"{classifier.name} on {split.name}", start + len(rows), len(missing))
+
+    def chunks() -> Iterator[tuple[Int[np.ndarray, " m"], Images]]:
+        for start in range(0, len(missing), CHUNK):
+            rows = missing[start : start + CHUNK]
+            images = cache(partial(plain_images, split, rows))
+            draw_for([classifier], images)
+            yield rows, images
+
+    done = 0
+    for rows, images in read_ahead(chunks(), [classifier]):
+        yield rows, ask(classifier, split, rows, images)
+        done += len(rows)
+        progress(f"{classifier.name} on {split.name}", done, len(missing))
 
 
 def predict_all(
