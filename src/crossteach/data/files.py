@@ -1,6 +1,7 @@
 """Encoded pictures, decoded when they are read."""
 
 import hashlib
+import os
 import threading
 import time
 import warnings
@@ -81,7 +82,7 @@ def survey_files(pictures: EncodedPictures, rules: PictureRules, workers: int = 
         workers: Threads that read.
         thorough: Whether every picture is read whole and decoded.
     """
-    if thorough or not isinstance(pictures, Stamped):
+    if thorough or os.name != "posix" or not isinstance(pictures, Stamped):  # elsewhere no time tells of every change
         return _read_files(pictures, rules, workers, thorough)
     begun, stamps = time.time_ns(), pictures.stamps()
     if stamps[:, 3:].max(initial=0) > begun - SETTLED:  # it may change again and keep its time
