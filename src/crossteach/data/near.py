@@ -32,7 +32,7 @@ THUMBNAIL = 16
 PROJECTIONS = torch.randn(THUMBNAIL**2, BANDS * BAND_BITS, generator=torch.Generator().manual_seed(0))
 READ, READ_SIZE = 512, (64, 64)
 """Images that are read at once, and at what size where theirs differ."""
-COMPARED = 32 * READ
+COMPARED = 8 * READ
 """Images whose sketches are held at once, to be compared with others."""
 PAIRS = 1 << 18
 """Pairs that are compared at once."""
