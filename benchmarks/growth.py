@@ -1,13 +1,15 @@
 """How time and memory grow with samples, classes, tutors, and with the points that the gate tries.
 
-    python benchmarks/growth.py [--what pass held feed gate paths]
+    python benchmarks/growth.py [--what pass held feed gate paths opening]
 
 Every row is a process of its own. `pass`: a model's answers on the plain samples of a split are computed and stored.
 `feed`: tutors' answers on a view are computed and stored, then read in the random order of one epoch, 128 at a time,
 as a training reads them. The models cost next to nothing (a fixed table of random logits), so that what is timed is
 everything else. `held`: the answers of several models on one split are held at once and read, as the summary of a
 transfer does. `gate`: weights are chosen for a student of 22.6 million weights (90 MB); the student, its copy and the
-trained weights are in memory before. `paths`: the paths of pictures are held.
+trained weights are in memory before. `paths`: the paths of pictures are held. `opening`: a pool of JPEG files of 64 px
+is opened beside scikit-learn's digits, all of it looked through for near duplicates; then once more, with what the
+store has kept, as each worker of a sweep and each later command does.
 
 Memory is what a process had at most beyond what it held before the work began: all of it (VmHWM), which counts pages of
 memory-mapped files that the system may take back at any time, and what is private (RssAnon, looked up every 5 ms).
@@ -203,7 +205,34 @@ def one_held(asked: argparse.Namespace, folder: Path) -> dict[str, float]:
     return watched(lambda: [found.preds for found in [crossteach.predict(model, split, store) for model in models]])
 
 
-WORK = {"pass": one_pass, "held": one_held, "feed": one_feed, "gate": one_gate, "paths": one_paths}
+def one_opening(asked: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Open a pool of files, twice."""
+    from PIL import Image
+
+    from crossteach.data.files import SETTLED
+
+    load_data("sklearn:digits", ["glyphs:pool?samples=10"])  # imports what is needed
+    rng = np.random.default_rng(0)
+    for number in range(asked.samples):
+        path = folder / "pool" / f"{number // 1000}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small = Image.fromarray(rng.integers(0, 256, (6, 6), np.uint8))
+        small.resize((64, 64), Image.Resampling.BICUBIC).save(path, quality=90)
+    time.sleep(1 + SETTLED / 1e9)
+    spec, store = f"folder:{folder / 'pool'}", Store(folder / "store")
+    first = watched(lambda: load_data("sklearn:digits", [spec], store=store))
+    again = watched(lambda: load_data("sklearn:digits", [spec], store=store))
+    return first | {f"{name} again": value for name, value in again.items()}
+
+
+WORK = {
+    "pass": one_pass,
+    "held": one_held,
+    "feed": one_feed,
+    "gate": one_gate,
+    "paths": one_paths,
+    "opening": one_opening,
+}
 
 
 def run(what: str, **given: object) -> dict[str, float]:
@@ -284,6 +313,13 @@ def table_of_paths() -> None:
         row(samples, found["seconds"], found["private"])
 
 
+def table_of_opening() -> None:
+    print("\n| pictures in the pool | seconds | private MB | again: seconds | private MB |\n|---|---|---|---|---|")
+    for samples in (1_000, 4_000, 16_000, 64_000):
+        found = run("opening", samples=samples)
+        row(samples, found["seconds"], found["private"], found["seconds again"], found["private again"])
+
+
 def table_of_gate() -> None:
     print("\n| points | seconds | private MB beyond student, copy and trained weights | in copies of the weights |")
     print("|---|---|---|---|")
@@ -307,9 +343,8 @@ def main() -> None:
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     for what in asked.what:
-        {"gate": table_of_gate, "paths": table_of_paths, "held": table_of_held}.get(
-            what, lambda what=what: table_of(what)
-        )()
+        own = {"gate": table_of_gate, "paths": table_of_paths, "held": table_of_held, "opening": table_of_opening}
+        own.get(what, lambda what=what: table_of(what))()
 
 
 if __name__ == "__main__":

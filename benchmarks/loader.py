@@ -1,6 +1,6 @@
 """What feeding costs: seeded views against the same views with free random numbers, and against timm's loader.
 
-    python benchmarks/loader.py [--pictures 512 --rounds 7 --workers 2] [--step]
+    python benchmarks/loader.py [--pictures 512 --rounds 7 --workers 2] [--step] [--passes]
 
 - In memory: batches of 128 glyphs, warped. *Seeded* numbers come from (seed, sample, view), *free* ones from
   torch.rand; the pixels are made by the same function.
@@ -8,6 +8,8 @@
   saturation changed; timm's loader does the same with its own transforms (RandomResizedCrop, flip, colour jitter of
   0.2) and as many workers, which there are processes.
 - `--step`: the same with the training step of a ResNet-18 behind it.
+- `--passes`: the answers of a ResNet-18 on plain samples and on a view are computed and stored, with the next chunk
+  read while the model is asked, and one after the other. Memory is the most that was private beyond what there was.
 
 Cases take turns within one process; printed are the medians of the rounds and of their paired ratios. A round of a
 loader begins with its workers running, and its first batches are not counted.
@@ -19,11 +21,13 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from growth import watched
 from PIL import Image
 from torch import Tensor
 
@@ -143,6 +147,37 @@ def from_folder(folder: Path, pictures: int, rounds: int, workers: int, step: bo
     return in_turn({name: lambda s=stream: passed(s) for name, stream in streams.items()}, rounds)  # type: ignore[misc]
 
 
+def passes(folder: Path, pictures: int, rounds: int, workers: int) -> None:
+    """Time a model's passes over the pictures of a folder, reading ahead and not."""
+    import timm
+
+    from crossteach import Store, from_module
+    from crossteach.answers import prediction, tutors
+
+    train, memory = load_data(f"folder:{folder}?workers={workers}").train, dict[str, list[float]]()
+    torch.manual_seed(0)
+    module = timm.create_model("resnet18", pretrained=False, num_classes=2)
+    model = from_module(module, Preprocess(size=(SIZE, SIZE), channels=3), name="resnet18")
+    read_ahead = {"read ahead": lambda drawn, *_: prefetch(drawn, 1), "in turn": lambda drawn, *_: drawn}
+
+    def passed(how: str, what: str) -> float:
+        prediction.read_ahead = tutors.read_ahead = read_ahead[how]  # type: ignore[assignment]
+        with tempfile.TemporaryDirectory() as place:
+            store, views = Store(place), Views(0, 1, augmentation("crop", 1.0))
+            if what == "plain samples":
+                found = watched(lambda: prediction.keep_answers(model, train, store))
+            else:
+                found = watched(lambda: tutors.fill_store([model], train, views, store))
+        memory.setdefault(how, []).append(found["private"])
+        return found["seconds"]
+
+    for what in ("plain samples", "a view"):
+        cases = {how: partial(passed, how, what) for how in read_ahead}
+        tell(f"a pass over {what}", in_turn(cases, rounds), pictures)  # type: ignore[arg-type]
+        print(", ".join(f"{how}: {max(values):.0f} MB" for how, values in memory.items()))
+        memory.clear()
+
+
 def in_turn(cases: dict[str, Callable[[], float]], rounds: int) -> Rounds:
     """Run all cases one after the other, so many times and once before that is not counted."""
     found: Rounds = {name: [] for name in cases}
@@ -176,12 +211,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--step", action="store_true", help="put a ResNet-18's training step behind the loader")
+    parser.add_argument("--passes", action="store_true", help="time passes of a model instead")
     arguments = parser.parse_args()
-    tell("in memory", in_memory(arguments.rounds), 50 * 128)
+    if not arguments.passes:
+        tell("in memory", in_memory(arguments.rounds), 50 * 128)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "pictures"
         write_pictures(folder, arguments.pictures)
         asked = (folder, arguments.pictures, arguments.rounds, arguments.workers)
+        if arguments.passes:
+            passes(*asked)
+            return
         tell("from a folder", from_folder(*asked, step=False))
         if arguments.step:
             tell("from a folder, with a ResNet-18 step", from_folder(*asked, step=True))

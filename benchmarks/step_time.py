@@ -18,7 +18,7 @@ SPEED_CPU_2026-11-27.md has results.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -48,47 +48,62 @@ def task(case: str) -> tuple[TrainableClassifier, TrainableClassifier, Splits]:
         student, teacher = (crossteach.load_model(f"demo:{name}") for name in ("resnet", "mixer"))
         assert isinstance(student, TrainableClassifier) and isinstance(teacher, TrainableClassifier)
         return student, teacher, crossteach.load_data("glyphs")
+    return random_task(TIMM[case], size=64, samples=1024, **({} if case == "resnet18" else {"img_size": 64}))
+
+
+def random_task(
+    architecture: str, size: int, samples: int, classes: int = 1000, **more: object
+) -> tuple[TrainableClassifier, TrainableClassifier, Splits]:
+    """Return two models of timm with random weights, and random images."""
     import timm
 
-    rng, sizes = np.random.default_rng(0), {} if case == "resnet18" else {"img_size": 64}
-    images = rng.integers(0, 256, (1024, 64, 64, 3), np.uint8)
-    part = (images, rng.integers(0, 1000, 1024))
-    data = crossteach.from_arrays(part, part, part, classes=list(map(str, range(1000))), duplicates="keep")
+    rng = np.random.default_rng(0)
+    part = (rng.integers(0, 256, (samples, size, size, 3), np.uint8), rng.integers(0, classes, samples))
+    data = crossteach.from_arrays(part, part, part, classes=list(map(str, range(classes))), duplicates="keep")
     torch.manual_seed(0)
-    modules = [timm.create_model(TIMM[case], pretrained=False, **sizes) for _ in range(2)]
-    shape = Preprocess(size=(64, 64), channels=3)
-    student, teacher = (crossteach.from_module(module, shape, name=case) for module in modules)
+    modules = [timm.create_model(architecture, pretrained=False, num_classes=classes, **more) for _ in range(2)]
+    shape = Preprocess(size=(size, size), channels=3)
+    student, teacher = (crossteach.from_module(module, shape, name=architecture) for module in modules)
     return student, teacher, data
 
 
 def step_times(case: str, rounds: int) -> dict[str, np.ndarray]:
     """Time the steps of a case in turn; seconds a step."""
     student, teacher, data = task(case)
-    config, steps = TransferConfig(), STEPS[case]
+    with tempfile.TemporaryDirectory() as folder:
+        found = in_turn(work_of(student, teacher, data, TransferConfig(), STEPS[case], Store(folder)), rounds)
+    return {name: seconds / STEPS[case] for name, seconds in found.items()}
+
+
+def work_of(
+    student: TrainableClassifier,
+    teacher: TrainableClassifier,
+    data: Splits,
+    config: TransferConfig,
+    steps: int,
+    store: Store,
+    methods: Sequence[str] = STORED,
+) -> dict[str, Callable[[], object]]:
+    """Return so many steps of each kind: plain, live, stored by each method, and the tutors' forwards alone."""
     views = Views(0, 1, augmentation("warp", 0.5))
     tutors, size = (student.clone(), teacher), config.optim.batch_size
-    rows = np.random.default_rng(0).permutation(len(data.train))[: steps * size]
-    part = data.train.take(rows)
-    with tempfile.TemporaryDirectory() as folder:
-        stored = fill_store(tutors, part, views, Store(folder))
-        batch = views.batch(part, np.arange(size), np.zeros(size, np.int64))
-        judge = fit_judge(stored.logits(batch), torch.from_numpy(part.labels[:size]))
-        plain = TrainingPlan(METHODS["xe"], config, (Source(part, views, size),), 1e-4, 1)
-        plans = {"plain": plain}
-        for name, method, answering in (
-            ("live", "kl+dp", LiveTutors(tutors)),
-            *((f"stored {method}", method, stored) for method in STORED),
-        ):
-            source = replace(plain.sources[0], tutors=answering)
-            plans[name] = replace(plain, method=METHODS[method], sources=(source,), judge=judge)
-        images = batch.images(student.preprocess)
-        work: dict[str, Callable[[], object]] = {
-            name: lambda plan=plan: train(student.clone(), plan)
-            for name, plan in plans.items()  # type: ignore[misc]
-        }
-        work["tutors"] = lambda: [score(tutor, images) for tutor in tutors for _ in range(steps)]
-        found = in_turn(work, rounds)
-    return {name: seconds / steps for name, seconds in found.items()}
+    part = data.train.take(np.random.default_rng(0).permutation(len(data.train))[: steps * size])
+    stored = fill_store(tutors, part, views, store)
+    batch = views.batch(part, np.arange(size), np.zeros(size, np.int64))
+    judge = fit_judge(stored.logits(batch), torch.from_numpy(part.labels[:size]))
+    plain = TrainingPlan(METHODS["xe"], config, (Source(part, views, size),), 1e-4, 1)
+    plans = {"plain": plain}
+    answering = {"live": ("kl+dp", LiveTutors(tutors)), **{f"stored {method}": (method, stored) for method in methods}}
+    for name, (method, answers) in answering.items():
+        source = replace(plain.sources[0], tutors=answers)
+        plans[name] = replace(plain, method=METHODS[method], sources=(source,), judge=judge)
+    images = batch.images(student.preprocess)
+    work: dict[str, Callable[[], object]] = {
+        name: lambda plan=plan: train(student.clone(), plan)
+        for name, plan in plans.items()  # type: ignore[misc]
+    }
+    work["tutors"] = lambda: [score(tutor, images) for tutor in tutors for _ in range(steps)]
+    return work
 
 
 def tell_steps(case: str, step: dict[str, np.ndarray]) -> None:

@@ -77,6 +77,13 @@ def test_step_time():
     assert re.search(r"live kl\+dp / \(plain \+ tutors\): \d\.\d+", shown)
 
 
+def test_gpu_on_a_cpu():
+    shown = run("benchmarks/gpu.py", "--smoke", "--device", "cpu", "--workers", 1, "--cases", "resnet50")
+    assert re.search(r"steps a second: plain \d+\.\d+, live \d+\.\d+, stored kl\+dp \d+\.\d+, tutors", shown)
+    assert re.search(r"interrupted .*resumed: weights differ .* by 0\.0e\+00 at most, losses by 0\.0e\+00 in 2", shown)
+    assert re.search(r"absurd learning rate: diverged .*, old weights kept: True", shown)
+
+
 def test_label_maps(tmp_path):
     short = [*SHORT, "--set", "optim.steps=5", "--epochs", 1, "--methods", "kl+dp-unsupervised"]
     shown = run("recipes/label_maps.py", *short, "--out", tmp_path / "runs")

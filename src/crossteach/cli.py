@@ -165,14 +165,15 @@ def scout(
     """
     from .scouting.folder import open_scout
 
+    kept = open_store(store)
     with terminal.progress(quiet) as report:
-        splits = open_data(data, pool, report)
+        splits = open_data(data, pool, report, kept)
         opened = [open_model(spec, device, splits, trust) for spec in models]
         asked = (
             opened,
             splits,
             out,
-            open_store(store),
+            kept,
             overwrite,
             report,
             embeddings,
@@ -256,13 +257,13 @@ def transfer(
     given += [f"time_budget={time_budget}"] if time_budget is not None else []
     given += ["force=true"] if force else []
     config = with_settings(TransferConfig(), given)
-    crew = join_crew(devices, device)
+    crew, kept = join_crew(devices, device), open_store(store)
     with terminal.progress(quiet or crew.rank > 0) as report:
         with crew.leader_first():
-            splits = open_data(data, pool, report)
+            splits = open_data(data, pool, report, kept)
             learner = open_model(student, device, splits, trust)
             teachers = [open_model(spec, device, splits, trust) for spec in teacher or []]
-        asked = (learner, teachers, splits, out, config, open_store(store), overwrite, report)
+        asked = (learner, teachers, splits, out, config, kept, overwrite, report)
         result = run_transfer(*asked, label_map=label_map, crew=crew)
     if crew.rank:
         return

@@ -357,6 +357,8 @@ def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in items}
 
 
+SCORING = 2
+"""Raised when another batch is chosen for a model: the store's answers of another number are never read."""
 PROCEDURE = 9
 """Raised when defaults or rules change what a run of the same settings computes.
 

@@ -4,10 +4,11 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -57,6 +58,34 @@ def read_size(text: str) -> int:
     except (KeyError, ValueError):
         raise ConfigError(f"a size must be a number of bytes as 500MB or 20GiB, not {text!r}") from None
     return int(value)
+
+
+def write_size(count: float) -> str:
+    """Write a number of bytes as people read it.
+
+    Example:
+        >>> write_size(9.4e9), write_size(830_000)
+        ('9.4 GB', '0.8 MB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def lacking_room(wanted: Iterable[tuple[Path, int]]) -> str | None:
+    """Say which disk has less room than so many bytes in these folders take, which need not be there yet.
+
+    Returns:
+        As in "9.4 GB at /data and 2.1 GB are free"; None where there is room.
+    """
+    sizes: dict[int, int] = {}
+    places: dict[int, Path] = {}
+    for folder, size in wanted:
+        there = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
+        disk = there.stat().st_dev
+        sizes[disk], places[disk] = sizes.get(disk, 0) + size, there
+    for disk, size in sizes.items():
+        if size > (free := shutil.disk_usage(places[disk]).free):
+            return f"{write_size(size)} at {places[disk]} and {write_size(free)} are free"
+    return None
 
 
 @contextmanager

@@ -86,12 +86,17 @@ def open_model(spec: str, device: str, data: "Splits", trust: bool) -> "Opened":
     return load_model(spec, trust, data).to(device_of(device))
 
 
-def open_data(spec: str | None, pools: Sequence[str] | None = None, report: "Progress | None" = None) -> "Splits":
-    """Open data and pools."""
+def open_data(
+    spec: str | None,
+    pools: Sequence[str] | None = None,
+    report: "Progress | None" = None,
+    store: "Store | None" = None,
+) -> "Splits":
+    """Open data and pools; a store keeps what that takes long to find out."""
     from .data import load_data
     from .types import no_progress
 
-    return load_data(spec, pools or (), report or no_progress)
+    return load_data(spec, pools or (), report or no_progress, store)
 
 
 def open_store(folder: Path | None) -> "Store":

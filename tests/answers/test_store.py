@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import small_disk
 
 from crossteach.answers.store import Store, default_folder
 from crossteach.answers.stored import list_entries, verify_store
@@ -290,36 +290,42 @@ def test_files_beyond_a_limit_are_an_error_of_one_line(tmp_path):
 
 
 def test_a_full_disk_is_an_error_of_one_line(tmp_path):
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk can be mounted by root alone")
-    try:
+    with small_disk(tmp_path):
         fill_disk(tmp_path, "disk")
-    finally:
-        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
 def test_a_read_only_store_is_read_and_says_in_one_line_that_it_cannot_be_written(tmp_path):
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a disk can be mounted by root alone")
-    try:
+    with small_disk(tmp_path) as remount:
         keep(table(Store(tmp_path)), range(ROWS)), keep(table(Store(tmp_path), {"half": 1}), range(7))
-        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        remount("ro")
         assert np.array_equal(table(Store(tmp_path)).read(np.array([3, 40])), logits([3, 40]))
         half = table(Store(tmp_path), {"half": 1})
         assert half.read(np.array([3])).tolist() == logits([3]).tolist()
         half.write(np.array([8]), logits([8]))
+        Store(tmp_path).require_room(0)
         for wanted in (
             half.flush,
             lambda: table(Store(tmp_path), {"new": 1}),
             lambda: Store(tmp_path).remember({}, {}),
+            lambda: Store(tmp_path).require_room(1),
         ):
             with pytest.raises(WriteError, match="Read-only file system; give a folder that can be written") as error:
                 wanted()
             assert "\n" not in str(error.value)
-    finally:
-        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_room_is_asked_for_what_a_budget_lets_the_store_grow_by(tmp_path):
+    with small_disk(tmp_path):
+        Store(tmp_path).require_room(900_000)
+        with pytest.raises(
+            StoreError, match=r"take about 2\.0 MB at .* and 1\.0 MB are free; free some space"
+        ) as error:
+            Store(tmp_path).require_room(2_000_000)
+        assert "\n" not in str(error.value)
+        Store(tmp_path, budget=500_000).require_room(2_000_000)
+        with pytest.raises(StoreError, match=r"take about 2\.0 MB"):
+            Store(tmp_path, budget=3_000_000).require_room(2_000_000)
+        assert not files(tmp_path, "*")
 
 
 def test_a_large_whole_table_is_mapped_and_what_is_written_into_it_stays_in_memory(tmp_path, monkeypatch):

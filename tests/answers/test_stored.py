@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from crossteach import Store
 from crossteach.answers.stored import list_entries, prune_store, read_size, verify_store
+from crossteach.config import SCORING
 from crossteach.errors import ConfigError
 
 
@@ -99,6 +100,27 @@ def test_what_another_version_wrote_is_named_and_pruned_and_no_damage(store):
     assert entry.known == 0 and verify_store(store) == []
     assert [Path(e.folder) for e in prune_store(store)] == [old]
     assert good.exists() and not old.exists()
+
+
+def test_answers_of_another_version_are_said_once_when_they_may_be_those_that_are_missing(store):
+    said = "entries of the store"
+    store.table({"model": "a", "data": "d", "scoring": str(SCORING)}, 3, 2, "float32")
+    assert not store.notes
+    store.table({"model": "a", "data": "d", "scoring": "1"}, 3, 2, "float32")
+    old_table(store)
+    problems = {entry.problem for entry in list_entries(store) if entry.kind == "other version"}
+    assert problems == {f"of {what} 1, this version of crossteach reads 2" for what in ("format", "scoring")}
+    again = Store(store.folder)
+    again.table({"model": "a", "data": "d", "scoring": str(SCORING)}, 3, 2, "float32")
+    assert not again.notes, "what is asked for is there"
+    for model in "bc":
+        again.table({"model": model, "data": "d"}, 3, 2, "float32")
+    (note,) = again.notes
+    assert note.startswith(f"2 {said}") and "crossteach store prune removes them" in note
+    assert len(prune_store(again)) == 2
+    fresh = Store(store.folder)
+    fresh.table({"model": "d"}, 3, 2, "float32")
+    assert not fresh.notes
 
 
 HOLDER = """

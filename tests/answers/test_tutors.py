@@ -1,11 +1,15 @@
 """Tutors' answers on views: live and stored give the same bits; what nothing reads again can be removed."""
 
+import threading
+
 import digits
 import numpy as np
 import pytest
 import torch
 
 from crossteach import Store, load_data, load_model
+from crossteach.answers import prediction, tutors
+from crossteach.answers.prediction import predict
 from crossteach.answers.tutors import (
     LOWEST,
     LiveTutors,
@@ -15,7 +19,9 @@ from crossteach.answers.tutors import (
     fill_store,
     layout_for,
 )
-from crossteach.data.views import Views, augmentation
+from crossteach.data.views import Views, augmentation, plain_images
+from crossteach.models import TorchClassifier
+from crossteach.models.scoring import read_ahead
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +84,30 @@ def test_the_largest_logits_are_kept_as_live_tutors_round_them(task, models, tmp
     assert torch.equal(found.topk(3).values, dense.topk(3).values) and not torch.equal(found, dense)
     assert count_missing(models[0], split, views, store) == {0: 0, 1: 0}
     assert count_missing(models[0], split, Views(0, 2, augmentation("warp")), store) == {0: 300, 1: 300}
+
+
+def test_chunks_that_a_gpu_would_wait_for_are_drawn_by_a_thread_and_give_the_same_bits(
+    task, models, tmp_path, monkeypatch
+):
+    data, views, drawing = load_data(task.data), Views(0, 2, augmentation("warp")), set[str]()
+    expected = [predict(model, data.test, Store(tmp_path / "a")).logits for model in models]
+    batch = views.batch(data.train, np.arange(300), np.arange(300) % 2)
+    shown = fill_store(models, data.train, views, Store(tmp_path / "a")).logits(batch)
+
+    def plain(*asked):
+        drawing.add(threading.current_thread().name)
+        return plain_images(*asked)
+
+    def as_if_on_a_gpu(drawn, classifiers):
+        with monkeypatch.context() as there:
+            there.setattr(TorchClassifier, "device", torch.device("meta"))
+            return read_ahead(drawn, classifiers)
+
+    for module in (prediction, tutors):
+        monkeypatch.setattr(module, "read_ahead", as_if_on_a_gpu)
+    monkeypatch.setattr(prediction, "plain_images", plain)
+    for model, logits in zip(models, expected, strict=True):
+        assert torch.equal(predict(model, data.test, Store(tmp_path / "b")).logits, logits)
+    assert drawing == {"prefetch"}
+    assert torch.equal(fill_store(models, data.train, views, Store(tmp_path / "b")).logits(batch), shown)
+    assert "prefetch" not in {thread.name for thread in threading.enumerate()}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from commands import call, draw_on_terminal, start
+from disks import small_disk
 
 QUICK = ["--set", "optim.epochs=2", "--set", "optim.lr=0.01", "--set", "views.count=1", "--quiet"]
 
@@ -45,6 +46,30 @@ def test_transfer_prints_one_json_document_and_nothing_else(task, tmp_path, caps
     assert any((tmp_path / "store").iterdir())
     again = call(capsys, *transfer(task, tmp_path / "run", "--json"))
     assert (again[0], json.loads(again[1])) == (0, json.loads(out))
+
+
+def test_a_store_that_cannot_take_the_answers_is_one_line_before_any_work(task, tmp_path, capsys):
+    out, store = tmp_path / "run", tmp_path / "store"
+    with small_disk(store, "96k") as remount:
+        code, printed, err = call(capsys, *transfer(task, out, "--store", store))
+        assert (code, printed) == (1, "")
+        assert err == (
+            f"crossteach: the answers to keep take about 0.1 MB at {store} and 0.1 MB are free; free some space, give "
+            "another --store, or keep less with --set store.keep=20\n"
+        )
+        remount("size=4m,ro")
+        code, printed, err = call(capsys, *transfer(task, out, "--store", store))
+        assert (code, printed, err.count("\n")) == (1, "", 1)
+        assert err.startswith(f"crossteach: cannot write {store}: Read-only file system; give a folder")
+        assert not out.exists() and not list(store.iterdir())
+        remount("rw")
+        assert call(capsys, *transfer(task, out, "--store", store))[0] == 0
+        remount("ro")  # what holds all answers needs no room
+        again = tmp_path / "again"
+        assert call(capsys, *transfer(task, again, "--store", store))[0] == 0
+        assert (again / "student" / "model.safetensors").read_bytes() == (
+            out / "student" / "model.safetensors"
+        ).read_bytes()
 
 
 def test_transfer_shows_a_table(task, tmp_path, capsys):

@@ -11,14 +11,20 @@ import digits
 import pyarrow.parquet as pq
 import pytest
 from commands import call, session, start
+from disks import small_disk
 
 from crossteach.answers.store import Store
-from crossteach.errors import CrossteachError, RunFolderError
+from crossteach.answers.stored import list_entries
+from crossteach.errors import CrossteachError, RunFolderError, SweepError
 from crossteach.sweeping import plan_cost, sweep
 from crossteach.sweeping.executors import Ended, Task
 from crossteach.sweeping.folder import SweepFolder
+from crossteach.sweeping.preparing import prepare
 from crossteach.sweeping.study import SCHEMA
+from crossteach.types import no_progress
 
+PLAIN_BYTES = 2 * 10 * 4 * (2 * 450 + 447)
+"""Of two models' answers on the plain samples of selection, both its parts and test."""
 QUICK = "settings: {optim.epochs: 1, optim.lr: 0.01, views.count: 1}\n"
 
 
@@ -309,7 +315,7 @@ def test_a_dry_run_says_the_cost_and_writes_no_job(task, tmp_path, capsys):
     assert not list(store.rglob("*.rows"))
     assert (found["done"], len(found["jobs"]), found["cost"]["jobs"]) == (0, 6, 6)
     assert found["cost"]["views"] == 2 * 900
-    assert found["cost"]["store_bytes"] == 2 * 10 * 1800 + 4 * 10 * 2 * (2 * 450 + 447)
+    assert found["cost"]["store_bytes"] == 2 * 10 * 1800 + PLAIN_BYTES
     assert 0 < found["cost"]["seconds"] < 60
     sweep(plan, out, Store(store), executor=Here())
     after = plan_cost(plan, out, Store(store))
@@ -317,6 +323,24 @@ def test_a_dry_run_says_the_cost_and_writes_no_job(task, tmp_path, capsys):
     code, printed, _ = call(capsys, "sweep", plan, "--out", out, "--dry-run", "--store", store)
     assert code == 0
     assert "6 jobs: 6 done" in printed
+
+
+def test_the_disk_is_counted_as_the_store_keeps_answers(task, tmp_path):
+    """Twenty views of two models: 720 kB dense, 576 kB with one logit of ten; there is room for the second alone."""
+    with small_disk(tmp_path / "store", "760k") as remount:
+        out, store = tmp_path / "out", Store(tmp_path / "store")
+        for keep, row_bytes in (("dense", 20), ("1", 16)):
+            many = f"settings: {{optim.epochs: 20, optim.lr: 0.01, views.count: 20, store.keep: {keep}}}\n"
+            plan = write(tmp_path / f"{keep}.yaml", task, [task.student, task.teacher], "[kl+dp]", many)
+            assert plan_cost(plan, out, store)["cost"]["store_bytes"] == row_bytes * 36_000 + PLAIN_BYTES
+        with pytest.raises(SweepError, match=r"needs about 0\.8 MB at .*; free some space"):
+            sweep(tmp_path / "dense.yaml", out, store, executor=Here())
+        prepared = prepare(tmp_path / "1.yaml", out, store, 0, "cpu", no_progress, trust=False, workers=1)
+        prepared.require_disk(prepared.todo(retry_failed=False, overwrite=False))
+        remount("size=4m")  # each table has a manifest too
+        sweep(tmp_path / "1.yaml", out, store, executor=Here())
+        folders = [Path(entry.folder) for entry in list_entries(store) if entry.kind == "views"]
+        assert sum(rows.stat().st_size for folder in folders for rows in folder.glob("*.rows")) == 16 * 36_000
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..config import SCORING
 from ..errors import StoreError, first_line
 from ..files import if_free, writing
 from .blocks import PART, cover, find_blocks
@@ -14,7 +15,7 @@ from .layout import Layout
 from .logit_table import MANIFEST, count_rows
 
 FORMAT = 2
-"""Of a table. Those of another format are never read: they count as missing, are named by `ls`, and pruned."""
+"""Of a table. Those of another format, or of another `SCORING`, are never read: `ls` names and `prune` removes them."""
 FACT = "fact.json"
 """The file that makes a folder a small fact."""
 GONE = ".gone-"
@@ -68,9 +69,11 @@ def _describe(folder: Path) -> Entry:
         return bare
     try:
         said = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if said["format"] != FORMAT:
-            problem = f"of format {said['format']}, this version of crossteach reads {FORMAT}"
-            return replace(bare, kind=OTHER_VERSION, problem=problem)
+        own = {"format": FORMAT, "scoring": str(SCORING)}
+        for what, reads in own.items():
+            if (written := said.get(what, reads)) != reads:
+                problem = f"of {what} {written}, this version of crossteach reads {reads}"
+                return replace(bare, kind=OTHER_VERSION, problem=problem)
         layout, rows = Layout(str(said["dtype"]), int(said["classes"])), int(said["rows"])
         blocks, cut = find_blocks(folder, layout.row_bytes)
         if cut or any(block.stop > rows for block in blocks):

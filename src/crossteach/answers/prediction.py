@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.views import plain_images
 from ..models.asking import evaluation_mode
 from ..models.mapped import partial_knowledge
-from ..models.scoring import CHUNK, ask, provenance, score, set_batch
+from ..models.scoring import CHUNK, Images, ask, draw_for, provenance, read_ahead, score, set_batch
 from ..types import Classifier, Predictions, Progress, Split, no_progress
 from .arguments import require_classifier, require_split
 from .logit_table import LogitTable
@@ -88,6 +88,7 @@ def _fill(
     missing = table.missing()
     if part is not None:
         missing = missing[(missing >= part.start) & (missing < part.stop)]
+    store.require_room(len(missing) * table.layout.row_bytes)
     for rows, scored in _answers(classifier, split, missing, progress):
         if set_batch(classifier) != batch:  # memory ran out: the smaller batch has a table of its own
             return keep_answers(classifier, split, store, progress, part)
@@ -100,10 +101,19 @@ def _answers(
     classifier: Classifier, split: Split, missing: Int[np.ndarray, " n"], progress: Progress
 ) -> Iterator[tuple[Int[np.ndarray, " m"], Float[Tensor, "m C"]]]:
     """Let a model answer on some plain samples, a chunk at a time."""
-    for start in range(0, len(missing), CHUNK):
-        rows = missing[start : start + CHUNK]
-        yield rows, ask(classifier, split, rows, partial(plain_images, split, rows))
-        progress(f"{classifier.name} on {split.name}", start + len(rows), len(missing))
+
+    def chunks() -> Iterator[tuple[Int[np.ndarray, " m"], Images]]:
+        for start in range(0, len(missing), CHUNK):
+            rows = missing[start : start + CHUNK]
+            images = cache(partial(plain_images, split, rows))
+            draw_for([classifier], images)
+            yield rows, images
+
+    done = 0
+    for rows, images in read_ahead(chunks(), [classifier]):
+        yield rows, ask(classifier, split, rows, images)
+        done += len(rows)
+        progress(f"{classifier.name} on {split.name}", done, len(missing))
 
 
 def predict_all(
@@ -121,6 +131,12 @@ def open_table(classifier: Classifier, split: Split, store: Store) -> LogitTable
 def discard_predictions(classifier: Classifier, split: Split, store: Store) -> None:
     """Remove a model's answers on a split from the store, if they are there."""
     store.remove(_key(classifier, split), len(split), classifier.n_classes, "float32")
+
+
+def count_unanswered(classifier: Classifier, split: Split, store: Store) -> int:
+    """Return how many plain samples of a split the store does not know a model's answer on; nothing is made."""
+    known = store.count_known(_key(classifier, split), len(split), classifier.n_classes, "float32")
+    return len(split) - known
 
 
 def _key(classifier: Classifier, split: Split) -> dict[str, str]:

@@ -6,13 +6,14 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from ..errors import StoreError, WriteError
 from ..files import default_folder as default_folder
-from ..files import make_folder, read_size, write_json
+from ..files import lacking_room, make_folder, read_size, write_json, write_size, writing
 from .blocks import cover, find_blocks
-from .entries import FACT, FORMAT, UNFINISHED, Entry, find_entries, remove_entry, remove_unused
+from .entries import FACT, FORMAT, OTHER_VERSION, UNFINISHED, Entry, find_entries, remove_entry, remove_unused
 from .layout import Layout
 from .logit_table import MANIFEST, LogitTable, count_rows
 
@@ -42,11 +43,18 @@ class Store:
         self.budget = read_size(given) if isinstance(given, str) else given
         self._bytes, self._surveyed = 0, -SURVEYED
         self._evicted, self._evicted_bytes, self._over = 0, 0, False
+        self._unread: list[Entry] | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was removed to keep within the budget since this store was opened, and whether that was enough."""
+        """What was removed to keep within the budget, whether that was enough, and what of the store is never read."""
         said = []
+        if self._unread:
+            size = write_size(sum(entry.bytes for entry in self._unread))
+            said.append(
+                f"{len(self._unread)} entries of the store ({size}) were written by another version of crossteach and "
+                "are not read: models answer anew; crossteach store prune removes them"
+            )
         if self._evicted:
             said.append(
                 f"{self._evicted} entries of the store ({self._evicted_bytes / 1e9:.2f} GB), those used longest ago, "
@@ -75,6 +83,7 @@ class Store:
         described, folder = self._described(key, rows, classes, dtype)
         for _ in range(10):
             if not (folder / MANIFEST).is_file():
+                self._find_unread()
                 write_json(make_folder(folder) / MANIFEST, described)
             with suppress(OSError):  # a store that is only read keeps no account of its use
                 os.utime(folder / MANIFEST)
@@ -93,6 +102,26 @@ class Store:
         _, folder = self._described(key, rows, classes, dtype)
         if folder.is_dir():
             remove_entry(folder)
+
+    def require_room(self, needed: int) -> None:
+        """See that so many bytes can be written, before models are asked in vain; 0 asks for nothing.
+
+        Raises:
+            WriteError: If the folder may not be written.
+            StoreError: If its disk has less room.
+        """
+        if not needed:
+            return
+        folder = make_folder(self.folder)
+        with writing(folder), TemporaryFile(dir=folder):
+            pass
+        if self.budget is not None:  # beyond it what is old makes room
+            needed = min(needed, max(0, self.budget - sum(entry.bytes for entry in find_entries(folder))))
+        if lacking := lacking_room([(folder, needed)]):
+            raise StoreError(
+                f"the answers to keep take about {lacking}; free some space, give another --store, or keep less with "
+                "--set store.keep=20"
+            )
 
     def remember(self, key: dict[str, Any], fact: dict[str, Any]) -> None:
         """Keep a small fact under a key."""
@@ -117,6 +146,11 @@ class Store:
     def _folder(self, key: dict[str, Any]) -> Path:
         hashed = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16).hexdigest()
         return self.folder / hashed[:2] / hashed
+
+    def _find_unread(self) -> None:
+        """Look once, when something is not there, for what another version has written: it may be that."""
+        if self._unread is None:
+            self._unread = [entry for entry in find_entries(self.folder) if entry.kind == OTHER_VERSION]
 
     def _make_room(self, needed: int) -> None:
         """Remove what was used longest ago if so many more bytes would pass the budget."""

@@ -1,16 +1,16 @@
 """Logits of the tutors for a batch of views: live, or from the store. Both give the same bits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..data.views import ViewBatch, Views
 from ..models.mapped import partial_knowledge
-from ..models.scoring import CHUNK, ask, provenance, set_batch
+from ..models.scoring import CHUNK, Images, ask, draw_for, provenance, read_ahead, set_batch
 from ..types import Classifier, Progress, Split, no_progress
 from .layout import LOWEST, Layout, layout_of
 from .logit_table import LogitTable
@@ -146,19 +146,16 @@ def fill_store(
         for c, own, dtype in zip(classifiers, keys, kept, strict=True)
     ]
     batches = [set_batch(c) for c in classifiers]
-    total = sum(int((~table.done[part.start : part.stop]).sum()) for row in tables for table in row.values())
-    done = 0
+    unknown = [(int((~t.done[part.start : part.stop]).sum()), t.layout) for row in tables for t in row.values()]
+    total, done = sum(rows for rows, _ in unknown), 0
+    store.require_room(sum(rows * layout.row_bytes for rows, layout in unknown))
     for number in numbers:
         wanted = [~row[number].done for row in tables]
-        for start in range(part.start, part.stop, CHUNK):
-            chunk = np.arange(start, min(start + CHUNK, part.stop))
-            asked = [k for k, unknown in enumerate(wanted) if unknown[chunk].any()]
-            if not asked:
-                continue
-            batch = views.batch(split, chunk, np.full(len(chunk), number))
+        drawn = _drawn(classifiers, split, views, number, part, wanted)
+        for chunk, asked, images in read_ahead(drawn, classifiers):
             for k in asked:
                 classifier, table = classifiers[k], tables[k][number]
-                values = below_maximum(ask(classifier, split, chunk, batch.images))
+                values = below_maximum(ask(classifier, split, chunk, images))
                 if set_batch(classifier) != batches[k]:  # memory ran out: the smaller batch has tables of its own
                     return fill_store(classifiers, split, views, store, progress, shown, temperature, rows)
                 table.write(chunk, values.numpy())
@@ -173,6 +170,23 @@ def fill_store(
         if rows is None
     )
     return StoredTutors([c.name for c in classifiers], tables, sum(clamped), temperature)
+
+
+def _drawn(
+    classifiers: Sequence[Classifier],
+    split: Split,
+    views: Views,
+    number: int,
+    part: range,
+    wanted: Sequence[Bool[np.ndarray, " N"]],
+) -> Iterator[tuple[Int[np.ndarray, " n"], list[int], Images]]:
+    """Draw one view of a part of a split, a chunk at a time: its rows, the places of the models to ask, its images."""
+    for start in range(part.start, part.stop, CHUNK):
+        chunk = np.arange(start, min(start + CHUNK, part.stop))
+        if asked := [k for k, missing in enumerate(wanted) if missing[chunk].any()]:
+            images = views.batch(split, chunk, np.full(len(chunk), number)).images
+            draw_for([classifiers[k] for k in asked], images)
+            yield chunk, asked, images
 
 
 SCANNED = 2 << 20

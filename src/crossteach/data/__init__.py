@@ -7,6 +7,7 @@ from ..specs import Spec, parse_spec
 from ..types import Progress, Splits, no_progress
 from .arrays import load_glyphs as load_glyphs
 from .arrays import load_idx, load_npz, load_sklearn
+from .facts import Facts, keeping
 from .folder import load_folder
 from .given import from_arrays as from_arrays
 from .given import from_dataset as from_dataset
@@ -32,7 +33,12 @@ SOURCES: dict[str, Callable[[Spec], Splits]] = {
 }
 
 
-def load_data(spec: str | None, pools: Sequence[str | RawPool] = (), progress: Progress = no_progress) -> Splits:
+def load_data(
+    spec: str | None,
+    pools: Sequence[str | RawPool] = (),
+    progress: Progress = no_progress,
+    store: Facts | None = None,
+) -> Splits:
     """Open a data set, with its pools if it has any.
 
     Args:
@@ -41,6 +47,8 @@ def load_data(spec: str | None, pools: Sequence[str | RawPool] = (), progress: P
             draw), `train_labels=false`. None where there are only pools: nothing has a label then.
         pools: Images without labels that teach too; specs as `read_pool` takes them, or what `pool_from` makes.
         progress: Told how many images of the pools are compared with the other splits.
+        store: Where what files hold, and which pictures of a pool are copies, is kept for the next time; None reads
+            all of them.
 
     Returns:
         Train, selection and test splits with stable sample ids, and the pools without what stands in these.
@@ -50,15 +58,22 @@ def load_data(spec: str | None, pools: Sequence[str | RawPool] = (), progress: P
         DataError: If the data cannot be read or do not fit together.
     """
     if spec is None:
-        return load_pools(None, pools, progress)
+        return load_pools(None, pools, progress, store)
     parsed = parse_spec(spec)
     if parsed.scheme not in SOURCES:
         raise SpecError(f"unknown data {spec!r}; {suggest_data(parsed, SOURCES)}")
-    return load_pools(SOURCES[parsed.scheme](parsed), pools, progress)
+    with keeping(store):
+        data = SOURCES[parsed.scheme](parsed)
+    return load_pools(data, pools, progress, store)
 
 
-def load_pools(data: Splits | None, pools: Sequence[str | RawPool], progress: Progress = no_progress) -> Splits:
-    """Open pools and add them to data that are open; None makes data of the pools alone.
+def load_pools(
+    data: Splits | None,
+    pools: Sequence[str | RawPool],
+    progress: Progress = no_progress,
+    store: Facts | None = None,
+) -> Splits:
+    """Open pools and add them to data that are open; None makes data of the pools alone. See `load_data`.
 
     Raises:
         SpecError: If a scheme is unknown.
@@ -69,5 +84,6 @@ def load_pools(data: Splits | None, pools: Sequence[str | RawPool], progress: Pr
             raise DataError("neither data nor a pool is given; name one, as in --data npz:FILE or --pool folder:PATH")
         return data
     channels = None if data is None else data.test.inputs.channels
-    opened = [read_pool(pool, channels) if isinstance(pool, str) else pool for pool in pools]
-    return splits_of_pools(opened, progress) if data is None else with_pools(data, opened, progress)
+    with keeping(store):
+        opened = [read_pool(pool, channels) if isinstance(pool, str) else pool for pool in pools]
+        return splits_of_pools(opened, progress) if data is None else with_pools(data, opened, progress)

@@ -51,10 +51,24 @@ class EncodedPictures(Protocol):
         ...
 
 
+@runtime_checkable
+class Stamped(Protocol):
+    """Pictures of which the file system tells, unread, whether they are as they were."""
+
+    def stamps(self) -> Int[np.ndarray, "N 5"]:
+        """Device, inode, bytes (`ABSENT` where there is none), and when content and state last changed, in ns."""
+        ...
+
+    @property
+    def names(self) -> bytes:
+        """All their names."""
+        ...
+
+
 class PictureFiles:
     """Picture files on a disk. Their paths are one text and where each begins in it: a million objects weigh more."""
 
-    def __init__(self, paths: Iterable[str | Path]) -> None:
+    def __init__(self, paths: Iterable[str | bytes | Path]) -> None:
         self._text, self._ends = bytearray(), array("q", [0])
         for path in paths:
             self._text += os.fsencode(path)
@@ -63,13 +77,28 @@ class PictureFiles:
     def __len__(self) -> int:
         return len(self._ends) - 1
 
+    @property
+    def names(self) -> bytes:
+        """All paths, and where each ends."""
+        return bytes(self._text) + self._ends.tobytes()
+
     def path(self, row: int) -> Path:
         """Return the path of one file."""
-        return Path(os.fsdecode(bytes(self._text[self._ends[row] : self._ends[row + 1]])))
+        return Path(os.fsdecode(self._name(row)))
+
+    def _name(self, row: int) -> bytes:
+        return bytes(self._text[self._ends[row] : self._ends[row + 1]])
 
     def sizes(self) -> Int[np.ndarray, " N"]:
         """Bytes of each file; `ABSENT` where there is none."""
-        return np.fromiter((size_of(self.path(row)) for row in range(len(self))), np.int64, len(self))
+        return np.fromiter((size_of(self._name(row)) for row in range(len(self))), np.int64, len(self))
+
+    def stamps(self) -> Int[np.ndarray, "N 5"]:
+        """Say of each file, unread, what changes when it does; see `Stamped`."""
+        stamps = np.empty((len(self), 5), np.int64)
+        for row in range(len(self)):
+            stamps[row] = _stamp_of(self._name(row))
+        return stamps
 
     def read(self, row: int) -> bytes:
         """Read one file; what is none, as a device, is not opened."""
@@ -90,18 +119,27 @@ class PictureFiles:
 
     def take(self, rows: Int[np.ndarray, " n"]) -> "PictureFiles":
         """Return some of the files."""
-        return PictureFiles(self.path(row) for row in rows.tolist())
+        return PictureFiles(self._name(row) for row in rows.tolist())
 
 
-def name_of(path: Path, root: Path) -> bytes:
+def name_of(path: str | Path, root: Path) -> bytes:
     """Return the bytes of a file's name below the root, else its whole name: names need not be UTF-8."""
+    whole, above = os.fspath(path), f"{root}/"
+    if os.sep == "/" and whole.startswith(above):  # without a Path for each of millions
+        return os.fsencode(whole[len(above) :])
+    path = Path(path)
     return os.fsencode((path.relative_to(root) if path.is_relative_to(root) else path).as_posix())
 
 
-def size_of(path: Path) -> int:
+def size_of(path: Path | bytes) -> int:
     """Return the bytes of a file; `ABSENT` if there is none, or if it is no file."""
+    return _stamp_of(path)[2]
+
+
+def _stamp_of(path: Path | bytes) -> tuple[int, int, int, int, int]:
     try:
-        found = path.stat()
-        return found.st_size if stat.S_ISREG(found.st_mode) else ABSENT
+        found = os.stat(path)  # noqa: PTH116  a Path for each of millions takes longer than asking
     except (OSError, ValueError):  # ValueError: a path with a zero byte in it
-        return ABSENT
+        return (0, 0, ABSENT, 0, 0)
+    size = found.st_size if stat.S_ISREG(found.st_mode) else ABSENT
+    return (found.st_dev, found.st_ino, size, found.st_mtime_ns, found.st_ctime_ns)

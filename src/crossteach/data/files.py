@@ -1,12 +1,16 @@
 """Encoded pictures, decoded when they are read."""
 
 import hashlib
+import os
 import threading
+import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +19,8 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..types import Size
-from .encoded import ABSENT, EncodedPictures
+from .encoded import ABSENT, EncodedPictures, Stamped
+from .facts import pack, recall, remember, unpack
 from .look import DECODING_ERRORS, Look, PictureRules, decode, decoders, digest_of, look_at
 from .picture_inputs import Draw, PictureInputs, stack
 
@@ -23,8 +28,12 @@ WHOLE_FILES, WHOLE_BYTES = 100_000, 2 << 30
 """Up to so many files and bytes a split is read whole when it is opened."""
 SAMPLE = 4096
 """Of a larger split, so many files are read whole when it is opened."""
+AT_ONCE = 64
+"""Files that a thread looks at in one go."""
 TAIL = 4096
 """Bytes at the end of every other file that are read then."""
+SETTLED = 10_000_000_000
+"""Nanoseconds that a file has been left alone before it is known by its times."""
 GREY = 128
 """What is shown in the place of a picture that turns out to be broken when it is used."""
 
@@ -63,12 +72,39 @@ def survey_files(pictures: EncodedPictures, rules: PictureRules, workers: int = 
     read whole, and of every picture its size and its last `TAIL` bytes: the end of a compressed picture changes with
     its content, the end of an uncompressed one need not.
 
+    What was read of files is kept (`facts.keeping`) and taken from there while name, inode, size, and the times of the
+    last change of content and state of every file are the same. A file that changed within `SETTLED` is always read:
+    it may change again within one tick of the file system's clock.
+
     Args:
         pictures: Where they are read.
         rules: How their pixels are meant.
         workers: Threads that read.
         thorough: Whether every picture is read whole and decoded.
     """
+    if thorough or os.name != "posix" or not isinstance(pictures, Stamped):  # elsewhere no time tells of every change
+        return _read_files(pictures, rules, workers, thorough)
+    begun, stamps = time.time_ns(), pictures.stamps()
+    if stamps[:, 3:].max(initial=0) > begun - SETTLED:  # it may change again and keep its time
+        return _read_files(pictures, rules, workers)
+    hashed = hashlib.blake2b(pictures.names, digest_size=16)
+    hashed.update(stamps.tobytes())
+    key = {
+        "kind": "survey",
+        "files": hashed.hexdigest(),
+        "rules": str(rules),
+        "decoders": decoders(),
+        "limits": [WHOLE_FILES, WHOLE_BYTES, SAMPLE, TAIL],
+    }
+    if (known := recall(key)) is not None:
+        return _from_fact(known)
+    survey = _read_files(pictures, rules, workers)
+    if survey.keys.all():  # a file that could not be read may be read the next time
+        remember(key, _to_fact(survey))
+    return survey
+
+
+def _read_files(pictures: EncodedPictures, rules: PictureRules, workers: int, thorough: bool = False) -> Survey:
     sizes = pictures.sizes()
     count, total = len(sizes), int(sizes[sizes != ABSENT].sum())
     whole = thorough or (count <= WHOLE_FILES and total <= WHOLE_BYTES) or count <= SAMPLE
@@ -77,13 +113,42 @@ def survey_files(pictures: EncodedPictures, rules: PictureRules, workers: int = 
         drawn = np.random.default_rng(0).choice(count, SAMPLE, replace=False)
         chosen = np.union1d(drawn, np.flatnonzero(sizes == ABSENT))
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="look") as pool:
-        found = pool.map(lambda row: _look(pictures, row, rules, thorough), chosen.tolist())
-        looks = dict(zip(chosen.tolist(), found, strict=True))
+        parts = np.array_split(chosen, max(1, count // AT_ONCE))
+        found = pool.map(lambda rows: [_look(pictures, row, rules, thorough) for row in rows.tolist()], parts)
+        looks = dict(zip(chosen.tolist(), chain.from_iterable(found), strict=True))
         if whole:
             return Survey(looks, np.fromiter((look.digest for look in looks.values()), np.int64, count), True, total)
         parts = np.array_split(np.arange(count), max(1, count // SAMPLE))
         ends = list(pool.map(lambda rows: _tail_digests(pictures, rows, sizes), parts))
     return Survey(looks, np.concatenate(ends), False, total)
+
+
+def _to_fact(survey: Survey) -> dict[str, Any]:
+    looks = survey.looks.values()
+    brightest = [np.nan if look.brightest is None else look.brightest for look in looks]
+    return {
+        "rows": pack(np.fromiter(survey.looks, np.int64)),
+        "digests": pack(np.array([look.digest for look in looks], np.int64)),
+        "aspects": pack(np.array([look.aspect for look in looks], np.float64)),
+        "turned": pack(np.array([look.turned for look in looks], bool)),
+        "transparent": pack(np.array([look.transparent for look in looks], bool)),
+        "brightest": pack(np.array(brightest, np.float64)),
+        "broken": {str(row): problem for row, problem in survey.broken.items()},
+        "keys": pack(survey.keys),
+        "whole": survey.whole,
+        "bytes": survey.bytes,
+    }
+
+
+def _from_fact(fact: dict[str, Any]) -> Survey:
+    kinds = {"rows": np.int64, "digests": np.int64, "aspects": np.float64, "turned": np.bool_, "transparent": np.bool_}
+    columns = [unpack(fact[name], kind).tolist() for name, kind in kinds.items()]
+    brightest = [None if np.isnan(value) else value for value in unpack(fact["brightest"], np.float64).tolist()]
+    looks = {
+        row: Look(digest, aspect, turned, transparent, bright, fact["broken"].get(str(row), ""))
+        for row, digest, aspect, turned, transparent, bright in zip(*columns, brightest, strict=True)
+    }
+    return Survey(looks, unpack(fact["keys"], np.int64), bool(fact["whole"]), int(fact["bytes"]))
 
 
 def _look(pictures: EncodedPictures, row: int, rules: PictureRules, thorough: bool = False) -> Look:

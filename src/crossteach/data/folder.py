@@ -168,7 +168,7 @@ def _raw_split(root: Path, part: _Part, folders: Sequence[str], options: Picture
     code: dict[str | None, int] = {name: i for i, name in enumerate(folders)}
     labelled = any(owner is not None for owner in part.owners)
     owners = [code.get(owner, NO_LABEL) for owner in part.listing.owners]  # NO_LABEL: all its pictures are broken
-    ids = ids_of(name_of(Path(path), root) for path in part.listing.paths)
+    ids = ids_of(name_of(path, root) for path in part.listing.paths)
     return part.look.raw(options, np.array(owners, np.int64) if labelled else None, ids)
 
 

@@ -10,7 +10,7 @@ Fashion-MNIST 0.2% are taken for copies. Pictures that are cut otherwise are not
 Source: Charikar, "Similarity estimation techniques from rounding algorithms" (STOC 2002), for the hash.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,11 @@ from jaxtyping import Bool, Float, Int, UInt64
 from torch import Tensor
 
 from ..types import Progress, Split
+from .facts import pack, recall, remember, unpack
+from .pixels import pixel_code
 
+VERSION = 1
+"""Of what is taken for nearly equal; part of the key under which it is kept. Raise it when that changes."""
 FAR = 0.05
 """Mean absolute difference of thumbnails of spread 1."""
 BANDS, BAND_BITS = 4, 16
@@ -28,6 +32,8 @@ THUMBNAIL = 16
 PROJECTIONS = torch.randn(THUMBNAIL**2, BANDS * BAND_BITS, generator=torch.Generator().manual_seed(0))
 READ, READ_SIZE = 512, (64, 64)
 """Images that are read at once, and at what size where theirs differ."""
+COMPARED = 8 * READ
+"""Images whose sketches are held at once, to be compared with others."""
 PAIRS = 1 << 18
 """Pairs that are compared at once."""
 PLAIN = 2 / 255
@@ -36,31 +42,59 @@ PLAIN = 2 / 255
 
 @dataclass(frozen=True)
 class Sketches:
-    """What is kept of each image of a split to find nearly equal ones."""
+    """What is held of each image of a split to find nearly equal ones."""
 
     hashes: UInt64[np.ndarray, " N"]
     thumbnails: Float[np.ndarray, "N p"]
     """Of mean 0 and spread 1; zeros where an image is plain."""
 
 
-def sketch(split: Split, progress: Progress, what: str) -> Sketches:
-    """Read every image of a split once, at a small size.
+def near_rows(pool: Split, others: Sequence[Split], progress: Progress) -> list[Bool[np.ndarray, " N"]]:
+    """Mark the images of a pool of which one of a split is nearly the same, for each of some splits.
+
+    Each image is read once. Sketches of `COMPARED` images of the pool are held at a time, beside those of the others:
+    a kilobyte each. What is found is kept for the next process that opens the same pool beside the same splits.
+    """
+    key = {
+        "kind": "near",
+        "version": VERSION,
+        "pixels": pixel_code(),
+        "pool": pool.fingerprint,
+        "others": [split.fingerprint for split in others],
+    }
+
+    if (known := recall(key)) is not None:
+        return list(unpack(known["near"], np.bool_).reshape(len(others), len(pool)))
+    theirs = [sketch(split, progress, f"looking at {split.name}") for split in others]
+    found = np.zeros((len(others), len(pool)), bool)
+    for start in range(0, len(pool), COMPARED):
+        part = range(start, min(start + COMPARED, len(pool)))
+        mine = sketch(pool, progress, "looking for near duplicates", part)
+        for mask, sketches in zip(found, theirs, strict=True):
+            mask[part.start : part.stop] = near_any(mine, sketches)
+    remember(key, {"near": pack(found)})
+    return list(found)
+
+
+def sketch(split: Split, progress: Progress, what: str, part: range | None = None) -> Sketches:
+    """Read images of a split once, at a small size.
 
     Args:
         split: The images.
         progress: Told how many are read.
         what: Names the work.
+        part: Which of them; None is all.
     """
-    hashes = np.empty(len(split), np.uint64)
-    thumbnails = np.empty((len(split), THUMBNAIL**2), np.float32)
-    for start in range(0, len(split), READ):
-        rows = split.input_rows(np.arange(start, min(start + READ, len(split))))
+    part = range(len(split)) if part is None else part
+    hashes = np.empty(len(part), np.uint64)
+    thumbnails = np.empty((len(part), THUMBNAIL**2), np.float32)
+    for start in range(0, len(part), READ):
+        rows = split.input_rows(np.asarray(part[start : start + READ]))
         grey = split.inputs.read(rows, split.inputs.size or READ_SIZE, None, "box").mean(1, keepdim=True)
         evened = _evened(F.interpolate(grey, (THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True).flatten(1))
-        part = slice(start, start + len(rows))
-        hashes[part] = perceptual_hash(evened)
-        thumbnails[part] = evened.numpy()
-        progress(what, start + len(rows), len(split))
+        hashes[start : start + len(rows)] = perceptual_hash(evened)
+        thumbnails[start : start + len(rows)] = evened.numpy()
+        progress(what, part.start + start + len(rows), len(split))
     return Sketches(hashes, thumbnails)
 
 

@@ -18,7 +18,7 @@ from .encoded_splits import PICTURE_OPTIONS
 from .folder import folder_pool
 from .hf import hf_pool
 from .listed import csv_pool
-from .near import Sketches, near_any, sketch
+from .near import near_rows
 from .shards import wds_pool
 from .suggest import suggest_data
 from .texts import TextInputs
@@ -141,11 +141,10 @@ def with_pools(data: Splits, pools: Sequence[RawPool], progress: Progress = no_p
     """
     others = [split for split in (data.test, data.selection, data.train) if len(split)]
     seen = [(f"in {split.name}", images) for split in others if (images := keyed(split)) is not None]
-    sketched: dict[str, Sketches] = {}
     kept = list(data.pools)
     for pool in pools:
         _require_channels(pool, data)
-        left = _without_shared(pool, data, seen, sketched, progress)
+        left = _without_shared(pool, data, seen, progress)
         seen.append((f"in the pool {pool.spec}", left.images))
         kept.append(Pool(left.spec, left.split, left.found, left.dropped, left.notes))
     return replace(data, pools=tuple(kept))
@@ -170,10 +169,9 @@ def _without_shared(
     pool: RawPool,
     data: Splits,
     seen: Sequence[tuple[str, KeyedSplit]],
-    sketched: dict[str, Sketches],
     progress: Progress,
 ) -> RawPool:
-    """Take out of a pool what it shares with other splits; `sketched` keeps what is read of these."""
+    """Take out of a pool what it shares with other splits."""
     kind = pool.split.inputs.kind
     if pool.duplicates == "keep":
         note = f"{kind}s of the pool {pool.spec} that stand in other splits are kept: figures may be too good"
@@ -184,11 +182,8 @@ def _without_shared(
     if pool.duplicates == "near" and isinstance(pool.split.inputs, TextInputs):
         shared += [(f"nearly in {split.name}", _nearly_equal_texts(pool.split, split)) for split in judging]
     elif pool.duplicates == "near":
-        mine = sketch(pool.split, progress, "looking for near duplicates")
-        for split in judging:
-            if split.name not in sketched:
-                sketched[split.name] = sketch(split, progress, f"looking at {split.name}")
-            shared.append((f"nearly in {split.name}", near_any(mine, sketched[split.name])))
+        near = near_rows(pool.split, judging, progress)
+        shared += [(f"nearly in {split.name}", mask) for split, mask in zip(judging, near, strict=True)]
     gone, dropped = np.zeros(len(pool.split), bool), dict(pool.dropped)
     for reason, mask in shared:
         if (new := mask & ~gone).any():

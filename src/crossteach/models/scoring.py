@@ -1,6 +1,7 @@
 """Ask a model for its logits: no gradient, evaluation mode, batches of one shape."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..config import SCORING
 from ..data.pixels import pixel_code
+from ..data.prefetch import prefetch
 from ..errors import ModelError, first_line
 from ..types import Classifier, Preprocess, Split
 from .asking import evaluation_mode
@@ -18,10 +21,12 @@ CHUNK = 128
 """Most rows of a batch that is scored, and rows that are read at once."""
 BUDGET = 1 << 34
 """Multiply-adds that a batch may cost on a CPU, about a third of a second on two cores."""
-PROCEDURE = 2
-"""Of scoring; part of the store's key. Raise it when another batch is chosen for a model."""
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """What torch says where memory runs out and no class of errors tells."""
+
+Images = Callable[[Preprocess], Float[Tensor, "n c h w"]]
+"""Pixels or texts of some samples, as a model wants them; drawn once for all models that want the same."""
+Chunk = TypeVar("Chunk")
 
 _CHOSEN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = WeakKeyDictionary()
 """The batch of each module for images of each shape."""
@@ -80,7 +85,7 @@ def ask(
     classifier: Classifier,
     split: Split,
     index: Int[np.ndarray, " n"],
-    images: Callable[[Preprocess], Float[Tensor, "n c h w"]],
+    images: Images,
 ) -> Float[Tensor, "n C"]:
     """Return what a model says of samples: by who they are where it is a table of answers, else by what it is shown.
 
@@ -100,6 +105,22 @@ def ask(
         said: Tensor = by_sample(split, index)
         return said
     return score(classifier, images(classifier.preprocess))
+
+
+def draw_for(classifiers: Iterable[Classifier], images: Images) -> None:
+    """Draw what models will be asked about, so that it is there when they are; nothing for a table of answers."""
+    for classifier in classifiers:
+        if not answers_by_sample(classifier):
+            images(classifier.preprocess)
+
+
+def read_ahead(drawn: Iterable[Chunk], classifiers: Iterable[Classifier]) -> Iterable[Chunk]:
+    """Let a thread draw the next chunks while models are asked, where a GPU would wait for them.
+
+    Up to three are in memory then: the one that is asked about, one that is ready, and one that is being drawn. Models
+    on a CPU want its cores for themselves: reading ahead took memory there and no time less.
+    """
+    return prefetch(drawn, 1) if any(classifier.device.type != "cpu" for classifier in classifiers) else drawn
 
 
 def answers_by_sample(classifier: Classifier) -> bool:
@@ -186,7 +207,7 @@ def provenance(classifier: Classifier, data_fingerprint: str) -> dict[str, str]:
         "data": data_fingerprint,
         "device": classifier.device.type,
         "torch": str(torch.__version__),
-        "scoring": str(PROCEDURE),
+        "scoring": str(SCORING),
         "pixels": pixel_code(),
         **({} if batch is None else {"batch": str(batch)}),
     }

@@ -39,21 +39,23 @@ def estimate(jobs: Sequence[Job], surveyed: Survey, workers: int) -> Cost:
     asked = tutor_views(jobs, data)
     involved = {spec for job in jobs for spec in (job.student, *job.teachers)}
     plain = len(data.test) + 2 * len(data.selection)
-    views = {
-        spec: sum(models[spec].missing_views[v.config, v.source, v.keep][number] for v in shown for number in v.numbers)
+    views = [
+        (models[spec], models[spec].views[v.config, v.source, v.keep], v.numbers)
         for spec, shown in asked.items()
-    }
-    answers = sum(n * models[spec].answer_seconds for spec, n in views.items())
+        for v in shown
+    ]
+    wanted = [(model, sum(stored.missing[n] for n in numbers), stored.row_bytes) for model, stored, numbers in views]
+    answers = sum(rows * model.answer_seconds for model, rows, _ in wanted)
     answers += sum(plain * models[spec].answer_seconds for spec in involved)
     classes = len(data.classes)
     saved = sum(models[job.student].state_bytes + 64 * len(data.test) + (200 << 10) for job in jobs)
     checkpoints = 4 * workers * max((models[job.student].state_bytes for job in jobs), default=0)
     return Cost(
         jobs=len(jobs),
-        views=sum(views.values()),
+        views=sum(rows for _, rows, _ in wanted),
         tutor_seconds=answers,
         student_seconds=sum(_lesson_seconds(job, surveyed) for job in jobs),
-        store_bytes=2 * classes * sum(views.values()) + 4 * classes * plain * len(involved),
+        store_bytes=sum(rows * row_bytes for _, rows, row_bytes in wanted) + 4 * classes * plain * len(involved),
         folder_bytes=saved + checkpoints,
         workers=workers,
     )

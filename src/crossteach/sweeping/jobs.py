@@ -76,7 +76,7 @@ def fill_answers(asked: TutorPass) -> int:
     """
     (opened,) = _models((asked.model,), asked.place)
     model = map_model(opened, asked.classes, asked.place.label_map)
-    data, store = _data(asked.place.data, asked.place.pools), Store(asked.place.store)
+    data, store = _data(asked.place.data, asked.place.pools, asked.place.store), Store(asked.place.store)
     told: list[int] = []
 
     def tell(what: str, done: int, total: int) -> None:
@@ -117,7 +117,7 @@ def run_transfer(job: TransferJob) -> None:
         train_together(job.devices, job.place.device, _arguments(job))
         return
     student, *opened = _models((job.student, *job.teachers), job.place)
-    data, store = _data(job.place.data, job.place.pools), Store(job.place.store)
+    data, store = _data(job.place.data, job.place.pools, job.place.store), Store(job.place.store)
     classes = fit_label_space(data, (student,)).classes
     teachers = [map_model(teacher, classes, job.place.label_map) for teacher in opened]
     try:
@@ -141,8 +141,8 @@ def _arguments(job: TransferJob) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _data(spec: str | None, pools: tuple[str, ...]) -> Splits:
-    return load_data(spec, pools)
+def _data(spec: str | None, pools: tuple[str, ...], store: Path) -> Splits:
+    return load_data(spec, pools, store=Store(store))
 
 
 _LOADED: dict[tuple[str, str], Opened] = {}
@@ -161,7 +161,7 @@ def _models(specs: tuple[str, ...], place: Place) -> list[Opened]:
 
 
 def _load(spec: str, place: Place) -> Opened:
-    return load_model(spec, place.trust, _data(place.data, place.pools)).to(place.device)
+    return load_model(spec, place.trust, _data(place.data, place.pools, place.store)).to(place.device)
 
 
 def state_bytes(model: Classifier) -> int:

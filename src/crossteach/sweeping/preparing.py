@@ -1,6 +1,5 @@
 """Prepares a sweep: its plan is read, its models are opened and checked, its jobs are named, and its cost is known."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from ..answers.store import Store
 from ..errors import SweepError
+from ..files import lacking_room
 from ..scouting.scout import unique_names
 from ..transferring.methods import choose_method
 from ..types import Progress
@@ -48,19 +48,8 @@ class PreparedSweep:
     def require_disk(self, todo: Sequence[str]) -> None:
         """Raise SweepError if the disk cannot hold what the jobs write."""
         cost = self.cost(todo)
-        wanted: dict[int, int] = {}
-        places: dict[int, Path] = {}
-        for path, size in ((self.place.store, cost.store_bytes), (self.folder.path, cost.folder_bytes)):
-            there = next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
-            disk = there.stat().st_dev
-            wanted[disk], places[disk] = wanted.get(disk, 0) + size, there
-        for disk, size in wanted.items():
-            free = shutil.disk_usage(places[disk]).free
-            if size > free:
-                raise SweepError(
-                    f"the plan needs about {size / 1e9:.1f} GB at {places[disk]} and {free / 1e9:.1f} GB are free; "
-                    "free some space, or plan fewer jobs or views"
-                )
+        if lacking := lacking_room([(self.place.store, cost.store_bytes), (self.folder.path, cost.folder_bytes)]):
+            raise SweepError(f"the plan needs about {lacking}; free some space, or plan fewer jobs or views")
 
 
 def prepare(

@@ -108,7 +108,7 @@ def plan_cost(
             {
                 "spec": m.spec,
                 "params": m.params or None,
-                "views_to_answer": sum(sum(numbers.values()) for numbers in m.missing_views.values()),
+                "views_to_answer": sum(sum(views.missing.values()) for views in m.views.values()),
                 "answers_per_second": round(1 / max(m.answer_seconds, 1e-9), 1),
                 "seconds_a_step": round(m.step_seconds, 5),
             }

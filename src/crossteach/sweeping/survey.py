@@ -10,7 +10,7 @@ import torch
 from ..answers.arguments import require_distinct, require_trainable
 from ..answers.check import require_channels, require_label_space, require_test_labels
 from ..answers.store import Store
-from ..answers.tutors import count_missing
+from ..answers.tutors import count_missing, layout_for
 from ..config import PROCEDURE, ContrastConfig, TransferConfig, ViewsConfig
 from ..data import load_data
 from ..data.drawn import KEPT_BYTES
@@ -34,6 +34,16 @@ BARE_MEMORY = 700 << 20
 
 
 @dataclass(frozen=True)
+class StoredViews:
+    """What the store has of a model's answers on views that a sweep asks for."""
+
+    missing: dict[int, int]
+    """How many samples of each view, by its number, are still to answer."""
+    row_bytes: int
+    """An answer, as `store.keep` lets it be kept."""
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What a sweep keeps of a model after closing it."""
 
@@ -44,8 +54,8 @@ class ModelFacts:
     params: int
     state_bytes: int
     """Of its saved weights."""
-    missing_views: dict[tuple[ViewsConfig, int, str], dict[int, int]]
-    """How many samples of each view, by its number, are still to answer; by config, source, keep of `AskedViews`."""
+    views: dict[tuple[ViewsConfig, int, str], StoredViews]
+    """By config, source, keep of `AskedViews`."""
     answer_seconds: float
     """A sample, view or plain."""
     step_seconds: float
@@ -77,7 +87,7 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
         ConfigError: If two specs are the same model.
     """
     before = resident()
-    data = load_data(plan.data, plan.pools, progress)
+    data = load_data(plan.data, plan.pools, progress, store)
     require_test_labels(data)
     data_memory = max(0, resident() - before)
     jobs = plan.jobs()
@@ -107,7 +117,9 @@ def survey(plan: Plan, store: Store, device: str = "cpu", progress: Progress = n
     _require_used(plan, models, mapped)
     most = max(m.memory for m in models.values())
     assert checked is not None, "a plan has models"
-    return Survey(data, models, (*mapped, *checked.compared()), BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most)
+    return Survey(
+        data, models, (*mapped, *checked.compared(), *store.notes), BARE_MEMORY + KEPT_BYTES + data_memory + 2 * most
+    )
 
 
 def _require_not_named(model: Opened, plan: Plan, learns: bool) -> None:
@@ -162,17 +174,17 @@ def _open(
         family=model.family,
         params=model.n_parameters,
         state_bytes=state_bytes(model),
-        missing_views={(v.config, v.source, v.keep): _missing(model, v, data, store) for v in asked},
+        views={(v.config, v.source, v.keep): _stored_views(model, v, data, store) for v in asked},
         answer_seconds=timed.answer,
         step_seconds=timed.step,
         memory=timed.memory,
     )
 
 
-def _missing(model: Classifier, asked: AskedViews, data: Splits, store: Store) -> dict[int, int]:
-    """Return how many samples of each view that is asked for are not stored yet."""
-    missing = count_missing(model, data.taught[asked.source], asked.views(data), store)
-    return {number: missing[number] for number in asked.numbers}
+def _stored_views(model: Classifier, asked: AskedViews, data: Splits, store: Store) -> StoredViews:
+    split, views = data.taught[asked.source], asked.views(data)
+    missing = count_missing(model, split, views, store)
+    return StoredViews({n: missing[n] for n in asked.numbers}, layout_for(model, split, views, store).row_bytes)
 
 
 def _another(model: TrainableClassifier, number: int) -> TrainableClassifier:

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..files import write_size
+
 
 def cost_in_words(cost: Mapping[str, Any]) -> str:
     """Say what is left to do, and what that takes."""
+    store, folder = write_size(cost["store_bytes"]), write_size(cost["folder_bytes"])
     return (
         f"To do: {cost['jobs']} jobs, {cost['views']:,} answers of tutors; about {duration(cost['seconds'])} with "
-        f"{cost['workers']} at a time, {_size(cost['store_bytes'])} in the store, {_size(cost['folder_bytes'])} in the "
-        "folder"
+        f"{cost['workers']} at a time, {store} in the store, {folder} in the folder"
     )
 
 
@@ -44,7 +46,3 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds"
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

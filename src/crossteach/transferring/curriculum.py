@@ -86,8 +86,9 @@ def transfer(
         FolderInUseError: If another process fills the folder.
     """
     with crew.leader_first():
-        data = load_pools(data, pools, progress)
-        asked = (student, teachers, data, config or TransferConfig(), store or Store(), progress)
+        store = store or Store()
+        data = load_pools(data, pools, progress, store)
+        asked = (student, teachers, data, config or TransferConfig(), store, progress)
         setup = open_setup(*asked, label_map=label_map, crew=crew)
     if crew.rank:
         follow(setup)

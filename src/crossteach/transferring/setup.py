@@ -39,6 +39,7 @@ from .crew import ALONE, Crew
 from .fitting import require_method, require_order, require_shared_batches, require_something_taught
 from .methods import Method, beside_frozen_student, choose_method
 from .passes import require_arranged
+from .room import bytes_to_store
 from .sources import Source, sources_of
 
 
@@ -86,10 +87,13 @@ class TransferSetup:
     @property
     def tutors(self) -> tuple[Classifier, ...]:
         """Those whose answers are targets, the frozen student first."""
-        if self.method.targets is None:
-            return ()
-        frozen = (self.student,) if self.method.frozen_student else ()
-        return (*frozen, *self.teachers) if self.method.teachers else frozen
+        return _tutors(self.method, self.student, self.teachers)
+
+
+def _tutors(method: Method, student: Classifier, teachers: Sequence[Classifier]) -> tuple[Classifier, ...]:
+    if method.targets is None:
+        return ()
+    return (*([student] if method.frozen_student else []), *(teachers if method.teachers else []))
 
 
 def open_setup(
@@ -119,6 +123,8 @@ def open_setup(
     Raises:
         LabelSpaceError: If models and data do not share their classes, and no map or name tells how they do.
         MissingLabelsError: If the method reads labels that the data do not have.
+        WriteError: If answers must be kept and the store may not be written.
+        StoreError: If its disk has no room for them.
         ConfigError: If the method is unknown, needs a teacher and has none, or is given the student as a teacher.
         ModelError: If the student answers like chance, or a model's answers are not what they should be.
     """
@@ -145,12 +151,14 @@ def open_setup(
     require_order(data, config, len(teachers))
     teachers = [with_random_weights(t) for t in teachers] if method.random_teachers else teachers
     notes = [*crew.notes, *data.notes, *(note for pool in data.pools for note in pool_notes(pool))]
+    views = replace(views_of(config.views, data), keep=config.store.keep)
     if ask:
+        tutors = _tutors(method, student, teachers)
+        store.require_room(bytes_to_store((student, *teachers), tutors, data, views, config, store))
         asked = () if method.random_teachers else teachers
         look = partial(quick_problem, data=data, store=store)
         notes += check_answers(student, asked, data, store, progress, config.force, look)
     notes += _notes_of_what_learns(student, method, config)
-    views = replace(views_of(config.views, data), keep=config.store.keep)
     view = try_views(views, data, student)
     require_arranged(student, config.compute, view.images(student.preprocess))
     if config.optim.train_statistics:
