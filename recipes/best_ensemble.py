@@ -90,7 +90,7 @@ def add_best(rows: list[dict[str, Any]], plans: dict[str, dict[str, Any]]) -> No
 
     Args:
         rows: With the `part` that they come from; nothing else of them changes, and nothing is trained.
-        plans: Of each part; its pools are opened for the tables of answers that speak of them.
+        plans: Of each part; its pools are opened for teachers that are tables of answers, which speak of them.
 
     Raises:
         SystemExit: If student and mean have not the same share right as when the row was made: these are other data.
@@ -100,7 +100,8 @@ def add_best(rows: list[dict[str, Any]], plans: dict[str, dict[str, Any]]) -> No
         asked = (row["part"], row["student"], *row["teachers"])
         if asked not in known:
             plan = plans[row["part"]]
-            splits = crossteach.load_data(plan["data"], pools=plan["pools"])
+            tables = any(spec.startswith("predictions:") for spec in row["teachers"])
+            splits = crossteach.load_data(plan["data"], pools=plan["pools"] if tables else ())
             known[asked] = measure([crossteach.load_model(spec, like=splits) for spec in asked[1:]], splits)
             tell(f"{row['part']}: {row['student_name']} and {row['teacher_name']}", known[asked])
         found = known[asked]
