@@ -111,11 +111,19 @@ def plans(file_types: Path, languages: Path, pages: Path) -> dict[str, dict[str,
         )
         for lr, tables in RATES
     ]
+    as_it_ended = {"optim.lr": 1e-3, "optim.table_lr": 1e-3, "gate.ask": False}
+    tries.append(method("auto", "learned, 300 steps, as it ended", **as_it_ended))
     found["files_1000-guesslang-rates"] = {
         **part,
         "pairs": part["pairs"][:1],
         "settings": {"optim.steps": STEPS // 5},
         "methods": tries,
+    }
+    found["files_1000-guesslang-even"] = {
+        **part,
+        "pools": [f"csv:{file_types}/pool_1000_even.parquet?text=text"],
+        "pairs": part["pairs"][:1],
+        "methods": [shorter],
     }
     return found
 
