@@ -18,8 +18,10 @@ from file_types_data import LABELS, NAMES
 from jaxtyping import Int
 
 import crossteach
+from crossteach import Classifier
 from crossteach.data.label_space import fit_label_space
 from crossteach.runs import read_json
+from crossteach.scouting.matching import share_classes
 from crossteach.types import Split
 
 ASKED = 3000
@@ -38,18 +40,18 @@ def class_of(path: str) -> str | None:
 
 
 Classes = Int[np.ndarray, " N"]
+"""Class ids; −1 for none."""
 
 
-def tell(title: str, names: Sequence[str], labels: Classes, before: Classes, after: Classes) -> None:
-    """Print what is right before and after, of all snippets with a class, as the mean of the classes, and by class."""
-    known = np.unique(labels[labels >= 0])
-    old, new = (np.array([100 * (said[labels == k] == k).mean() for k in known]) for said in (before, after))
-    counts = np.array([(labels == k).sum() for k in known])
-    all_old, all_new = (counts @ shares / counts.sum() for shares in (old, new))
-    print(f"\n{title}: {counts.sum()} snippets, {all_old:.1f} to {all_new:.1f}%; ", end="")
-    print(f"mean of the classes {old.mean():.1f} to {new.mean():.1f}%")
-    for place in np.argsort(new - old):
-        print(f"| {names[known[place]]} | {counts[place]} | {old[place]:.1f} | {new[place]:.1f} |")
+def tell(title: str, names: Sequence[str], labels: Classes, said: dict[str, Classes]) -> None:
+    """Print what is right before, after and by others: of all with a class, the mean of the classes, and each class."""
+    known, counts = np.unique(labels[labels >= 0], return_counts=True)
+    right = np.array([[100 * (preds[labels == k] == k).mean() for k in known] for preds in said.values()])
+    print(f"\n| {title} | snippets | {' | '.join(said)} |\n|---|{'---|' * (len(said) + 1)}")
+    rows = [("all", counts.sum(), right @ counts / counts.sum()), ("mean of the classes", "", right.mean(1))]
+    rows += [(names[known[k]], counts[k], right[:, k]) for k in np.argsort(right[1] - right[0])]
+    for name, count, shares in rows:
+        print(f"| {name} | {count} | {' | '.join(f'{share:.1f}' for share in shares)} |")
 
 
 def main() -> None:
@@ -59,23 +61,26 @@ def main() -> None:
     parser.add_argument("--file-types", type=Path, default=Path("runs/file_types"))
     arguments = parser.parse_args()
     told = read_json(arguments.run / "config.json")
-    spec, pool = told["student"]["spec"], arguments.file_types / "pool_1000.parquet"
-    data = crossteach.load_data(told["data"]["spec"], pools=told["pools"])
-    before, after = (crossteach.load_model(opened, like=data) for opened in (spec, f"run:{arguments.run}"))
-    data = fit_label_space(data, [before])
-    whole = crossteach.load_data(told["data"]["spec"], pools=[f"csv:{pool}?text=text"]).pools[0].split
+    spec, pool = told["data"]["spec"], arguments.file_types / "pool_1000.parquet"
+    data = crossteach.load_data(spec, pools=told["pools"])
+    whole = crossteach.load_data(spec, pools=[f"csv:{pool}?text=text"]).pools[0].split
+    models = [crossteach.load_model(model["spec"], like=data) for model in (told["student"], *told["teachers"])]
+    data = fit_label_space(data, models[:1])
+    student, *teachers = share_classes(models, data.classes)
+    taught = {"before": student, "after": crossteach.load_model(f"run:{arguments.run}", like=data)}
+
+    def ask(title: str, split: Split, labels: Classes, asked: dict[str, Classifier]) -> None:
+        said = {name: crossteach.predict(model, split).preds.numpy() for name, model in asked.items()}
+        tell(title, data.classes, labels, said)
+
+    assert data.selection.labels is not None, "selection has labels"
+    ask("selection", data.selection, data.selection.labels, taught | {model.name: model for model in teachers})
     names = map(class_of, pq.read_table(pool, columns=["path"])["path"].to_pylist())
     labels = np.array([-1 if name is None else data.classes.index(name) for name in names])
-    taught = np.isin(whole.ids, data.pools[0].split.ids)
-
-    def ask(title: str, split: Split, truth: Int[np.ndarray, " N"]) -> None:
-        tell(title, data.classes, truth, *(crossteach.predict(model, split).preds.numpy() for model in (before, after)))
-
-    assert data.selection.labels is not None
-    ask("selection", data.selection, data.selection.labels)
-    for title, mask in (("pool, taught", taught), ("pool, not taught", ~taught)):
+    shown = np.isin(whole.ids, data.pools[0].split.ids)
+    for title, mask in (("pool, taught", shown), ("pool, not taught", ~shown)):
         rows = np.sort(np.random.default_rng(0).permutation(np.flatnonzero(mask))[:ASKED])
-        ask(title, whole.take(rows), labels[rows])
+        ask(title, whole.take(rows), labels[rows], taught)
 
 
 if __name__ == "__main__":

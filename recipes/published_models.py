@@ -119,12 +119,14 @@ def plans(file_types: Path, languages: Path, pages: Path) -> dict[str, dict[str,
         "settings": {"optim.steps": STEPS // 5},
         "methods": tries,
     }
-    found["files_1000-guesslang-even"] = {
-        **part,
-        "pools": [f"csv:{file_types}/pool_1000_even.parquet?text=text"],
-        "pairs": part["pairs"][:1],
-        "methods": [shorter],
-    }
+    for name in ("even", "whole"):
+        pool = f"{file_types}/pool_1000{'_even' if name == 'even' else ''}.parquet"
+        found[f"files_1000-guesslang-{name}"] = {
+            **part,
+            "pools": [f"csv:{pool}?text=text"],
+            "pairs": part["pairs"][:1],
+            "methods": [shorter, learned[0]],
+        }
     return found
 
 
