@@ -41,6 +41,8 @@ MAPS = Path(__file__).parent / "file_types"
 SHARED = tuple(SUFFIXES)
 BATCH = 64
 STEPS = 30
+EVEN = 120
+"""Snippets of each class that guesslang gives, in an even pool."""
 FEW = 64
 """Snippets on which the models are trained for a few steps, to see that they learn."""
 MODELS = {model: factory for model, (factory, _) in BUILDERS.items()}
@@ -77,6 +79,22 @@ def shared_probs(module: nn.Module, texts: list[bytes], sums: Float[Tensor, "C S
     """Ask a model for the probabilities of the shared classes."""
     parts = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
     return torch.cat([module(module.tokenizer(part)).softmax(1) @ sums for part in parts])
+
+
+@torch.inference_mode()
+def make_even_pools(out: Path) -> None:
+    """Take as many snippets of the pool of each class that guesslang gives, as far as there are: no label is read."""
+    module = load(out, "guesslang")
+    for size in SIZES:
+        path = out / f"pool_{size}_even.parquet"
+        if path.exists():
+            continue
+        pool = pq.read_table(out / f"pool_{size}.parquet")
+        texts = pool["text"].to_pylist()
+        parts = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
+        preds = torch.cat([module(module.tokenizer(part)).argmax(1) for part in parts])
+        rows = torch.cat([torch.nonzero(preds == label).flatten()[:EVEN] for label in preds.unique()])
+        pq.write_table(pool.take(rows.sort().values.numpy()), path)
 
 
 def losses_of_training(module: nn.Module, texts: list[bytes], classes: Int[Tensor, " N"]) -> tuple[float, float]:
@@ -133,6 +151,7 @@ def main() -> None:
     if not all((out / f"{model}.safetensors").is_file() for model in BUILDERS):
         make_weights(out)
     make_data(out)
+    make_even_pools(out)
     compare(out)
 
 

@@ -5,6 +5,7 @@
     python recipes/page_orientation.py --out runs/pages             # weights and crops of pages, see there
     python recipes/published_models.py [PART ...] [--methods NAME ...] [--out runs/published_models]
     python recipes/published_models.py --road PART                  # every step once, see published_road.py
+    python recipes/published_models.py --best ROWS.parquet          # what all know together, see best_ensemble.py
 
 Each part is a plan for `crossteach sweep`: what is whole is not run again. A model keeps its own classes; those that
 others have too bear the same names. Nothing of the pools' labels is read. docs/published_models.md has the figures of
@@ -15,8 +16,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import best_ensemble
 import numpy as np
 import published_road
+import pyarrow as pa
 import pyarrow.parquet as pq
 from page_orientation_models import spec as page
 from study import chosen_parts, read_rows, run_part, write_rows
@@ -32,7 +35,9 @@ PAGE_POOL = 2400
 """Crops of the pool: a core takes a second for a step of 32, and OriNet answers thirty a second."""
 POOL = 12_000
 """Snippets of the pool: Magika answers a hundred a second on one core."""
-ADDED = ("ensemble", "rate")
+RATES = ((1e-3, 1e-4), (1e-4, 1e-4), (3e-4, 3e-5), (3e-3, 3e-4), (3e-3, 3e-3))
+"""Of guesslang, and of its tables, in place of what the probe finds."""
+ADDED = ("ensemble", "rate", *best_ensemble.NUMBERS)
 Row = dict[str, Any]
 
 
@@ -99,6 +104,29 @@ def plans(file_types: Path, languages: Path, pages: Path) -> dict[str, dict[str,
                 "settings": {"optim.steps": STEPS if name == "guesslang" else STEPS // 5},
                 "methods": [*learned, shorter] if name == "guesslang" else learned[:1],
             }
+    part = found["files_1000-guesslang"]
+    tries = [
+        method(
+            "auto", f"learned, 300 steps, rate {lr:g}, tables {tables:g}", **{"optim.lr": lr, "optim.table_lr": tables}
+        )
+        for lr, tables in RATES
+    ]
+    as_it_ended = {"optim.lr": 1e-3, "optim.table_lr": 1e-3, "gate.ask": False}
+    tries.append(method("auto", "learned, 300 steps, as it ended", **as_it_ended))
+    found["files_1000-guesslang-rates"] = {
+        **part,
+        "pairs": part["pairs"][:1],
+        "settings": {"optim.steps": STEPS // 5},
+        "methods": tries,
+    }
+    for name in ("even", "whole"):
+        pool = f"{file_types}/pool_1000{'_even' if name == 'even' else ''}.parquet"
+        found[f"files_1000-guesslang-{name}"] = {
+            **part,
+            "pools": [f"csv:{pool}?text=text"],
+            "pairs": part["pairs"][:1],
+            "methods": [shorter, learned[0]],
+        }
     return found
 
 
@@ -114,26 +142,36 @@ def chosen_methods(parser: argparse.ArgumentParser, plan: dict[str, Any], names:
     return {**plan, "methods": [methods[name] for name in names or methods]}
 
 
-def gather(out: Path) -> Path:
+def gather(out: Path, known: dict[str, dict[str, Any]]) -> Path:
     """Put the rows of all parts that have any into one table."""
     rows, schema = read_rows(out, PARTS)
     for row in rows:
         summary = read_json(out / row["part"] / "jobs" / row["job"] / "summary.json")
         row["ensemble"], row["rate"] = summary["ensemble_accuracy"], summary["training"].get("lr")
-    return write_rows(out / "published_models.parquet", rows, schema, ADDED)
+    return write(out / "published_models.parquet", rows, schema, known)
+
+
+def write(path: Path, rows: list[Row], schema: pa.Schema, known: dict[str, dict[str, Any]]) -> Path:
+    """Write rows with what student and teachers know together."""
+    best_ensemble.add_best(rows, known)
+    own = [field for field in schema if field.name not in (*ADDED, "best_ensemble")]
+    return write_rows(path, rows, pa.schema([*own, pa.field("best_ensemble", pa.string())]), ADDED)
 
 
 def table(path: Path) -> None:
     """Print what each run began with, what its teachers know, and what it gained; deltas in points on test."""
-    print("| part | teachers | method | before | ensemble | ungated | of the ensemble | returned | 95% | verdict |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    shares = "ungated | of the best | returned | of the best"
+    print(f"| part | teachers | method | before | mean | best ensemble | {shares} | 95% | verdict |\n|{'---|' * 12}")
     for row in pq.read_table(path).to_pylist():
-        before, together, ended = row["accuracy_before"], row["ensemble"], row["ungated_transfer_delta"]
-        share = f"{100 * ended / (together - before):.0f}%" if together > before + 0.5 else "-"
-        low, high = row["interval_low"], row["interval_high"]
+        before, best, low, high = (
+            row[k] for k in ("accuracy_before", "best_accuracy", "interval_low", "interval_high")
+        )
+        told = []
+        for delta in (row["ungated_transfer_delta"], row["transfer_delta"]):
+            told += [f"{delta:+.2f}", f"{100 * delta / (best - before):.0f}%" if best > before + 0.5 else "-"]
         print(
-            f"| {row['part']} | {row['teacher_name']} | {row['method']} | {before:.1f} | {together:.1f} | "
-            f"{ended:+.2f} | {share} | {row['transfer_delta']:+.2f} | {low:+.2f} to {high:+.2f} | {row['verdict']} |"
+            f"| {row['part']} | {row['teacher_name']} | {row['method']} | {before:.1f} | {row['ensemble']:.1f} | "
+            f"{best:.1f}, {row['best_ensemble']} | {' | '.join(told)} | {low:+.2f} to {high:+.2f} | {row['verdict']} |"
         )
     print(
         f"\nmean of the returned deltas {np.mean([r['transfer_delta'] for r in pq.read_table(path).to_pylist()]):+.2f}"
@@ -150,19 +188,24 @@ def main() -> None:
     parser.add_argument("--pages", type=Path, default=Path("runs/pages"))
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="of a part's methods; all by default")
     parser.add_argument("--road", choices=PARTS, metavar="PART", help="walk every step once with a part's first pair")
+    parser.add_argument("--best", type=Path, help="a file of rows: measure anew what all know together, and stop")
     parser.add_argument("--table", type=Path, help="a file of rows: print its table and stop")
     arguments = parser.parse_args()
     if arguments.table:
         table(arguments.table)
         return
     known = plans(arguments.file_types, arguments.languages, arguments.pages)
+    if arguments.best:
+        rows = pq.read_table(arguments.best)
+        table(write(arguments.best, rows.to_pylist(), rows.schema, known))
+        return
     if arguments.road:
         place = arguments.out / "road" / arguments.road
         published_road.tell(arguments.road, published_road.walk(known[arguments.road], place))
         return
     for part in chosen_parts(parser, arguments.parts, PARTS):
         run_part(part, chosen_methods(parser, known[part], arguments.methods), arguments.out)
-        table(gather(arguments.out))
+        table(gather(arguments.out, known))
 
 
 if __name__ == "__main__":

@@ -373,6 +373,31 @@ def test_the_road_ends_with_what_all_labels_would_have_told(task, tmp_path, monk
     assert hidden.test.labels is None and hidden.selection.labels is not None
 
 
+def test_the_best_ensemble_is_chosen_on_selection_and_measured_on_test(task, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    monkeypatch.setenv("CROSSTEACH_STORE", str(tmp_path / "store"))
+    from best_ensemble import add_best
+
+    from crossteach.functional import fit_temperature
+
+    data = crossteach.load_data(task.data)
+    models = [crossteach.load_model(spec, like=data) for spec in (task.student, task.teacher)]
+    selected, tested = ([crossteach.predict(model, split) for model in models] for split in (data.selection, data.test))
+    labels = tested[0].labels
+    heats = [fit_temperature(said.logits, said.labels) for said in selected]
+    mean = sum(said.logits.softmax(1) for said in tested)
+    calibrated = sum((said.logits / heat).softmax(1) for said, heat in zip(tested, heats, strict=True))
+    right, right_calibrated = (100 * (probs.argmax(1) == labels).double().mean().item() for probs in (mean, calibrated))
+    row = {"part": "digits", "student": task.student, "student_name": "s", "teachers": [task.teacher]}
+    row |= {"teacher_name": "t", "accuracy_before": tested[0].accuracy, "ensemble_accuracy": right}
+    rows, plans = [{**row}, {**row}], {"digits": {"data": task.data, "pools": []}}
+    add_best(rows, plans)
+    assert rows[0] == rows[1] and rows[0]["calibrated_accuracy"] == pytest.approx(right_calibrated)
+    assert rows[0]["best_ensemble"] != "student" and rows[0]["best_accuracy"] > tested[0].accuracy
+    with pytest.raises(SystemExit, match="other data"):
+        add_best([{**row, "accuracy_before": 1.0}], plans)
+
+
 def test_a_table_of_texts_loses_the_labels_of_its_test_rows_alone(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "recipes")
     import pandas as pd

@@ -16,7 +16,7 @@ from crossteach.functional import (
     targets,
 )
 from crossteach.functional.partition import calibrated
-from crossteach.functional.promise import FOLDS, _folds, best_promise
+from crossteach.functional.promise import FOLDS, _folds, best_promise, learn, rules_of
 
 
 def test_promises_meet_a_plain_loop_over_groups():
@@ -56,3 +56,24 @@ def test_the_best_promise_is_not_that_of_a_loud_weak_teacher():
 def test_too_few_samples_promise_no_learned_rule():
     tutors, labels = answers(40, (1.0, 1.0), (1.0, 1.0))
     assert "learned" not in promises(tutors, labels, ("other",))
+
+
+def test_a_rule_of_ones_own_is_asked_beside_the_others_and_given_what_was_learnt():
+    tutors, labels = answers(600, (1.4, 0.8), (1.0, 3.0))
+    seen = []
+
+    def own(some, learnt):
+        seen.append(learnt.temperatures)
+        return some[1]
+
+    found, plain = (promises(tutors, labels, ("loud",), more=more) for more in ({"own": own}, None))
+    assert found["own"] == found["teacher loud"] and len(set(seen)) == FOLDS
+    assert list(plain) == list(rules_of(("loud",))) and {**plain, "own": found["own"]} == found
+
+
+def test_what_is_learnt_are_the_temperatures_and_the_judge_of_all_samples():
+    tutors, labels = answers(300, (1.4, 0.8), (1.0, 3.0))
+    found = learn(tutors, labels)
+    assert found.temperatures == tuple(fit_temperature(tutor, labels) for tutor in tutors)
+    assert torch.equal(found.judge(tutors), fit_judge(tutors, labels)(tutors))
+    assert learn(tutors[:, :20], labels[:20], judged=False).judge is None

@@ -62,6 +62,7 @@ def promises(
     names: tuple[str, ...],
     group: Int[np.ndarray, " N"] | None = None,
     known: Bool[Tensor, "K C"] | None = None,
+    more: Mapping[str, Rule] | None = None,
 ) -> dict[str, Promise]:
     """Say how good the targets of each rule are, by cross-validation: whole groups are left out where there are any.
 
@@ -74,6 +75,7 @@ def promises(
         group: What samples have in common.
         known: Which classes each tutor knows; None is all. What none but the student knows stays with the student, as
             in training.
+        more: Rules of your own, by name.
 
     Returns:
         A promise by the name of the rule, `learned` only where there are samples enough to learn from.
@@ -85,21 +87,53 @@ def promises(
         >>> found["student"].accuracy, found["most confident"].accuracy
         (100.0, 0.0)
     """
-    rules: dict[str, Rule] = {**RULES, **{f"teacher {n}": _alone(k) for k, n in enumerate(names, 1)}}
+    rules = {**rules_of(names), **(more or {})}
     folds = _folds(len(labels), group)
     if min(int((folds != fold).sum()) for fold in np.unique(folds)) < FEWEST:
         del rules["learned"]
     log_probs = {name: torch.empty_like(tutors[0]) for name in rules}
     for fold in np.unique(folds):
         held, rest = torch.from_numpy(folds == fold), torch.from_numpy(folds != fold)
-        learnt = RuleInputs(
-            temperatures=_temperatures(tutors[:, rest], labels[rest], known),
-            judge=fit_judge(tutors[:, rest], labels[rest]) if "learned" in rules else None,
-            known=known,
-        )
+        learnt = learn(tutors[:, rest], labels[rest], known, judged="learned" in rules)
         for name, rule in rules.items():
             log_probs[name][held] = rule(tutors[:, held], learnt).log_softmax(1)
     return {name: _promise(values, labels) for name, values in log_probs.items()}
+
+
+def rules_of(names: tuple[str, ...]) -> dict[str, Rule]:
+    """Name the rules that promise something: those of `RULES`, and each teacher alone.
+
+    Args:
+        names: Of the teachers, in the order of the tutors.
+
+    Example:
+        >>> list(rules_of(("a",)))
+        ['student', 'most confident', 'calibrated', 'soft', 'ensemble', 'learned', 'teacher a']
+    """
+    return {**RULES, **{f"teacher {name}": _alone(k) for k, name in enumerate(names, 1)}}
+
+
+def learn(
+    tutors: Float[Tensor, "K N C"],
+    labels: Int[Tensor, " N"],
+    known: Bool[Tensor, "K C"] | None = None,
+    judged: bool = True,
+) -> RuleInputs:
+    """Learn what the rules read of other samples: a temperature of each tutor and, if asked for, a judge of all.
+
+    Args:
+        tutors: Logits on labelled samples; tutor 0 is the frozen student.
+        labels: Class ids.
+        known: Which classes each tutor knows; None is all.
+        judged: Whether the rule `learned` is among them; it needs 50 samples.
+
+    Example:
+        >>> logits = torch.tensor([[[3.0, 0.0]]]).expand(1, 4, -1)
+        >>> [round(t, 2) for t in learn(logits, torch.tensor([0, 0, 0, 1]), judged=False).temperatures]
+        [2.73]
+    """
+    judge = fit_judge(tutors, labels) if judged else None
+    return RuleInputs(temperatures=_temperatures(tutors, labels, known), judge=judge, known=known)
 
 
 def _temperatures(

@@ -91,6 +91,9 @@ def balanced(answers: Predictions) -> float | None:
 def ensemble_accuracy(models: Sequence[Predictions]) -> float | None:
     """Return what the mean of the models' probabilities reaches, in %, at the cost of running all of them.
 
+    It is not the best that they reach together: where one is far too sure of itself, or hardly sure at all, a teacher
+    alone or the mean of calibrated probabilities may have more right.
+
     Where one does not know all classes, it has no part in samples that the first model takes for one of the others.
     None without labels, or where there is one model.
     """
