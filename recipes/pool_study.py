@@ -140,7 +140,7 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
         },
         "fashion-mid-shares": {
             **clothes_mid,
-            "pairs": clothes_mid["pairs"][::2],
+            "pairs": clothes_mid["pairs"][::5],
             "pools": [CLOTHES_POOL],
             "methods": [method("auto", f"mid-size fashion, share {s}", **{"pool.share": s}) for s in SHARES],
         },
