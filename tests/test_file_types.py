@@ -201,3 +201,45 @@ def test_apt_is_shown_the_sources_of_what_it_knows(tmp_path, monkeypatch, declar
     assert f"-o=Dir::Etc::sourceparts={tmp_path / 'apt' / 'sources'}" in options
     shown = (tmp_path / "apt" / "sources" / "own.sources").read_text()
     assert shown == declared.replace("deb", "deb-src")
+
+
+def test_an_even_pool_has_as_many_snippets_of_each_class_that_guesslang_gives(tmp_path, monkeypatch):
+    import file_types
+    import pyarrow as pa
+    from safetensors.torch import save_file
+
+    module = file_types.MODELS["guesslang"]()
+    save_file(module.state_dict(), tmp_path / "guesslang.safetensors")
+    monkeypatch.setattr(file_types, "EVEN", 3)
+    texts = [bytes([65 + k % 26, 97 + k % 7]) * (1 + k % 5) for k in range(150)]
+    for size in file_types.SIZES:
+        pq.write_table(
+            pa.table({"text": texts, "path": [str(k) for k in range(150)]}), tmp_path / f"pool_{size}.parquet"
+        )
+    file_types.make_even_pools(tmp_path)
+    module.eval()
+    preds = module(module.tokenizer(texts)).argmax(1).tolist()
+    even = pq.read_table(tmp_path / f"pool_{file_types.SIZES[0]}_even.parquet")
+    rows = [int(path) for path in even["path"].to_pylist()]
+    given = [preds[row] for row in rows]
+    assert rows == sorted(rows) and even["text"].to_pylist() == [texts[row] for row in rows]
+    assert {k: given.count(k) for k in given} == {k: min(3, preds.count(k)) for k in preds}
+
+
+def test_what_was_gained_is_told_of_all_snippets_and_class_by_class(capsys):
+    import numpy as np
+    from pool_mix import class_of, tell
+
+    assert [class_of(f"a:b.c/{name}") for name in ("Makefile", "x.PY", "x.odd", "x")] == [
+        "makefile",
+        "python",
+        None,
+        None,
+    ]
+    labels, before, after = np.array([0, 0, 0, 1, -1]), np.array([0, 1, 1, 1, 0]), np.array([0, 0, 1, 0, 0])
+    tell("pool", ("go", "css"), labels, {"before": before, "after": after})
+    told = capsys.readouterr().out
+    assert "| all | 4 | 50.0 | 50.0 |" in told and "| mean of the classes |  | 66.7 | 33.3 |" in told
+    assert told.index("| css | 1 | 100.0 | 0.0 |") < told.index("| go | 3 | 33.3 | 66.7 |"), (
+        "the largest loss stands first"
+    )

@@ -151,3 +151,20 @@ def test_targets_that_are_chosen_ahead_are_those_of_each_batch(task, tmp_path, m
         torch.testing.assert_close(one.shares, other.shares)
         assert torch.equal(one.labels, other.labels) and one.from_pools == other.from_pools
         assert torch.equal(one.images(tutors[0].preprocess), other.images(tutors[0].preprocess))
+
+
+def test_no_batch_is_drawn_beyond_the_end_of_the_training(task, tmp_path):
+    """The pool's second view, which would begin with the sixth of eight batches, was never asked about."""
+    plan = plan_of(task, "xe+dp", samples=70, pool=15)
+    plan = replace(plan, config=with_settings(plan.config, ["optim.steps=5"]))
+    tutors = [load_model(task.student), load_model(task.teacher)]
+    shown = [range(source.passes(plan.steps)) for source in plan.sources]
+    stored = [
+        fill_store(tutors, source.split, source.views, Store(tmp_path), shown=numbers)
+        for source, numbers in zip(plan.sources, shown, strict=True)
+    ]
+    sources = tuple(replace(s, tutors=answers) for s, answers in zip(plan.sources, stored, strict=True))
+    plan = replace(plan, sources=sources)
+    assert [len(numbers) for numbers in shown] == [1, 1] and plan.steps_per_epoch == 8
+    assert len(list(batches(plan, tutors[0], 0))) == 5 and len(list(batches(plan, tutors[0], 0, first=3))) == 2
+    assert train(tutors[0], plan).step == 5

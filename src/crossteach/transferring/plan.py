@@ -173,8 +173,9 @@ def batches(
         crew: Those who share the batches.
     """
     ahead = _batches_ahead(plan)
-    for begin in range(first - first % ahead, plan.steps_per_epoch, ahead):  # the same ones together after a resume
-        steps = range(begin, min(begin + ahead, plan.steps_per_epoch))
+    last = min(plan.steps_per_epoch, plan.steps - epoch * plan.steps_per_epoch)  # views beyond have no answers
+    for begin in range(first - first % ahead, last, ahead):  # the same ones together after a resume
+        steps = range(begin, min(begin + ahead, last))
         drawn = [_draw(plan, epoch * plan.steps_per_epoch + within, crew) for within in steps]
         for batch in islice(_with_targets(plan, drawn), max(0, first - begin), None):
             batch.images(student.preprocess)  # drawn here, so that a prefetching thread does the work
