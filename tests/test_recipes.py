@@ -77,6 +77,7 @@ def test_step_time():
     assert re.search(r"live kl\+dp / \(plain \+ tutors\): \d\.\d+", shown)
 
 
+@pytest.mark.slow
 def test_gpu_on_a_cpu():
     shown = run("benchmarks/gpu.py", "--smoke", "--device", "cpu", "--workers", 1, "--cases", "resnet50")
     assert re.search(r"steps a second: plain \d+\.\d+, live \d+\.\d+, stored kl\+dp \d+\.\d+, tutors", shown)

@@ -71,7 +71,7 @@ def test_names_that_a_console_cannot_show_are_escaped(task, tmp_path, console):
     assert "convolutional-gr" in html
 
 
-@pytest.mark.parametrize("console", CONSOLES)
+@pytest.mark.parametrize("console", ["ascii", *(pytest.param(c, marks=pytest.mark.slow) for c in [*CONSOLES][1:])])
 def test_a_scout_and_a_plan_are_shown_on_any_console(task, tmp_path, console):
     models = [model(task, "convolutional"), model(task, "dense")]
     scouted = ["scout", *models, "--data", task.data, "--embeddings", "none", "--out", tmp_path / "scout"]

@@ -186,6 +186,7 @@ def test_without_labels_the_result_is_unverified_and_says_what_it_knows(task, tm
     assert s["method"] == "kl+dp-unsupervised"
     assert s["gate"]["verdict"] == "unverified"
     assert "agreement with the ensemble" in s["gate"]["evidence"]
+    assert any(note.startswith("no label tells a strong teacher from a weak one") for note in s["notes"])
     assert s["gate"]["selection_delta"] is None
 
 

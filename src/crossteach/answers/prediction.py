@@ -183,6 +183,7 @@ def images_per_second(classifier: Classifier, split: Split) -> float:
 
 def score_split(classifier: Classifier, split: Split) -> Float[Tensor, "N C"]:
     """Score plain samples without the store: for weights that are not kept, and may have diverged."""
-    parts = np.array_split(np.arange(len(split)), range(BLOCK, len(split), BLOCK))
+    at_once = BLOCK if split.inputs.size else CHUNK  # pictures that are decoded may be large
+    parts = np.array_split(np.arange(len(split)), range(at_once, len(split), at_once))
     images = (plain_images(split, rows, classifier.preprocess) for rows in parts)
     return torch.cat([score(classifier, part, require_finite=False) for part in images])

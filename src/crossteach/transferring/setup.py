@@ -42,6 +42,12 @@ from .passes import require_arranged
 from .room import bytes_to_store
 from .sources import Source, sources_of
 
+UNTOLD = (
+    "no label tells a strong teacher from a weak one that is sure of itself, and such a one harms: choose teachers "
+    "that are about as good as the student, and let crossteach verify ask for a few labels"
+)
+"""Where the selection split has no labels."""
+
 
 @dataclass(frozen=True)
 class TransferSetup:
@@ -158,6 +164,7 @@ def open_setup(
         asked = () if method.random_teachers else teachers
         look = partial(quick_problem, data=data, store=store)
         notes += check_answers(student, asked, data, store, progress, config.force, look)
+        notes += [UNTOLD] if asked and data.selection.labels is None else []
     notes += _notes_of_what_learns(student, method, config)
     view = try_views(views, data, student)
     require_arranged(student, config.compute, view.images(student.preprocess))
