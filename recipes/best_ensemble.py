@@ -26,7 +26,7 @@ from crossteach import Classifier
 from crossteach.answers.prediction import predict_all
 from crossteach.data.label_space import fit_label_space
 from crossteach.functional import RuleInputs, best_promise, ensemble_probs, promises
-from crossteach.functional.promise import Rule, learn, rules_of
+from crossteach.functional.promise import Rule, fit_inputs, rules_of
 from crossteach.models.mapped import known_by
 from crossteach.scouting.matching import share_classes
 from crossteach.types import Split, Splits
@@ -68,7 +68,7 @@ def measure(models: Sequence[Classifier], data: Splits) -> dict[str, Any]:
     more = ways_of(names, known)
     tutors, labels = asked(data.selection)
     found = promises(tutors, labels, names, data.selection.group, known, more)
-    learnt, every = learn(tutors, labels, known), {**rules_of(names), **more}
+    learnt, every = fit_inputs(tutors, labels, known), {**rules_of(names), **more}
     tutors, labels = asked(data.test)
     right = {name: 100 * (every[name](tutors, learnt).argmax(1) == labels).double().mean().item() for name in found}
     return {

@@ -16,7 +16,7 @@ from crossteach.functional import (
     targets,
 )
 from crossteach.functional.partition import calibrated
-from crossteach.functional.promise import FOLDS, _folds, best_promise, learn, rules_of
+from crossteach.functional.promise import FOLDS, _folds, best_promise, fit_inputs, rules_of
 
 
 def test_promises_meet_a_plain_loop_over_groups():
@@ -73,7 +73,7 @@ def test_a_rule_of_ones_own_is_asked_beside_the_others_and_given_what_was_learnt
 
 def test_what_is_learnt_are_the_temperatures_and_the_judge_of_all_samples():
     tutors, labels = answers(300, (1.4, 0.8), (1.0, 3.0))
-    found = learn(tutors, labels)
+    found = fit_inputs(tutors, labels)
     assert found.temperatures == tuple(fit_temperature(tutor, labels) for tutor in tutors)
     assert torch.equal(found.judge(tutors), fit_judge(tutors, labels)(tutors))
-    assert learn(tutors[:, :20], labels[:20], judged=False).judge is None
+    assert fit_inputs(tutors[:, :20], labels[:20], judged=False).judge is None

@@ -70,7 +70,9 @@ if TYPE_CHECKING:
     from .partition import unsupervised as unsupervised
     from .promise import Promise as Promise
     from .promise import best_promise as best_promise
+    from .promise import fit_inputs as fit_inputs
     from .promise import promises as promises
+    from .promise import rules_of as rules_of
     from .rules import Mixture as Mixture
     from .rules import Partition as Partition
     from .rules import RuleInputs as RuleInputs
@@ -136,7 +138,7 @@ PUBLIC = {
     ),
     "unanswered": ("answered", "fill_unanswered"),  # tutors that have no answer to some samples
     "judging": ("fit_judge", "Judge"),  # who is right, told from answers alone
-    "promise": ("promises", "best_promise", "Promise"),
+    "promise": ("promises", "best_promise", "rules_of", "fit_inputs", "Promise"),
     "unlabelled": (
         # what answers alone tell, and what to ask a person
         *("beliefs", "expected_gains", "worth_asking", "draw_questions", "DrawnQuestions"),

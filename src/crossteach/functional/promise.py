@@ -94,7 +94,7 @@ def promises(
     log_probs = {name: torch.empty_like(tutors[0]) for name in rules}
     for fold in np.unique(folds):
         held, rest = torch.from_numpy(folds == fold), torch.from_numpy(folds != fold)
-        learnt = learn(tutors[:, rest], labels[rest], known, judged="learned" in rules)
+        learnt = fit_inputs(tutors[:, rest], labels[rest], known, judged="learned" in rules)
         for name, rule in rules.items():
             log_probs[name][held] = rule(tutors[:, held], learnt).log_softmax(1)
     return {name: _promise(values, labels) for name, values in log_probs.items()}
@@ -113,7 +113,7 @@ def rules_of(names: tuple[str, ...]) -> dict[str, Rule]:
     return {**RULES, **{f"teacher {name}": _alone(k) for k, name in enumerate(names, 1)}}
 
 
-def learn(
+def fit_inputs(
     tutors: Float[Tensor, "K N C"],
     labels: Int[Tensor, " N"],
     known: Bool[Tensor, "K C"] | None = None,
@@ -129,7 +129,7 @@ def learn(
 
     Example:
         >>> logits = torch.tensor([[[3.0, 0.0]]]).expand(1, 4, -1)
-        >>> [round(t, 2) for t in learn(logits, torch.tensor([0, 0, 0, 1]), judged=False).temperatures]
+        >>> [round(t, 2) for t in fit_inputs(logits, torch.tensor([0, 0, 0, 1]), judged=False).temperatures]
         [2.73]
     """
     judge = fit_judge(tutors, labels) if judged else None
