@@ -90,19 +90,19 @@ def test_the_column_of_texts_is_the_one_called_text_or_is_asked_for(reviews, sav
 
 def test_what_is_no_text_is_refused_in_one_line(reviews, saved):
     spec = saved({name: part.add_column("stars", [3] * len(part)) for name, part in reviews.items()})
-    for options, words in (
-        ("?text=stars", "column 'stars' of .* holds int64, no texts; name a column of strings by .text=COLUMN"),
-        ("?text=body", "has no column 'body'; it has text, label, stars"),
-        ("?image=text", "must hold encoded pictures, not string; name the column of pictures by .image="),
+    for error, options, words in (
+        (
+            DataError,
+            "?text=stars",
+            "column 'stars' of .* holds int64, no texts; name a column of strings by .text=COLUMN",
+        ),
+        (DataError, "?text=body", "has no column 'body'; it has text, label, stars"),
+        (DataError, "?image=text", "must hold encoded pictures, not string; name the column of pictures by .image="),
+        (SpecError, "?text=text&image=text", "names a column of pictures and one of texts; give image= or text="),
+        (SpecError, "?channels=1", "has the option 'channels', which hf: does not know"),
+        (SpecError, "?longest=0", "option longest of .* must be at least 1"),
     ):
-        with pytest.raises(DataError, match=words):
-            crossteach.load_data(spec + options)
-    for options, words in (
-        ("?text=text&image=text", "names a column of pictures and one of texts; give image= or text="),
-        ("?channels=1", "has the option 'channels', which hf: does not know"),
-        ("?longest=0", "option longest of .* must be at least 1"),
-    ):
-        with pytest.raises(SpecError, match=words):
+        with pytest.raises(error, match=words):
             crossteach.load_data(spec + options)
 
 

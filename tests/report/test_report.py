@@ -3,6 +3,7 @@ import itertools
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -92,6 +93,15 @@ def test_what_rules_promised_stands_on_the_page(runs):
     assert rows == {name: rule["accuracy"] for name, rule in found.items()} and {"student", "ensemble"} <= set(rows)
     assert list(rows.values()) == sorted(rows.values(), reverse=True)
     assert "What each rule promised" in told and "most confident" in told
+
+
+@pytest.mark.parametrize(
+    "promise", ["much", {"rules": ["student"]}, {"rules": {"student": "91"}}, {"rules": {"a": {}}}]
+)
+def test_a_promise_that_is_none_is_left_out(runs, tmp_path, promise):
+    folder = shutil.copytree(runs["taken"], tmp_path / "run")
+    (folder / "summary.json").write_text(json.dumps({**summary(folder), "promise": promise}))
+    assert "What each rule promised" not in text(page(folder))
 
 
 def test_a_control_has_no_teacher(runs):

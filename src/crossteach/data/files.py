@@ -113,7 +113,7 @@ def _read_files(pictures: EncodedPictures, rules: PictureRules, workers: int, th
         drawn = np.random.default_rng(0).choice(count, SAMPLE, replace=False)
         chosen = np.union1d(drawn, np.flatnonzero(sizes == ABSENT))
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="look") as pool:
-        parts = np.array_split(chosen, max(1, count // AT_ONCE))
+        parts = np.array_split(chosen, max(1, len(chosen) // AT_ONCE))
         found = pool.map(lambda rows: [_look(pictures, row, rules, thorough) for row in rows.tolist()], parts)
         looks = dict(zip(chosen.tolist(), chain.from_iterable(found), strict=True))
         if whole:

@@ -284,7 +284,8 @@ def promised(summary: dict[str, Any], tables: Tables) -> list[dict[str, Any]]:
     found = summary.get("promise")
     rules = found.get("rules") if isinstance(found, dict) else None
     given = rules if isinstance(rules, dict) else {}
-    known = {clean(name): rule["accuracy"] for name, rule in given.items() if isinstance(rule.get("accuracy"), NUMBER)}
+    told = {clean(name): rule.get("accuracy") for name, rule in given.items() if isinstance(rule, dict)}
+    known = {name: accuracy for name, accuracy in told.items() if isinstance(accuracy, NUMBER)}
     rows = [{"name": name, "accuracy": known[name]} for name in sorted(known, key=lambda name: -known[name])]
     tables.write("promised", ("rule", "accuracy"), [tuple(row.values()) for row in rows])
     return rows
