@@ -1,11 +1,10 @@
-"""What answers alone tell, against labels: of models, of teachers, of questions to a person, of what a student gained.
+"""What answers alone tell, against labels: of models, of teachers, of questions to a person.
 
-    python benchmarks/unlabelled.py --pool runs/glyph_pool.npz [--study runs/pool_study]
+    python benchmarks/unlabelled.py --pool runs/glyph_pool.npz
 
 The seven models of recipes/mid_zoo.py on 10,000 images of the pool of recipes/glyph_pool.py, whose labels are read for
 this count alone. The rows of benchmarks/POOL_CPU_2026-11-26.parquet (part `pairs`) say what training reached for each
-of the 42 ordered pairs. With `--study`, the folder of recipes/pool_study.py, also what a judge expects of the
-students that were returned (`estimated_delta` of a summary is the same for the end of training).
+of the 42 ordered pairs. benchmarks/gained.py does the same for what a student gained.
 """
 
 import argparse
@@ -16,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from scipy.stats import pearsonr, spearmanr
+from gained import on_the_line
+from scipy.stats import spearmanr
 from torch import Tensor
 
 import crossteach
 from crossteach.answers.prediction import predict_all
 from crossteach.data.cut import tune_and_gate
 from crossteach.functional import beliefs, draw_questions, expected_gains, fit_judge, worth_asking
-from crossteach.runs import read_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 from pool_study import DATA, MODELS
@@ -80,36 +79,10 @@ def of_questions(logits: Tensor, truth: Tensor) -> dict[str, list[float]]:
     return found
 
 
-def of_students(study: Path, data: crossteach.Splits, store: crossteach.Store) -> None:
-    """Print what a judge expects of the students that runs have returned, against what labels say, on test."""
-    tune, truth = tune_and_gate(data.selection)[0], data.test.labels
-    assert tune.labels is not None and truth is not None
-    said, true = [], []
-    for path in sorted(study.glob("pairs/jobs/*/summary.json")):
-        run = read_json(path)
-        if run["gate"]["verdict"] != "accepted":
-            continue
-        taught = crossteach.load_model(f"run:{path.parent}", trust=True)
-        models = [
-            crossteach.load_model(MODELS[run["student"]]),
-            taught,
-            crossteach.load_model(MODELS[run["teachers"][0]]),
-        ]
-        judge = fit_judge(predict_all(models, tune, store), torch.from_numpy(tune.labels))
-        right = 100 * judge(predict_all(models, data.test, store)).sigmoid().double().mean(1)
-        said.append((right[1] - right[0]).item())
-        true.append(run["transfer_delta"])
-    error, signs = np.array(said) - true, np.mean((np.array(said) > 0) == (np.array(true) > 0))
-    print("\n| students | correlation | rank | mean error | bias | right sign |\n|---|---|---|---|---|---|")
-    shown = f"{pearsonr(said, true).statistic:.2f} | {spearmanr(said, true).statistic:.2f} | {np.abs(error).mean():.2f}"
-    print(f"| {len(said)} | {shown} | {error.mean():+.2f} | {100 * signs:.0f}% |")
-
-
 def main() -> None:
-    """Print three tables."""
+    """Print both tables."""
     parser = argparse.ArgumentParser(description="What answers alone tell.")
     parser.add_argument("--pool", type=Path, required=True)
-    parser.add_argument("--study", type=Path)
     options = parser.parse_args()
     data, names = crossteach.load_data(DATA, [f"npz:{options.pool}"]), list(MODELS)
     models, store = [crossteach.load_model(spec) for spec in MODELS.values()], crossteach.Store()
@@ -134,6 +107,10 @@ def main() -> None:
     for count in (50, 100, 200, 500, len(labels)):
         judge = fit_judge(learnt[:, order[:count]], labels[order[:count]])
         said[f"a judge, {count:,} labels"] = judge(logits).sigmoid()
+    line = 100 * on_the_line(learnt.argmax(2), labels, preds)
+    accuracy = 100 * (preds == truth).double().mean(1)
+    error, rank = (line - accuracy).abs().mean().item(), spearmanr(line, accuracy).statistic
+    print(f"| agreement on the line, {len(labels):,} labels | {error:.1f} | {rank:.2f} | | |")
     for name, right in said.items():
         figures = of_teachers(right, preds, truth, deltas)
         print(f"| {name} | {figures[0]:.1f} | {figures[1]:.2f} | {figures[2]:.2f} | {figures[3]:.2f} |")
@@ -141,9 +118,6 @@ def main() -> None:
     print(f"\n| samples that are labelled | {' | '.join(map(str, LABELS))} |\n|---|{'---|' * len(LABELS)}")
     for name, values in of_questions(logits, truth).items():
         print(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |")
-
-    if options.study:
-        of_students(options.study, crossteach.load_data(DATA), store)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python recipes/glyph_pool.py --fonts fonts --out runs/glyph_pool.npz    # its first lines say where the fonts are
     python recipes/dirty_pools.py --fonts fonts                             # for the parts that begin with dirty
+    python recipes/filtered_pools.py                                        # for those that begin with filtered
     python recipes/pool_study.py [PART ...] [--out runs/pool_study]         # no PART runs all, in order
     python recipes/pool_tables.py runs/pool_study/pool_study.parquet
 
@@ -46,6 +47,13 @@ CLOTHES_MID = {
 --strength 0.5`."""
 LABELLED, BLIND = "labelled.npz", "blind.npz"
 DIRTY = ("clean", "letters", "fashion", "noise", "unbalanced")
+FILTERED = {
+    **dict.fromkeys(("letters", "fashion", "noise"), ("agreement", "energy", "rarity", "balance")),
+    "unbalanced": ("rarity", "balance"),
+}
+"""Dirty pools, and what recipes/filtered_pools.py has left of them by other filters than the default's."""
+FIXED = ("kl", "kl+dp-unsupervised", "kl+ensemble")
+"""Methods with a fixed rule."""
 ADDED = ("ensemble", "promise_learned", "promise_student", "promise_best", "rate")
 """Columns beside those of a sweep."""
 SOME = ("mlp_a", "mix_a", "cnn_a")
@@ -109,7 +117,7 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
         "seen": {**pairs, "methods": [method("xe+dp", "seen", **SEEN)]},
         "rules": {
             **pairs,
-            "methods": [method(name, f"pool, {name}") for name in ("kl", "kl+dp-unsupervised", "kl+ensemble")],
+            "methods": [method(name, f"pool, {name}") for name in FIXED],
         },
         "rules-all": {
             **shared,
@@ -168,6 +176,15 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
             }
             for size in (1000, 3000, 10000, 30000)
         },
+        **{
+            f"rules-{size}": {
+                **some,
+                "pools": [f"{pool}?samples={size}"],
+                "methods": [method(name, f"{size} pool images, all teachers, {name}") for name in FIXED[1:]],
+            }
+            for size in (1000, 10000)
+        },
+        "rules-teams": {**some, "methods": [method(name, f"pool, all teachers, {name}") for name in FIXED[1:]]},
         "pool-0": {**some, "methods": [method("xe+dp", "no pool, all teachers", **SEEN)]},
         **{
             f"teachers-{count}": {
@@ -184,6 +201,11 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
         },
         "fashion-seen": {**clothes, "methods": [method("xe+dp", "fashion, seen")]},
         "fashion-mid": {**clothes_mid, "pools": [CLOTHES_POOL], "methods": [method("auto", "mid-size fashion, pool")]},
+        "fashion-mid-rules": {
+            **clothes_mid,
+            "pools": [CLOTHES_POOL],
+            "methods": [method(name, f"mid-size fashion, pool, {name}") for name in FIXED],
+        },
         "fashion-mid-seen": {**clothes_mid, "methods": [method("xe+dp", "mid-size fashion, seen")]},
         **{
             f"epochs-{count}": {
@@ -220,6 +242,16 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
             ],
         },
         **{f"dirty-{kind}": {**shared, **polluted, "pools": [f"npz:{dirty / kind}.npz"]} for kind in DIRTY},
+        **{
+            f"filtered-{kind}-{name}": {
+                **shared,
+                **polluted,
+                "pools": [f"npz:{dirty / f'{kind}-{name}'}.npz"],
+                "methods": [method("kl+dp-learned", f"filter: {name}", **{"pool.drop_below": 0})],
+            }
+            for kind, names in FILTERED.items()
+            for name in names
+        },
     }
 
 

@@ -67,6 +67,7 @@ def device_of(name: str) -> str:
     """Return a device that this machine has; raise ConfigError if it has none of that name."""
     import torch
 
+    torch.set_flush_denormal(True)  # before torch starts its threads: they inherit it, and `train` sets only its own
     if name in ("auto", "cuda") and torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
         return f"cuda:{os.environ['LOCAL_RANK']}"  # one of several processes, each with a GPU of its own
     if name == "auto":

@@ -102,6 +102,21 @@ class Stubborn(nn.Module):
         return self
 
 
+def test_numbers_below_1e_38_are_0_while_a_student_is_trained_and_not_after(task):
+    def is_flushed() -> bool:
+        return (torch.tensor(1e-30) * 1e-9).item() == 0.0
+
+    torch.set_flush_denormal(False)
+    try:
+        seen = []
+        train(load_model(task.student), plan_of(task, samples=32), save=lambda state: seen.append(is_flushed()))
+        assert seen
+        assert all(seen)
+        assert not is_flushed()
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_every_part_takes_the_mode_it_is_put_in():
     module = Stubborn()
     set_mode(module, training=False)

@@ -241,6 +241,7 @@ def _work(pipe: connection.Connection, threads: int) -> None:
     threading.Thread(target=die_with_parent, daemon=True).start()
     import torch
 
+    torch.set_flush_denormal(True)  # before torch starts its threads, which inherit it
     torch.set_num_threads(threads)
     pipe.send("ready")
     while True:

@@ -88,6 +88,7 @@ def run_call(call: Call) -> Iterator[Any]:
         os.chdir(call.working)
     import torch
 
+    torch.set_flush_denormal(True)  # before torch starts its threads, which inherit it
     torch.set_num_threads(call.threads)
     yield _run(call)
 
