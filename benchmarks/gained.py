@@ -11,7 +11,7 @@ are read to count only. Each row says how the change on the test split is estima
 | delta on the tune part | what its labels say, carried over |
 | calibrated confidence | the mean of the highest probability, at the temperature that fits the tune part |
 | difference of confidences | accuracy on the tune part, and how that mean differs between the splits (DoC) |
-| average thresholded confidence | the share above the threshold that as many of the tune part pass as are right there (ATC) |
+| average thresholded confidence | the share above a threshold; of the tune part as many pass as are right (ATC) |
 | agreement on the line | accuracy on the tune part, moved as the agreement of all pairs of models moves (ALine-S) |
 | a judge | `estimated_delta` of a summary: what is learnt of old student, new student and teacher |
 """

@@ -2,10 +2,10 @@
 
     python benchmarks/pool_cost.py --pool runs/glyph_pool.npz [--sizes 0 1000 ...] [--steps 1600] [--rounds 1]
 
-mlp_a learns from cnn_a (recipes/mid_zoo.py) by the default settings: `crossteach transfer` from an empty store, with its
-imports, the search of the pool for copies, each tutor's answers to both views, probe, training, gate and summary. `--steps 0`
-passes eight times through the pool, so that its length grows with it. recipes/glyph_pool.py makes the pool. A straight
-line through the sizes is printed, and how far the seconds lie from it.
+mlp_a learns from cnn_a (recipes/mid_zoo.py) by the default settings: `crossteach transfer` from an empty store, with
+its imports, the search of the pool for copies, each tutor's answers to both views, probe, training, gate and summary.
+`--steps 0` passes eight times through the pool, so that its length grows with it. recipes/glyph_pool.py makes the
+pool. A straight line through the sizes is printed, and how far the seconds lie from it.
 
 SPEED_CPU_2026-11-27.md has results.
 """
