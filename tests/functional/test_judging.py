@@ -87,7 +87,7 @@ def test_one_tutor_and_one_that_is_always_right_are_judged_too():
 
 def test_two_classes_and_certain_answers_give_finite_features():
     certain = torch.tensor([[[1e4, 0.0], [0.0, 1e4]], [[0.0, 1e4], [0.0, 0.0]]])
-    assert bool(_features(certain, torch.zeros(2, 2)).isfinite().all())
+    assert bool(_features(certain, certain.argmax(2), torch.zeros(2, 2)).isfinite().all())
 
 
 def test_too_few_samples_and_other_tutors_are_refused():

@@ -52,40 +52,44 @@ class Judge:
         weights, bias, centre, scale, record = (
             part.to(tutors.device) for part in (self.weights, self.bias, self.centre, self.scale, self.record)
         )
-        features = _features(tutors, record.gather(1, tutors.argmax(2)))
+        preds = tutors.max(2).indices
+        features = _features(tutors, preds, record.gather(1, preds))
         even = (features - centre[:, None]) / scale[:, None]
         return (even * weights[:, None]).sum(2) + bias[:, None]
 
 
-def _features(tutors: Float[Tensor, "K N C"], record: Float[Tensor, "K N"]) -> Float[Tensor, "K N F"]:
+def _features(
+    tutors: Float[Tensor, "K N C"], preds: Int[Tensor, "K N"], record: Float[Tensor, "K N"]
+) -> Float[Tensor, "K N F"]:
     """Return what a judge reads of each tutor on each sample.
 
     Args:
         tutors: Logits.
+        preds: The class that each tutor gives.
         record: Log-odds that each tutor is right where it gives the class that it gives.
     """
     probs = tutors.softmax(2)
-    top = probs.topk(min(2, probs.shape[2]), dim=2)
-    preds, best = top.indices[..., 0], top.values[..., 0]
+    best = probs.gather(2, preds[..., None]).squeeze(2)
+    second = probs.scatter(2, preds[..., None], 0).amax(2)
     sure = _odds(best)
-    margin = (top.values[..., 0].log() - top.values[..., -1].clamp(min=1e-8).log()).clamp(max=CLIP)
+    margin = (best.log() - second.clamp(min=1e-8).log()).clamp(max=CLIP)
     entropy = -(probs * probs.clamp(min=1e-12).log()).sum(2)
     others = len(tutors) - 1
     features = [sure, margin, entropy, record]
     if others:
-        of_class = torch.stack([probs.gather(2, mine.expand(len(tutors), -1)[..., None]).squeeze(2) for mine in preds])
+        of_class = probs.gather(2, preds.T.expand(len(tutors), -1, -1)).permute(2, 0, 1)
         mine = torch.eye(len(tutors), dtype=torch.bool, device=tutors.device)[..., None]
         support = of_class.masked_fill(mine, 0).sum(1) / others
-        differs = preds[:, None] != preds[None]
-        agree = (~differs & ~mine).sum(1) / others
-        rival = sure[None].expand_as(of_class).masked_fill(~differs, -CLIP).amax(1)
-        rival_record = record[None].expand_as(of_class).masked_fill(~differs, -CLIP).amax(1)
+        same = preds[:, None] == preds
+        agree = (same.sum(1) - 1) / others
+        rival = sure.expand_as(of_class).masked_fill(same, -CLIP).amax(1)
+        rival_record = record.expand_as(of_class).masked_fill(same, -CLIP).amax(1)
         features += [_odds(support), agree, rival, rival_record, sure - rival]
     return torch.stack(features, 2)
 
 
 def _odds(probs: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    return torch.logit(probs.double().clamp(1e-7, 1 - 1e-7)).clamp(-CLIP, CLIP).to(probs.dtype)
+    return torch.logit(probs.double(), eps=1e-7).clamp(-CLIP, CLIP).to(probs.dtype)
 
 
 def fit_judge(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"], strength: float = STRENGTH) -> Judge:
@@ -113,13 +117,13 @@ def fit_judge(tutors: Float[Tensor, "K N C"], labels: Int[Tensor, " N"], strengt
     if len(labels) < FEWEST:
         raise DataError(f"a judge of tutors learns from {FEWEST} labelled samples or more, not {len(labels)}")
     said, tutors = answered(tutors), fill_unanswered(tutors)
-    preds = tutors.argmax(2)
+    preds = tutors.max(2).indices
     right = preds == labels
     counts, hits, prior = _records(preds, right & said, said, tutors.shape[2])
     record = torch.logit((hits + SHRUNK * prior) / (counts + SHRUNK))
     own_counts, own_hits = counts.gather(1, preds) - said.float(), hits.gather(1, preds) - (right & said).float()
     without = torch.logit((own_hits + SHRUNK * prior) / (own_counts + SHRUNK))  # a sample does not vouch for itself
-    features = _features(tutors, without).double()
+    features = _features(tutors, preds, without).double()
     centre, scale = features.mean(1), features.std(1, correction=0).clamp(min=1e-3)
     weights, bias = torch.zeros_like(centre), torch.zeros(len(tutors), dtype=torch.float64)
     for k, rows in enumerate(said):
