@@ -102,11 +102,8 @@ def sample_pictures(out: Path) -> dict[str, Image.Image]:
 @cache
 def class_of() -> dict[str, str]:
     """Find the WordNet id of each name that exactly one class of ImageNet has."""
-    info, found = ImageNetInfo(), defaultdict(set)
-    for index in range(info.num_classes()):
-        for name in info.index_to_description(index).split(","):
-            found[name.strip().lower()].add(info.index_to_label_name(index))
-    return {name: ids.pop() for name, ids in found.items() if len(ids) == 1}
+    label = ImageNetInfo().index_to_label_name
+    return {name: label(min(indices)) for name, indices in indices_of().items() if len(indices) == 1}
 
 
 def label_of(path: str) -> str | None:
@@ -123,6 +120,28 @@ def label_of(path: str) -> str | None:
     found = class_of().get(name) or class_of().get(name.rpartition(" ")[2])
     is_animal = found in ImageNetInfo().label_names()[:ANIMALS]
     return found if is_animal == (folder == "animals") else None
+
+
+def classes_named(path: str) -> set[int]:
+    """Find all classes of ImageNet of which a file's name holds a name, drawings and ambiguous words among them.
+
+    Example:
+        >>> sorted(classes_named("vehicles/emergency/cartoon/fire_engine.png"))
+        [555]
+    """
+    words = re.sub(r"[-_ \d]+", " ", Path(path).stem.lower()).split()
+    parts = {" ".join(words[first:end]) for end in range(len(words) + 1) for first in range(end)}
+    return set().union(*(indices_of().get(part, set()) for part in parts))
+
+
+@cache
+def indices_of() -> dict[str, set[int]]:
+    """Find the classes of ImageNet that bear a name."""
+    info, found = ImageNetInfo(), defaultdict(set)
+    for index in range(info.num_classes()):
+        for name in info.index_to_description(index).split(","):
+            found[name.strip().lower()].add(index)
+    return dict(found)
 
 
 def make_pictures(out: Path) -> None:
@@ -182,6 +201,28 @@ def tell(out: Path) -> None:
         print(f"| {model} | {' | '.join(seen)} |", flush=True)
 
 
+def tell_of_names(out: Path) -> None:
+    """Print how often a model gives a class that a stamp's name holds, over all stamps with such a name."""
+    stamps = sorted(str(path.relative_to(out / "stamps")) for path in (out / "stamps").rglob("*.png"))
+    named = {path: classes for path in stamps if (classes := classes_named(path))}
+    label = ImageNetInfo().index_to_label_name
+    frame = pd.DataFrame({"path": [f"stamps/{path}" for path in named], "split": "test"})
+    frame["label"] = [label(min(classes)) for classes in named.values()]
+    few = [frame[:1].assign(split=split) for split in ("train", "val")]  # no model is trained, but data have all splits
+    pd.concat([*few, frame]).to_csv(out / "named.csv", index=False)
+    data = crossteach.load_data(f"csv:{out}/named.csv?duplicates=keep")
+    which = {
+        "all": np.ones(len(named), bool),
+        "photographs": np.array(["cartoon" not in path for path in named]),
+        "named as exactly one class": np.array([label_of(path) is not None for path in named]),
+    }
+    for model in MODELS:
+        preds = crossteach.predict(crossteach.load_model(spec(model, out), like=data), data.test).preds.tolist()
+        right = np.array([pred in classes for pred, classes in zip(preds, named.values(), strict=True)])
+        told = (f"{name}: {100 * right[some].mean():.1f}% of {some.sum()}" for name, some in which.items())
+        print(f"{model}, named stamps: {'; '.join(told)}", flush=True)
+
+
 def teach(out: Path) -> None:
     """Compare the models on the stamps, and let the smallest learn from the largest on the pool."""
     data = crossteach.load_data(f"csv:{out}/stamps.csv", pools=[f"csv:{out}/pool.csv"])
@@ -212,6 +253,7 @@ def main() -> None:
         if not (out / f"{model}.safetensors").exists():
             make_weights(model, out, list(sample_pictures(out).values()))
     tell(out)
+    tell_of_names(out)
     if arguments.teach:
         teach(out)
 
