@@ -10,7 +10,6 @@ at its own. A small convolution is the partner. What is done stands in `families
 
 import argparse
 import json
-import shutil
 import signal
 import tempfile
 import time
@@ -59,21 +58,17 @@ def limited(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def smallest() -> dict[str, str]:
-    """Return the variant with the fewest weights of each module of timm; nothing is drawn to count them."""
-    found: dict[str, str] = {}
-    for module in sorted(timm.list_modules()):
-        sizes = {}
-        for name in timm.list_models(module=module):
-            try:
-                with torch.device("meta"), warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    sizes[name] = sum(p.numel() for p in timm.create_model(name).parameters())
-            except Exception:  # some draw numbers where they are built
-                continue
-        if named := min(sizes, key=lambda name: sizes[name], default=next(iter(timm.list_models(module=module)), None)):
-            found[module] = named
-    return found
+def smallest_of(module: str) -> str:
+    """Return the variant of a module of timm that has the fewest weights; nothing is drawn to count them."""
+    sizes = {}
+    for name in timm.list_models(module=module):
+        try:
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                sizes[name] = sum(p.numel() for p in timm.create_model(name).parameters())
+        except Exception:  # some draw numbers where they are built
+            continue
+    return min(sizes, key=lambda name: sizes[name], default=timm.list_models(module=module)[0])
 
 
 def make_data() -> crossteach.Splits:
@@ -156,22 +151,21 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    record, listed, zoo = (asked.out / name for name in ("families.jsonl", "smallest.json", "zoo.py"))
+    record, zoo = asked.out / "families.jsonl", asked.out / "zoo.py"
     zoo.write_text(ZOO)
-    if not listed.is_file():
-        (asked.out / "smallest.part").write_text(json.dumps(smallest(), indent=1))
-        shutil.move(asked.out / "smallest.part", listed)
     rows = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
     done = {row["module"] for row in rows}
+    modules = [module for module in sorted(timm.list_modules()) if timm.list_models(module=module)]
     data = make_data()
-    for module, name in json.loads(listed.read_text()).items():
+    for module in modules:
         if asked.table or module in done:
             continue
+        name = smallest_of(module)
         row = {"module": module, "name": name, **try_one(name, data, zoo)}
         rows.append(row)
         with record.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(len(rows), row, flush=True)
+        print(f"{len(rows)} of {len(modules)}: {row}", flush=True)
     if asked.table:
         about = f"timm {timm.__version__}, torch {torch.__version__.partition('+')[0]}, one thread"
         head = f"# Every family of timm as student and as teacher\n\n{about}; see benchmarks/families.py.\n\n"
