@@ -107,13 +107,13 @@ def main() -> None:
     for count in (50, 100, 200, 500, len(labels)):
         judge = fit_judge(learnt[:, order[:count]], labels[order[:count]])
         said[f"a judge, {count:,} labels"] = judge(logits).sigmoid()
+    for name, right in said.items():
+        figures = of_teachers(right, preds, truth, deltas)
+        print(f"| {name} | {figures[0]:.1f} | {figures[1]:.2f} | {figures[2]:.2f} | {figures[3]:.2f} |")
     line = 100 * on_the_line(learnt.argmax(2), labels, preds)
     accuracy = 100 * (preds == truth).double().mean(1)
     error, rank = (line - accuracy).abs().mean().item(), spearmanr(line, accuracy).statistic
     print(f"| agreement on the line, {len(labels):,} labels | {error:.1f} | {rank:.2f} | | |")
-    for name, right in said.items():
-        figures = of_teachers(right, preds, truth, deltas)
-        print(f"| {name} | {figures[0]:.1f} | {figures[1]:.2f} | {figures[2]:.2f} | {figures[3]:.2f} |")
 
     print(f"\n| samples that are labelled | {' | '.join(map(str, LABELS))} |\n|---|{'---|' * len(LABELS)}")
     for name, values in of_questions(logits, truth).items():
