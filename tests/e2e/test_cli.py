@@ -266,7 +266,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
 def test_an_interrupted_command_goes_on_where_it_stopped(task, tmp_path, capsys, number, code):
-    long = ["--set", "optim.epochs=30", "--set", "optim.batch_size=16"]
+    long = ["--set", "optim.epochs=12", "--set", "optim.batch_size=16"]
     process = start(*transfer(task, tmp_path / "run", *long))
     wait_for(tmp_path / "run" / "checkpoint.pt", process)
     process.send_signal(number)
