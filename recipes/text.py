@@ -149,6 +149,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Two models of text teach each other.")
     parser.add_argument("--out", type=Path, default=Path("runs/text"))
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--students", nargs="+", choices=("letters", "minilm"), default=["letters", "minilm"])
+    parser.add_argument("--taught-on", nargs="+", choices=("pool", "seen"), default=["pool", "seen"])
     arguments = parser.parse_args()
     out: Path = arguments.out
     wheels = sorted(out.glob("pycountry-*.whl"))
@@ -167,8 +169,10 @@ def main() -> None:
     models = {name: crossteach.load_model(spec) for name, spec in specs.items()}
     print("| student | teacher | taught on | before | teacher | ensemble | ungated | returned | 95% |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for student, teacher in (("letters", "minilm"), ("minilm", "letters")):
-        for where, pools in (("pool", [pool]), ("seen", [])):
+    for student in arguments.students:
+        teacher = "minilm" if student == "letters" else "letters"
+        for where in arguments.taught_on:
+            pools = [pool] if where == "pool" else []
             config = crossteach.with_settings(crossteach.TransferConfig(), [f"optim.steps={arguments.steps}"])
             run = out / f"{student}-from-{teacher}-{where}"
             result = crossteach.transfer(models[student], [models[teacher]], data, run, config, pools=pools)
