@@ -7,7 +7,7 @@ drawn from a shared stream, so nothing depends on what was drawn before.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -34,21 +34,28 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 def _mix(counter: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
     """Scramble 64-bit counters (the SplitMix64 finaliser: Steele, Lea and Flood, OOPSLA 2014)."""
-    counter = (counter ^ (counter >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    counter = (counter ^ (counter >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(counter ^ (counter >> np.uint64(31)))
+    mixed = counter ^ (counter >> np.uint64(30))
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return np.asarray(mixed)
 
 
 def uniforms(
     seed: int, ids: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"], draws: int
 ) -> Float[Tensor, "n draws"]:
     """Draw `draws` uniform numbers in [0, 1) for each (seed, sample id, view number), the same on any machine."""
-    with np.errstate(over="ignore"):
-        key = _mix(np.full(len(ids), seed, np.uint64) + GOLDEN)
-        key = _mix(key ^ (ids.astype(np.uint64) * GOLDEN))
-        key = _mix(key + numbers.astype(np.uint64) * GOLDEN)
-        table = _mix(key[:, None] + np.arange(1, draws + 1, dtype=np.uint64) * GOLDEN)
+    key = _mix(np.array([seed], np.uint64) + GOLDEN)
+    key = _mix(key ^ (ids.astype(np.uint64) * GOLDEN))
+    key = _mix(key + numbers.astype(np.uint64) * GOLDEN)
+    table = _mix(key[:, None] + _steps(draws))
     return torch.from_numpy((table >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24))
+
+
+@lru_cache
+def _steps(draws: int) -> UInt64[np.ndarray, " draws"]:
+    return np.arange(1, draws + 1, dtype=np.uint64) * GOLDEN
 
 
 WORD_DRAWS = 64
