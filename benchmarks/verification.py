@@ -83,13 +83,13 @@ def invented() -> None:
             )
 
 
-def measured(folders: list[Path]) -> None:
+def measured(folders: list[Path], numbers: list[int]) -> None:
     """Print what labels would have said of the ends of training of some runs, whose labels are all known."""
     ledgers = [pq.read_table(path).to_pydict() for folder in folders for path in folder.glob("*/samples.parquet")]
     rng = np.random.default_rng(0)
     print("| labels | students | width: median, widest | coverage: mean, lowest | accepted | width of all samples |")
     print("|---|---|---|---|---|---|")
-    for labels in LABELS:
+    for labels in numbers:
         found = []
         for ledger in ledgers:
             old, new, label = (np.array(ledger[name]) for name in ("pred_before", "pred_ungated", "label"))
@@ -110,9 +110,10 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description="What a few labels say.")
     parser.add_argument("--jobs", nargs="+", type=Path, metavar="FOLDER", help="folders of runs, of a sweep")
-    jobs = parser.parse_args().jobs
-    if jobs:
-        measured(jobs)
+    parser.add_argument("--labels", nargs="+", type=int, default=list(LABELS), help="how many, of real students")
+    asked = parser.parse_args()
+    if asked.jobs:
+        measured(asked.jobs, asked.labels)
     else:
         invented()
 

@@ -125,15 +125,16 @@ def _probability(every: int, n: int, decided: int, wins: int, seen: int, above: 
     lost = count[:, None] - won[None]
     possible = (lost >= 0) & (lost <= decided - wins)
     possible &= (won[None] - lost >= seen) if above else (won[None] - lost <= seen)
+    of_losses = _choose(decided - wins, np.arange(min(n, decided - wins) + 1))
     logs = (
         _choose(wins, won)[None]
-        + _choose(decided - wins, np.where(possible, lost, 0))
+        + of_losses[np.where(possible, lost, 0)]
         + _choose(every - decided, n - count)[:, None]
         - _choose(every, np.array([n]))
     )
     return float(np.exp(logs[possible]).sum())
 
 
-def _choose(of: int, some: Int[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def _choose(of: int, some: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     """Return the logarithm of a binomial coefficient."""
     return np.asarray(gammaln(of + 1) - gammaln(some + 1) - gammaln(of - some + 1))
