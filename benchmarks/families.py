@@ -25,7 +25,7 @@ import torch
 
 import crossteach
 
-SIDE, LIMIT = 64, 60
+SIDE, LIMIT = 64, 180
 """Pixels of a side; seconds of computing that one architecture may take, in each role."""
 SHORT = ["optim.steps=1", "optim.lr=0.001", "optim.batch_size=8", "views.count=1", "force=true"]
 WAYS = (f"&size={SIDE}", f"&size={SIDE}&img_size={SIDE}", "")
