@@ -74,7 +74,7 @@ def smallest_of(module: str) -> str:
 def make_data() -> crossteach.Splits:
     """Make small pictures of three colours."""
     rng, parts = np.random.default_rng(0), []
-    for count in (24, 24, 12):
+    for count in (12, 12, 6):
         labels = np.arange(count) % 3
         images = rng.integers(0, 120, (count, SIDE, SIDE, 3))
         images[np.arange(count), :, :, labels] += 90

@@ -8,9 +8,10 @@ and the rest is the pool, whose labels are not read. Both models are trained her
 all-MiniLM-L6-v2 with a new head (23 million weights, words and their pieces) and bags of hashed letter n-grams (0.4
 million).
 
-2026-11-27, 11,639 test strings: letters 60.0%, MiniLM 46.3%, both together 60.0%: there is nothing for the letters to
-learn, and they learn nothing: -0.30 points at the end of training with the pool (returned +0.06, 95% -0.09 to +0.21),
-+0.07 without. The other way round 1,000 steps of MiniLM take about an hour on two cores, and were not run to the end.
+2026-11-27, 11,639 test strings: letters 60.0%, MiniLM 46.3%, both together 60.0%. MiniLM learns from the letters by 150
+steps on the pool (`--students minilm --taught-on pool --steps 150`, half an hour of a core): +5.34 points, 95% +4.66 to
++6.03. The other way round there is nothing to learn, and nothing is learnt: -0.30 points at the end of 1,000 steps with
+the pool (returned +0.06, 95% -0.09 to +0.21), +0.07 without.
 """
 
 import argparse
