@@ -276,6 +276,40 @@ def test_methods_of_the_pool_study_are_compared_pair_by_pair(monkeypatch):
     )
 
 
+def test_a_filter_that_evens_a_pool_keeps_as_many_of_each_class(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    from filtered_pools import even
+
+    given = torch.tensor([0] * 50 + [1] * 8 + [2] * 2)
+    kept = even(torch.stack(2 * [9.0 * torch.eye(3)[given]]))
+    assert torch.bincount(given[kept]).tolist() == [10, 8, 2]
+    assert not torch.equal(kept.nonzero()[:10, 0], torch.arange(10)), "drawn by lot, not the first"
+
+
+def test_agreement_on_the_line_tells_that_all_models_are_worse(monkeypatch):
+    """Models that err alone: agreement falls faster than accuracy then, so the estimates are low."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    from gained import by_confidence, on_the_line
+
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (20_000,), generator=random)
+
+    def answers(accuracies: list[float]) -> torch.Tensor:
+        rows = [torch.rand(len(labels), generator=random) < accuracy for accuracy in accuracies]
+        return torch.stack([torch.where(row, labels, (labels + 1 + k) % 10) for k, row in enumerate(rows)])
+
+    there, here = answers([0.95, 0.9, 0.85, 0.8]), answers([0.85, 0.77, 0.71, 0.65])
+    truth = torch.tensor([[0.95, 0.9, 0.85, 0.8], [0.85, 0.77, 0.71, 0.65]]).double()
+    assert (on_the_line(there, labels, there) - truth[0]).abs().max() < 0.01
+    found = on_the_line(there, labels, here)
+    assert (found < truth[0] - 0.05).all()
+    assert (found - truth[1]).abs().max() < 0.08
+    logits = 3.0 * torch.eye(10)[there[0]]
+    told = by_confidence(logits, labels, logits)
+    assert all(abs(value - 0.95) < 0.01 for value in told.values()), told
+
+
 def test_students_with_more_room_answer_as_before_and_mixed_images_are_the_same_again(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "recipes")
     import pool_tries
