@@ -307,7 +307,7 @@ def test_agreement_on_the_line_tells_that_all_models_are_worse(monkeypatch):
     assert (found - truth[1]).abs().max() < 0.08
     logits = (2.0 + 4.0 * torch.rand(len(labels), 1, generator=random)) * torch.eye(10)[there[0]]
     told = by_confidence(logits, labels, logits)
-    assert all(abs(value - 0.95) < 0.01 for value in told.values()), told
+    assert all(abs(value - 0.95) < 0.03 for value in told.values()), told
 
 
 def test_students_with_more_room_answer_as_before_and_mixed_images_are_the_same_again(tmp_path, monkeypatch):
