@@ -7,7 +7,7 @@ its imports, the search of the pool for copies, each tutor's answers to both vie
 `--steps 0` passes eight times through the pool, so that its length grows with it. recipes/glyph_pool.py makes the
 pool. A straight line through the sizes is printed, and how far the seconds lie from it.
 
-SPEED_CPU_2026-11-27.md has results.
+docs/pool.md has results.
 """
 
 import argparse
