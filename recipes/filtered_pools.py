@@ -17,11 +17,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from pool_study import FILTERED
-from strangers import MODELS, SCORES, SHARE
+from strangers import SCORES, SHARE, ask, open_tutors
 from torch import Tensor
 
-import crossteach
-from crossteach.data.cut import tune_and_gate
 from crossteach.files import write_bytes
 
 FILTERS = {
@@ -49,15 +47,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What other filters leave of dirty pools.")
     parser.add_argument("--dirty", type=Path, default=Path("runs/dirty"))
     dirty = parser.parse_args().dirty
-    tutors = [crossteach.load_model(spec) for spec in MODELS]
-    tune = tune_and_gate(crossteach.load_data("glyphs").selection)[0]
-    familiar = torch.stack([crossteach.predict(tutor, tune).logits for tutor in tutors])
+    tutors, familiar = open_tutors()
     own = len(np.load(dirty / "clean.npz")["x"])
     for kind, filters in FILTERED.items():
         images = np.load(dirty / f"{kind}.npz")["x"]
-        few = (images[:9], np.zeros(9, int))
-        split = crossteach.from_arrays((images, np.zeros(len(images), int)), few, few, duplicates="keep").train
-        asked = torch.stack([crossteach.predict(tutor, split).logits for tutor in tutors])
+        asked = ask(tutors, images)
         for name in filters:
             named = FILTERS[name]
             if named is None:

@@ -10,7 +10,7 @@ stranger below a sample of the pool's own.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 
 import crossteach
 from crossteach.data.cut import tune_and_gate
+from crossteach.types import Split
 
 MODELS = [f"py:recipes/mid_zoo.py:{name}@recipes/mid_zoo/{name}.safetensors" for name in ("mlp_a", "cnn_a")]
 KINDS, ASKED, SHARE = ("letters", "fashion", "noise"), 5_000, 0.05
@@ -49,23 +50,33 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Tutors' logits [2, N, C] here and on the tune part to a number for each sample; lower is stranger."""
 
 
+def open_tutors() -> tuple[list[crossteach.Classifier], Tensor]:
+    """Open student and teacher; return them, and their logits [2, N, C] on the tune part of the glyphs."""
+    tutors = [crossteach.load_model(spec) for spec in MODELS]
+    tune = tune_and_gate(crossteach.load_data("glyphs").selection)[0]
+    return tutors, ask(tutors, tune)
+
+
+def ask(tutors: Sequence[crossteach.Classifier], images: np.ndarray | Split) -> Tensor:
+    """Return the tutors' logits [2, N, C] on a split, or on images that are nothing but pixels."""
+    if isinstance(images, np.ndarray):
+        few = (images[:9], np.zeros(9, int))
+        images = crossteach.from_arrays((images, np.zeros(len(images), int)), few, few, duplicates="keep").train
+    return torch.stack([crossteach.predict(tutor, images).logits for tutor in tutors])
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Which score tells what is foreign.")
     parser.add_argument("--dirty", type=Path, default=Path("runs/dirty"))
     dirty = parser.parse_args().dirty
-    tutors = [crossteach.load_model(spec) for spec in MODELS]
-    tune = tune_and_gate(crossteach.load_data("glyphs").selection)[0]
-    familiar = torch.stack([crossteach.predict(tutor, tune).logits for tutor in tutors])
+    tutors, familiar = open_tutors()
     own = len(np.load(dirty / "clean.npz")["x"])
     rng, asked, foreign = np.random.default_rng(0), {}, torch.arange(2 * ASKED) >= ASKED
     for kind in KINDS:
         images = np.load(dirty / f"{kind}.npz")["x"]
         rows = np.concatenate([rng.permutation(own)[:ASKED], own + rng.permutation(len(images) - own)[:ASKED]])
-        shown = (images[rows], np.zeros(len(rows), int))
-        few = (images[:9], np.zeros(9, int))
-        split = crossteach.from_arrays(shown, few, few, duplicates="keep").train
-        asked[kind] = torch.stack([crossteach.predict(tutor, split).logits for tutor in tutors])
+        asked[kind] = ask(tutors, images[rows])
     print(
         f"| score | {' | '.join(f'{kind}: found, own lost, ranked' for kind in KINDS)} |\n|{'---|' * (len(KINDS) + 1)}"
     )
