@@ -45,7 +45,7 @@ CLOTHES_MID = {
 }
 """The same with `--zoo recipes/mid_zoo.py --out recipes/fashion_mid`: `--patience 3 --most-epochs 30`, then `--tail
 --strength 0.5`."""
-LABELLED, BLIND = "labelled.npz", "blind.npz"
+BLIND = "blind.npz"
 DIRTY = ("clean", "letters", "fashion", "noise", "unbalanced")
 FILTERED = {
     **dict.fromkeys(("letters", "fashion", "noise"), ("agreement", "energy", "rarity", "balance")),
@@ -126,13 +126,22 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
         },
         "random": {**pairs, "methods": [method("kl+dp-random", "pool, tutors by chance")]},
         "labels": {
-            "data": f"npz:{dirty / LABELLED}",
+            "data": f"npz:{dirty / labelled()}",
             "settings": {"optim.steps": STEPS},
             "students": list(MODELS.values()),
             "methods": [
                 method("xe", "xe, the pool's true labels"),
                 method("xe", "xe, the pool's true labels, rate 0.03", **{"optim.lr": 0.03}),
             ],
+        },
+        **{
+            f"labels-{size}": {
+                "data": f"npz:{dirty / labelled(size)}",
+                "settings": {"optim.steps": STEPS, "optim.lr": 0.03},
+                "students": [MODELS[student] for student in SOME],
+                "methods": [method("xe", f"xe, true labels of {size} pool images, rate 0.03")],
+            }
+            for size in (1000, 10000)
         },
         "blind": {
             **pairs,
@@ -282,14 +291,20 @@ def write_blind(path: Path) -> None:
     write_npz(path, arrays)
 
 
-def write_labelled(pool: str, path: Path) -> None:
-    """Write the data that labelling the pool would have bought: train and pool, all with their labels."""
+def labelled(size: int | None = None) -> str:
+    """Name the file of data with so many labelled images of the pool beside train; None is all of them."""
+    return f"labelled{'' if size is None else f'-{size}'}.npz"
+
+
+def write_labelled(pool: str, path: Path, size: int | None = None) -> None:
+    """Write the data that labels of so many images of the pool would have bought: train and these, all labelled."""
     arrays, fresh = arrays_of_data(), np.load(pool.removeprefix("npz:"))
+    rows = np.sort(np.random.default_rng(0).permutation(len(fresh["y_train"]))[:size])
     order = [list(fresh["class_names"]).index(name) for name in arrays["class_names"]]
-    labels = np.argsort(order)[fresh["y_train"]]
-    arrays["x_train"] = np.concatenate([arrays["x_train"], fresh["x_train"][..., None]])
+    labels = np.argsort(order)[fresh["y_train"][rows]]
+    arrays["x_train"] = np.concatenate([arrays["x_train"], fresh["x_train"][rows][..., None]])
     arrays["y_train"] = np.concatenate([arrays["y_train"], labels])
-    arrays["group_train"] = np.concatenate([arrays["group_train"], fresh["group_train"].astype(str)])
+    arrays["group_train"] = np.concatenate([arrays["group_train"], fresh["group_train"][rows].astype(str)])
     write_npz(path, arrays)
 
 
@@ -337,8 +352,10 @@ def main() -> None:
     parser.add_argument("--dirty", type=Path, default=Path("runs/dirty"))
     arguments = parser.parse_args()
     for part in chosen_parts(parser, arguments.parts, PARTS):
-        if part == "labels" and not (arguments.dirty / LABELLED).is_file():
-            write_labelled(arguments.pool, arguments.dirty / LABELLED)
+        if part.startswith("labels"):
+            size = int(part.removeprefix("labels-")) if part != "labels" else None
+            if not (arguments.dirty / labelled(size)).is_file():
+                write_labelled(arguments.pool, arguments.dirty / labelled(size), size)
         if part == "blind" and not (arguments.dirty / BLIND).is_file():
             write_blind(arguments.dirty / BLIND)
         run_part(part, plans(arguments.pool, arguments.dirty, arguments.out)[part], arguments.out)
