@@ -22,6 +22,13 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _small_numbers():
+    """Undo what a command that ran in this process has set for all of it: numbers below 1e-38 are no 0."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture
 def unchecked():
     """Switch the run-time checks off: what the package itself refuses is what its users meet."""
