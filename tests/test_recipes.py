@@ -203,7 +203,7 @@ def test_the_plans_of_the_pool_study_can_be_read(tmp_path, monkeypatch):
     for name, content in parts.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
         plan = read_plan(tmp_path / f"{name}.yaml")
-        assert (name in ("fashion-seen", "fashion-mid-seen", "labels")) != bool(plan.pools)
+        assert (name.endswith("-seen") or name.startswith("labels")) != bool(plan.pools)
         lengths = {job.config.optim.steps for job in plan.jobs()}
         kind = name.partition("-")[0]
         longer = {"long": 6400, "epochs": None, **dict.fromkeys(("twice", "search", "tries", "mixing", "room"), 3200)}
