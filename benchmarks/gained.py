@@ -17,6 +17,7 @@ are read to count only. Each row says how the change on the test split is estima
 """
 
 import argparse
+import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -32,9 +33,8 @@ from crossteach.data.cut import tune_and_gate
 from crossteach.functional import fit_judge, fit_temperature
 from crossteach.runs import read_json
 
-DATA = "glyphs?train_samples=2634"
-ZOO = ("mlp_b", "vit_a", "mix_a", "mlp_a", "cnn_a", "cnn_b", "res_a")
-MODEL = "py:recipes/mid_zoo.py:{0}@recipes/mid_zoo/{0}.safetensors"
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+from pool_study import DATA, MODELS
 
 
 def on_the_line(
@@ -82,8 +82,9 @@ def main() -> None:
     tune, truth = tune_and_gate(data.selection)[0], data.test.labels
     assert tune.labels is not None and truth is not None
     labels = torch.from_numpy(tune.labels)
-    zoo = {name: crossteach.load_model(MODEL.format(name)) for name in ZOO}
-    familiar, asked = (predict_all(list(zoo.values()), split, store) for split in (tune, data.test))
+    zoo, names = [crossteach.load_model(spec) for spec in MODELS.values()], list(MODELS)
+    familiar, asked = (predict_all(zoo, split, store) for split in (tune, data.test))
+    before = [by_confidence(there, labels, here) for there, here in zip(familiar, asked, strict=True)]
     said: dict[str, list[float]] = {}
     true = []
     for path in sorted(parser.parse_args().runs.glob("jobs/*/summary.json")):
@@ -91,11 +92,10 @@ def main() -> None:
         if len(run["teachers"]) != 1 or not run["transfer_delta"]:
             continue
         taught = crossteach.load_model(f"run:{path.parent}", trust=True)
-        old, teacher = (ZOO.index(name) for name in (run["student"], run["teachers"][0]))
+        old, teacher = (names.index(name) for name in (run["student"], run["teachers"][0]))
         new = [predict_all([taught], split, store) for split in (tune, data.test)]
         estimates = {
-            name: value - by_confidence(familiar[old], labels, asked[old])[name]
-            for name, value in by_confidence(new[0][0], labels, new[1][0]).items()
+            name: value - before[old][name] for name, value in by_confidence(new[0][0], labels, new[1][0]).items()
         }
         everyone = [torch.cat(both) for both in zip((familiar, asked), new, strict=True)]
         line = on_the_line(everyone[0].argmax(2), labels, everyone[1].argmax(2))

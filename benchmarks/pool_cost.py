@@ -21,13 +21,13 @@ import numpy as np
 
 from crossteach.runs import read_json
 
-STUDENT, TEACHER = (f"py:recipes/mid_zoo.py:{n}@recipes/mid_zoo/{n}.safetensors" for n in ("mlp_a", "cnn_a"))
-DATA = "glyphs?train_samples=2634"
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+from pool_study import DATA, MODELS
 
 
 def transfer(pool: Path, size: int, steps: int) -> tuple[float, dict]:
     """Run one transfer; return its seconds, and its summary."""
-    asked = ["--student", STUDENT, "--teacher", TEACHER, "--data", DATA]
+    asked = ["--student", MODELS["mlp_a"], "--teacher", MODELS["cnn_a"], "--data", DATA]
     asked += ["--pool", f"npz:{pool}?samples={size}"] if size else []
     asked += ["--set", f"optim.steps={steps}"] if steps else []
     with tempfile.TemporaryDirectory() as folder:

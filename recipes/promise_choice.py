@@ -31,16 +31,16 @@ TAUGHT = {
 """Rules of a promise, and the methods that taught by them."""
 
 
-def promised(student: str, teacher: str, data: crossteach.Splits, store: crossteach.Store) -> dict[str, float]:
-    """Return by rule how many more of its targets are right than of the student's, in points, and the rule chosen."""
+def promised(student: str, teacher: str, data: crossteach.Splits, store: crossteach.Store) -> tuple[list[float], int]:
+    """Return how many more of each rule's targets are right than of the student's, in points, and the rule chosen."""
     tune = tune_and_gate(data.selection)[0]
     assert tune.labels is not None
     models = [crossteach.load_model(MODELS[name]) for name in (student, teacher)]
     answers = predict_all(models, tune, store)
     found = promises(answers, torch.from_numpy(tune.labels), ("",), tune.group)
     found["teacher"] = found.pop("teacher ")
-    gains = {rule: found[rule].accuracy - found["student"].accuracy for rule in TAUGHT}
-    return gains | {"chosen": list(TAUGHT).index(best_promise({rule: found[rule] for rule in TAUGHT}))}
+    gains = [found[rule].accuracy - found["student"].accuracy for rule in TAUGHT]
+    return gains, list(TAUGHT).index(best_promise({rule: found[rule] for rule in TAUGHT}))
 
 
 def main() -> None:
@@ -50,9 +50,7 @@ def main() -> None:
     methods = by_method(parser.parse_args().rows)
     data, store = crossteach.load_data(DATA), crossteach.Store()
     reached = [{key[1:]: found for key, found in deltas(methods, name).items()} for name in TAUGHT.values()]
-    said = [promised(*pair, data, store) for pair in PAIRS]
-    gains = np.array([[each[rule] for rule in TAUGHT] for each in said])
-    chosen = np.array([each["chosen"] for each in said])
+    gains, chosen = map(np.array, zip(*(promised(*pair, data, store) for pair in PAIRS), strict=True))
     everything = np.array([[found[pair] for found in reached] for pair in PAIRS])
     assert everything.shape == (len(PAIRS), len(TAUGHT), 2)
 

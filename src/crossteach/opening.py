@@ -64,7 +64,10 @@ def join_crew(devices: int | None, device: str) -> "Crew":
 
 
 def device_of(name: str) -> str:
-    """Return a device that this machine has; raise ConfigError if it has none of that name."""
+    """Return a device that this machine has; raise ConfigError if it has none of that name.
+
+    All of this process takes numbers below 1e-38 for 0 from here on.
+    """
     import torch
 
     torch.set_flush_denormal(True)  # before torch starts its threads: they inherit it, and `train` sets only its own

@@ -239,10 +239,7 @@ def _work(pipe: connection.Connection, threads: int) -> None:
     """Run what comes through the pipe until it closes."""
     os.dup2(2, 1)  # standard output is the parent's: it may be one JSON document
     threading.Thread(target=die_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_flush_denormal(True)  # before torch starts its threads, which inherit it
-    torch.set_num_threads(threads)
+    set_threads(threads)
     pipe.send("ready")
     while True:
         try:
@@ -250,6 +247,14 @@ def _work(pipe: connection.Connection, threads: int) -> None:
         except EOFError:
             return
         pipe.send(call_task(task))
+
+
+def set_threads(count: int) -> None:
+    """Give torch so many threads, which take numbers below 1e-38 for 0: they inherit it where none has started yet."""
+    import torch
+
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(count)
 
 
 def call_task(task: Task) -> tuple[Any, str, str]:

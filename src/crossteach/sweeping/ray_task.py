@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ..config import PROCEDURE
 from ..files import default_folder, is_held, make_folder, write_bytes
-from .executors import Task, call_task
+from .executors import Task, call_task, set_threads
 from .jobs import TransferJob, TutorPass
 
 LOCK_SECONDS = 120.0
@@ -86,10 +86,7 @@ def run_call(call: Call) -> Iterator[Any]:
         return
     with suppress(OSError):  # the folder may not be there; then what is relative is not found, and that is said
         os.chdir(call.working)
-    import torch
-
-    torch.set_flush_denormal(True)  # before torch starts its threads, which inherit it
-    torch.set_num_threads(call.threads)
+    set_threads(call.threads)
     yield _run(call)
 
 
