@@ -1,8 +1,14 @@
-"""Before anything of crossteach is imported: shapes and types in its signatures are checked at run time."""
+"""Before anything of crossteach is imported: shapes and types in its signatures are checked at run time.
+
+Nor is the hub asked for anything: its client reads that once, and waits 23 seconds where it finds no network.
+"""
+
+import os
 
 import pytest
 from jaxtyping import install_import_hook
 
+os.environ["HF_HUB_OFFLINE"] = "1"
 install_import_hook("crossteach", "typecheck.checked")
 
 

@@ -189,11 +189,38 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
             f"rules-{size}": {
                 **some,
                 "pools": [f"{pool}?samples={size}"],
-                "methods": [method(name, f"{size} pool images, all teachers, {name}") for name in FIXED[1:]],
+                "methods": [
+                    *(method(name, f"{size} pool images, all teachers, {name}") for name in FIXED[1:]),
+                    method("kl+dp-random", f"{size} pool images, all teachers, tutors by chance"),
+                ],
             }
             for size in (1000, 10000)
         },
-        "rules-teams": {**some, "methods": [method(name, f"pool, all teachers, {name}") for name in FIXED[1:]]},
+        **{
+            f"one-{size}": {
+                **some,
+                "pools": [f"{pool}?samples={size}"],
+                "pairs": [team(student, 1) for student in SOME],
+                "methods": [method(name, f"{size} pool images, one teacher, {name}") for name in ("auto", "kl")],
+            }
+            for size in (1000, 10000)
+        },
+        **{
+            f"self-{size}": {
+                **shared,
+                "pools": [f"{pool}?samples={size}"],
+                "students": [MODELS[student] for student in SOME],
+                "methods": [method("self", f"self, {size} pool images")],
+            }
+            for size in (1000, 10000)
+        },
+        "rules-teams": {
+            **some,
+            "methods": [
+                *(method(name, f"pool, all teachers, {name}") for name in FIXED[1:]),
+                method("kl+dp-random", "pool, all teachers, tutors by chance"),
+            ],
+        },
         "pool-0": {**some, "methods": [method("xe+dp", "no pool, all teachers", **SEEN)]},
         **{
             f"teachers-{count}": {

@@ -70,9 +70,29 @@ def test_a_text_student_opens_in_transformers_with_its_tokenizer_and_the_same_lo
     assert "pipeline_tag: text-classification" in card and "8 fixed texts" in card and "image" not in card
 
 
-@pytest.mark.parametrize("to", ["timm", "torch", "onnx"])
+def test_a_text_student_opens_in_onnxruntime_with_any_number_of_texts_of_any_length(of_text, tmp_path):
+    made = export_run(of_text, "onnx", tmp_path / "export")
+    assert made["checked"]["largest_difference"] < 1e-5 and made["input"] is None
+    assert {"model.onnx", "tokenizer.json"} <= set(made["files"]) and "model.safetensors" not in made["files"]
+    asked = ["a text", "a good film", "bad bad", "very " * 30, ""]
+    with torch.no_grad():
+        wanted = crossteach.load_model(f"run:{of_text}").logits(to_batch([each.encode() for each in asked]))
+    code = (
+        f"{lines_of(tmp_path / 'export')}\ntokens = tokenizer({asked}, padding=True, truncation=True, max_length=16, "
+        "return_tensors='np')\nprint(json.dumps(session.run(['logits'], dict(tokens))[0].tolist()))"
+    )
+    printed, answered = run_alone(code, tmp_path / "export").splitlines()
+    torch.testing.assert_close(torch.tensor(json.loads(answered)), wanted, atol=1e-5, rtol=0)
+    assert printed == ("pro", "contra")[int(wanted[0].argmax())]
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "It takes texts" in card and "8 fixed texts" in card and "image" not in card
+
+
+@pytest.mark.parametrize("to", ["timm", "torch"])
 def test_a_text_student_goes_nowhere_else_and_says_where(of_text, tmp_path, to):
-    with pytest.raises(ExportError, match=rf"model of text, which --to {to} cannot hold; targets that fit it: hf$"):
+    with pytest.raises(
+        ExportError, match=rf"model of text, which --to {to} cannot hold; targets that fit it: hf, onnx$"
+    ):
         export_run(of_text, to, tmp_path / "export")
     assert not (tmp_path / "export").exists()
 

@@ -1,17 +1,16 @@
 """`--to hf`: a folder that transformers opens by `from_pretrained(FOLDER)`, with its image processor or tokenizer."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..data.pixels import prepare
-from ..data.texts import from_batch
 from ..errors import ExportError, MissingExtraError
 from ..files import write_json
-from ..models.hf import RESAMPLING
+from ..models.hf import RESAMPLING, quiet_transformers
 from . import timm
 from .target import Ask, Exportable, Target, quietly
+from .tokens import asking_line, open_tokenizer, tokenizer_of
 
 
 def write_wrapped(what: Exportable, folder: Path) -> None:
@@ -32,12 +31,12 @@ def write_own(what: Exportable, folder: Path) -> None:
     config.id2label = dict(enumerate(what.classes))
     config.label2id = {name: number for number, name in config.id2label.items()}
     try:
-        with _without_bars():
+        with quiet_transformers():
             module.save_pretrained(folder)
     finally:
         config.id2label, config.label2id = before
     if processor is None:
-        module.tokenizer.save(folder)
+        tokenizer_of(what).save(folder)
     else:
         write_json(folder / "preprocessor_config.json", processor)
 
@@ -90,53 +89,27 @@ def open_folder(what: Exportable, folder: Path) -> Ask:
         MissingExtraError: If transformers is not installed.
     """
     try:
-        from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
     except ImportError:
         raise MissingExtraError("--to hf needs transformers; pip install 'crossteach[hf]'") from None
-    with quietly(), _without_bars():
+    with quietly(), quiet_transformers():
         if what.reads_text:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             reader = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
-            how = _tokens_of(what)
-            return lambda batch: (
-                reader(**tokenizer([text.decode("utf-8", "replace") for text in from_batch(batch)], **how)).logits
-            )
+            tokens_of = open_tokenizer(what, folder)
+            return lambda texts: reader(**tokens_of(texts)).logits
         model = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True).eval()
     return lambda images: model(pixel_values=prepare(images, what.student.preprocess)).logits
-
-
-def _tokens_of(what: Exportable) -> dict[str, Any]:
-    """Return how the tokenizer of a student that reads text is asked."""
-    longest = what.student.architecture["arguments"]["max_length"]
-    return {"padding": True, "truncation": True, "max_length": longest, "return_tensors": "pt"}
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keep transformers from drawing bars and from telling of its loading; afterwards it does as before."""
-    from transformers.utils import logging
-
-    drawn, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if drawn:
-            logging.enable_progress_bar()
 
 
 def usage(what: Exportable) -> str:
     """Return the lines that open it and score a picture, or a text."""
     if what.reads_text:
-        asked = ", ".join(f"{key}={value!r}" for key, value in _tokens_of(what).items())
         return f"""import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")  # on the hub: "ORG/NAME"
 model = AutoModelForSequenceClassification.from_pretrained("FOLDER").eval()
-tokens = tokenizer(["a text"], {asked})
+tokens = tokenizer(["a text"], {asking_line(what, "pt")})
 with torch.inference_mode():
     probs = model(**tokens).logits.softmax(1)[0]
 print(model.config.id2label[probs.argmax().item()], probs.max().item())"""
