@@ -1,6 +1,7 @@
 """A person verifies: labels are asked where they say most, and decide which weights the run returns."""
 
 import csv
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -143,13 +144,18 @@ def test_over_all_looks_together_a_worse_student_is_seldom_accepted(made):
     found = read_differences(made[1])
     rng, taken, times, every = np.random.default_rng(0), 0, 300, len(found.order)
     losses = min(every, round(every / 2 + 0.006 * len(found.ids)))
+
+    @functools.cache  # in which order the answers came decides nothing
+    def accepts(part: int, old_right: int) -> bool:
+        answered = every * part // 5
+        right = np.arange(answered) < old_right
+        says = np.where(right, found.old[found.order[:answered]], found.new[found.order[:answered]])
+        said = Answers(tuple(found.classes[label] for label in says))
+        return conclude(found, said, part, GATE)["verdict"] == "accepted"
+
     for _ in range(times):
-        right = np.arange(every) < losses  # the old one is right
-        right = right[rng.permutation(every)]
-        says = np.where(right, found.old[found.order], found.new[found.order])
-        names = [found.classes[label] for label in says]
-        looks = (conclude(found, Answers(tuple(names[: every * part // 5])), part, GATE) for part in (1, 2, 3, 4))
-        taken += any(look["verdict"] == "accepted" for look in looks)
+        right = rng.permutation(np.arange(every) < losses)  # the old one is right
+        taken += any(accepts(part, int(right[: every * part // 5].sum())) for part in (1, 2, 3, 4))
     assert taken / times <= 0.1 + 2.6 * (0.09 / times) ** 0.5
 
 
