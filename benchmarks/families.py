@@ -25,7 +25,7 @@ import torch
 
 import crossteach
 
-SIDE, LIMIT, MOST = 64, 180, 100e6
+SIDE, LIMIT, MOST = 64, 600, 150e6
 """Pixels of a side; seconds of computing that one architecture may take, in each role; weights of the largest."""
 SHORT = ["optim.steps=1", "optim.lr=0.001", "optim.batch_size=8", "views.count=1", "force=true"]
 WAYS = (f"&size={SIDE}", f"&size={SIDE}&img_size={SIDE}", "")
@@ -35,6 +35,17 @@ from torch import nn
 
 def partner():
     return nn.Sequential(nn.Conv2d(3, 8, 5, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 3))
+"""
+
+HEAD = f"""# Every family of timm as student and as teacher
+
+    python benchmarks/families.py --out runs/families
+    python benchmarks/families.py --out runs/families --table benchmarks/FAMILIES_CPU_DATE.md
+
+timm {timm.__version__}, torch {torch.__version__.partition("+")[0]}, one thread of a machine with other work.
+Seconds are of computing; an architecture has {LIMIT} of them in each role, and models of more than {MOST / 1e6:.0f}
+million weights are opened only. What is neither `ok` nor too large is refused, or failed, for the reason that stands
+in the table.
 """
 
 
@@ -170,9 +181,7 @@ def main() -> None:
             file.write(json.dumps(row) + "\n")
         print(f"{len(rows)} of {len(modules)}: {row}", flush=True)
     if asked.table:
-        about = f"timm {timm.__version__}, torch {torch.__version__.partition('+')[0]}, one thread"
-        head = f"# Every family of timm as student and as teacher\n\n{about}; see benchmarks/families.py.\n\n"
-        asked.table.write_text(head + table(rows) + "\n")
+        asked.table.write_text(f"{HEAD}\n{table(rows)}\n")
 
 
 if __name__ == "__main__":

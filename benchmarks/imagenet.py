@@ -5,9 +5,10 @@
 
 EfficientNet-Lite 0 and its published weights, pictures of the recipe's pool, one thread. *Plain* is the loop that
 anybody writes: floats of the pictures, forward, cross-entropy, backward, SGD; or the forward alone, 32 at once. *Ours*
-is a step of `xe`, a step of `kl+dp-unsupervised` whose tutors' answers stand in the store, and `predict`. Each runs
-alone in a process of its own, in turn; times are of the processor, which others on the machine lengthen less than
-those of a clock. Printed are medians, their ratio, and peaks of memory. IMAGENET_CPU_2026-11-27.md has the results.
+is a step of `xe`, a step of `kl+dp-unsupervised` whose tutors' answers stand in the store, and `predict`. Steps are
+measured a second time with channels last in memory, the plain loop's and ours (`compute.channels_last`). Each case runs
+alone in a process of its own, in turn; times are of the processor, which others on the machine lengthen less than those
+of a clock. Printed are medians, their ratio, and peaks of memory. IMAGENET_CPU_2026-11-27.md has the results.
 """
 
 import argparse
@@ -24,10 +25,12 @@ import numpy as np
 
 SIZE, BATCH, STEPS = 224, 32, 2
 """Pixels a side, pictures a step, and steps that are timed at once."""
-CASES = {
-    "step": ("plain step", "step of xe", "step of kl+dp-unsupervised"),
-    "scored": ("plain forward", "predict"),
-}
+LAST = ", channels last"
+CASES = (
+    ("plain step", "step of xe", "step of kl+dp-unsupervised"),
+    (f"plain step{LAST}", f"step of xe{LAST}", f"step of kl+dp-unsupervised{LAST}"),
+    ("plain forward", "predict"),
+)
 """What is timed; the first of each is what the others are held against."""
 
 
@@ -43,7 +46,7 @@ def pictures(folder: Path) -> np.ndarray:
     return np.stack(found)
 
 
-def plain(folder: Path, learn: bool) -> Callable[[], object]:
+def plain(folder: Path, learn: bool, channels_last: bool) -> Callable[[], object]:
     """Write the loop that anybody writes."""
     import timm
     import torch
@@ -52,7 +55,11 @@ def plain(folder: Path, learn: bool) -> Callable[[], object]:
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     model.load_state_dict(load_file(folder / "lite0.safetensors"))
     model.eval()
-    images = torch.from_numpy(pictures(folder)).permute(0, 3, 1, 2).contiguous()  # else torch computes channels last
+    images = torch.from_numpy(pictures(folder)).permute(0, 3, 1, 2)  # channels last, and torch computes as they lie
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    else:
+        images = images.contiguous()
     labels = torch.arange(BATCH)
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
@@ -71,7 +78,7 @@ def plain(folder: Path, learn: bool) -> Callable[[], object]:
     return work
 
 
-def ours(folder: Path, method: str | None) -> Callable[[], object]:
+def ours(folder: Path, method: str | None, channels_last: bool) -> Callable[[], object]:
     """Prepare steps of a method, or a pass of `predict` where none is given."""
     from dataclasses import replace
 
@@ -95,17 +102,19 @@ def ours(folder: Path, method: str | None) -> Callable[[], object]:
     if method != "xe":
         store = crossteach.Store(tempfile.mkdtemp())
         source = replace(source, tutors=fill_store((student.clone(), student.clone()), data.train, views, store))
-    config = crossteach.with_settings(crossteach.TransferConfig(), [f"optim.batch_size={BATCH}"])
+    settings = [f"optim.batch_size={BATCH}", f"compute.channels_last={str(channels_last).lower()}"]
+    config = crossteach.with_settings(crossteach.TransferConfig(), settings)
     plan = TrainingPlan(METHODS[method], config, (source,), 1e-4, 1)
     return lambda: train(student.clone(), plan)
 
 
 def measure(name: str, folder: Path, rounds: int) -> dict[str, float]:
     """Time a case in this process; seconds of the processor a picture, and the peak of memory in MiB."""
-    if name.startswith("plain"):
-        work = plain(folder, learn=name.endswith("step"))
+    what, last = name.removesuffix(LAST), name.endswith(LAST)
+    if what.startswith("plain"):
+        work = plain(folder, what.endswith("step"), last)
     else:
-        work = ours(folder, name.removeprefix("step of ") if name.startswith("step") else None)
+        work = ours(folder, what.removeprefix("step of ") if what.startswith("step") else None, last)
     work()
     seconds = []
     for _ in range(rounds):
@@ -135,7 +144,7 @@ def main() -> None:
         print(json.dumps(measure(arguments.case, arguments.pictures, arguments.rounds)))
         return
     print("| | ms a picture | of plain | peak, MiB | above plain |\n|---|---|---|---|---|")
-    for cases in CASES.values():
+    for cases in CASES:
         turns = [[alone(name, arguments.pictures, arguments.rounds) for name in cases] for _ in range(arguments.turns)]
         for place, name in enumerate(cases):
             seconds = np.median([turn[place]["seconds"] for turn in turns])

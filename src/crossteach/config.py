@@ -359,7 +359,7 @@ def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 SCORING = 2
 """Raised when another batch is chosen for a model: the store's answers of another number are never read."""
-PROCEDURE = 9
+PROCEDURE = 10
 """Raised when defaults or rules change what a run of the same settings computes.
 
 It is kept in every run folder, and a run of another procedure is refused there. Sweeps do their jobs anew.

@@ -16,7 +16,7 @@ from crossteach.transferring.methods import METHODS
 from crossteach.transferring.plan import TrainingPlan
 from crossteach.transferring.probe import BORNE, calibrated_cross_entropy, choose_rate
 from crossteach.transferring.sources import Source
-from crossteach.transferring.state import tables_of
+from crossteach.transferring.state import Optimisation, tables_of
 from crossteach.transferring.training import train
 
 
@@ -150,6 +150,18 @@ def test_a_step_moves_tables_by_their_rate_and_other_weights_by_theirs(task, pla
     moved = {name: (value - before[name]).abs().max().item() for name, value in student.module.state_dict().items()}
     assert moved["dense.weight"] == pytest.approx(0.01, rel=1e-3)
     assert moved["table.weight"] == pytest.approx(table_lr or 0.01, rel=1e-3)
+
+
+def test_adamw_hardly_moves_a_weight_that_has_hardly_a_gradient(task, plan):
+    """At torch's own floor a gradient of 1e-7 would move it by nine tenths of the rate."""
+    student = with_table(task)
+    bias, before = student.module.dense.bias, student.module.dense.bias.detach().clone()
+    config = with_settings(TransferConfig(), ["optim.optimiser=adamw", "optim.clip=1e9"])
+    optimisation = Optimisation(student, replace(plan, config=config, lr=0.01), list(student.module.parameters()))
+    optimisation.add((bias * torch.logspace(-8, 1, 10)).sum())
+    optimisation.step(0.01, 0)
+    moved = (before - bias.detach()) / 0.01
+    torch.testing.assert_close(moved[[0, 1, 2, 3, 9]], torch.tensor([0.01, 0.09, 0.5, 0.91, 1.0]), atol=0.01, rtol=0)
 
 
 def test_a_table_that_is_also_the_head_is_no_table():

@@ -46,6 +46,12 @@ class TrainingState:
     """Why the training stopped early; empty while it is well."""
 
 
+FLOOR = 1e-6
+"""Of AdamW's denominator (`eps`). AdamW moves a weight by the rate however small its gradient is. What no sample shows,
+as the output of a class that only the old student knows, has gradients that are next to nothing: at torch's 1e-8 they
+move it all the same, and the student forgets (docs/published_models.md)."""
+
+
 class Optimisation:
     """All parts of a training step that have a state: optimiser, loss scaling, slow weights, a loss on features."""
 
@@ -81,7 +87,7 @@ class Optimisation:
             groups = _by_rate(
                 self._learning, tables_of(learner or student.module), (plan.table_lr or plan.lr) / plan.lr
             )
-            self._optimiser = AdamW(groups, lr=plan.lr, weight_decay=optim.weight_decay)
+            self._optimiser = AdamW(groups, lr=plan.lr, eps=FLOOR, weight_decay=optim.weight_decay)
         else:
             self._optimiser = SGD(self._learning, lr=plan.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
