@@ -1,6 +1,6 @@
 """Before anything of crossteach is imported: shapes and types in its signatures are checked at run time.
 
-Nor is the hub asked for anything: its client reads that once, and waits 23 seconds where it finds no network.
+The hub is not asked for anything. Its client reads that where it is imported, and waits 23 seconds for a network.
 """
 
 import os
@@ -8,7 +8,7 @@ import os
 import pytest
 from jaxtyping import install_import_hook
 
-os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 install_import_hook("crossteach", "typecheck.checked")
 
 

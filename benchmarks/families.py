@@ -40,12 +40,12 @@ def partner():
 HEAD = f"""# Every family of timm as student and as teacher
 
     python benchmarks/families.py --out runs/families
-    python benchmarks/families.py --out runs/families --table benchmarks/FAMILIES_CPU_DATE.md
+    python benchmarks/families.py --out runs/families --table FILE.md
 
 timm {timm.__version__}, torch {torch.__version__.partition("+")[0]}, one thread of a machine with other work.
 Seconds are of computing; an architecture has {LIMIT} of them in each role, and models of more than {MOST / 1e6:.0f}
-million weights are opened only. What is neither `ok` nor too large is refused, or failed, for the reason that stands
-in the table.
+million weights are opened only. What is refused or failed says why; a model that cannot be opened has no weights to
+count.
 """
 
 

@@ -13,22 +13,19 @@ benchmarks/POOL_CPU_2026-11-26.parquet.
 """
 
 import argparse
-import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
+from pool_study_data import BLIND, DATA, labelled, write_blind, write_labelled
 from study import chosen_parts, read_rows, run_part, write_rows
 
-import crossteach
-from crossteach.files import write_bytes
 from crossteach.runs import read_json
 
 ZOO = ("mlp_b", "vit_a", "mix_a", "mlp_a", "cnn_a", "cnn_b", "res_a")
 """From the weakest to the strongest on the selection split."""
 MODELS = {name: f"py:recipes/mid_zoo.py:{name}@recipes/mid_zoo/{name}.safetensors" for name in ZOO}
-DATA, STEPS, TWICE, LONG = "glyphs?train_samples=2634", 1600, 3200, 6400
+STEPS, TWICE, LONG = 1600, 3200, 6400
 SEEN = {"pool.share": 0}
 CLOTHES_POOL = "idx:/usr/share/datasets/fashion-mnist"
 CLOTHES = f"{CLOTHES_POOL}?selection_from=test&train_samples=10000"
@@ -45,7 +42,8 @@ CLOTHES_MID = {
 }
 """The same with `--zoo recipes/mid_zoo.py --out recipes/fashion_mid`: `--patience 3 --most-epochs 30`, then `--tail
 --strength 0.5`."""
-BLIND = "blind.npz"
+SIZES = (1000, 10000)
+"""Images of the pool in the parts that set a rule or a control beside the default at smaller sizes."""
 DIRTY = ("clean", "letters", "fashion", "noise", "unbalanced")
 FILTERED = {
     **dict.fromkeys(("letters", "fashion", "noise"), ("agreement", "energy", "rarity", "balance")),
@@ -141,7 +139,7 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
                 "students": [MODELS[student] for student in SOME],
                 "methods": [method("xe", f"xe, true labels of {size} pool images, rate 0.03")],
             }
-            for size in (1000, 10000)
+            for size in SIZES
         },
         "blind": {
             **pairs,
@@ -194,7 +192,7 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
                     method("kl+dp-random", f"{size} pool images, all teachers, tutors by chance"),
                 ],
             }
-            for size in (1000, 10000)
+            for size in SIZES
         },
         **{
             f"one-{size}": {
@@ -203,7 +201,7 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
                 "pairs": [team(student, 1) for student in SOME],
                 "methods": [method(name, f"{size} pool images, one teacher, {name}") for name in ("auto", "kl")],
             }
-            for size in (1000, 10000)
+            for size in SIZES
         },
         **{
             f"self-{size}": {
@@ -212,7 +210,7 @@ def plans(pool: str, dirty: Path, out: Path) -> dict[str, dict[str, Any]]:
                 "students": [MODELS[student] for student in SOME],
                 "methods": [method("self", f"self, {size} pool images")],
             }
-            for size in (1000, 10000)
+            for size in SIZES
         },
         "rules-teams": {
             **some,
@@ -297,50 +295,6 @@ def taught_teams(out: Path) -> list[list[Any]]:
     jobs = {row["student"]: row["job"] for row in pq.read_table(rows).to_pylist()} if rows.is_file() else {}
     specs = [f"run:{out / 'teams' / 'jobs' / jobs[MODELS[name]]}" for name in ZOO if MODELS[name] in jobs]
     return [[student, [other for other in reversed(specs) if other != student]] for student in specs]
-
-
-def arrays_of_data() -> dict[str, Any]:
-    """Return the study's data as the arrays of an npz file."""
-    glyphs = crossteach.load_data(DATA)
-    arrays: dict[str, Any] = {"class_names": np.array(glyphs.classes)}
-    for key, split in (("train", glyphs.train), ("val", glyphs.selection), ("test", glyphs.test)):
-        images = split.inputs.read(split.input_rows(np.arange(len(split))), None, None)
-        arrays[f"x_{key}"] = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        arrays[f"y_{key}"], arrays[f"group_{key}"] = split.labels, np.array(split.group_names)[split.group]
-    return arrays
-
-
-def write_blind(path: Path) -> None:
-    """Write the data as those have them who have no label; the test split keeps its own, and only reports."""
-    arrays = arrays_of_data()
-    for key in ("y_train", "y_val"):
-        arrays[key] = np.full_like(arrays[key], -100)
-    write_npz(path, arrays)
-
-
-def labelled(size: int | None = None) -> str:
-    """Name the file of data with so many labelled images of the pool beside train; None is all of them."""
-    return f"labelled{'' if size is None else f'-{size}'}.npz"
-
-
-def write_labelled(pool: str, path: Path, size: int | None = None) -> None:
-    """Write the data that labels of so many images of the pool would have bought: train and these, all labelled."""
-    arrays, fresh = arrays_of_data(), np.load(pool.removeprefix("npz:"))
-    rows = np.sort(np.random.default_rng(0).permutation(len(fresh["y_train"]))[:size])
-    order = [list(fresh["class_names"]).index(name) for name in arrays["class_names"]]
-    labels = np.argsort(order)[fresh["y_train"][rows]]
-    arrays["x_train"] = np.concatenate([arrays["x_train"], fresh["x_train"][rows][..., None]])
-    arrays["y_train"] = np.concatenate([arrays["y_train"], labels])
-    arrays["group_train"] = np.concatenate([arrays["group_train"], fresh["group_train"][rows].astype(str)])
-    write_npz(path, arrays)
-
-
-def write_npz(path: Path, arrays: dict[str, Any]) -> None:
-    """Write arrays whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with io.BytesIO() as packed:
-        np.savez(packed, **arrays)
-        write_bytes(path, packed.getvalue())
 
 
 def team(student: str, count: int = len(ZOO)) -> list[Any]:

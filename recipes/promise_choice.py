@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pool_study import DATA, MODELS, PAIRS
+from pool_study import MODELS, PAIRS
+from pool_study_data import DATA
 from pool_tables import by_method, deltas
 from scipy.stats import spearmanr
 

@@ -67,7 +67,7 @@ def test_a_text_student_opens_in_transformers_with_its_tokenizer_and_the_same_lo
     torch.testing.assert_close(torch.tensor(json.loads(answered)), wanted, atol=1e-6, rtol=0)
     assert printed.split()[0] == ("pro", "contra")[int(wanted[0].argmax())]
     card = (tmp_path / "export" / "README.md").read_text()
-    assert "pipeline_tag: text-classification" in card and "8 fixed texts" in card and "image" not in card
+    assert "pipeline_tag: text-classification" in card and "9 fixed texts" in card and "image" not in card
 
 
 def test_a_text_student_opens_in_onnxruntime_with_any_number_of_texts_of_any_length(of_text, tmp_path):
@@ -85,7 +85,7 @@ def test_a_text_student_opens_in_onnxruntime_with_any_number_of_texts_of_any_len
     torch.testing.assert_close(torch.tensor(json.loads(answered)), wanted, atol=1e-5, rtol=0)
     assert printed == ("pro", "contra")[int(wanted[0].argmax())]
     card = (tmp_path / "export" / "README.md").read_text()
-    assert "It takes texts" in card and "8 fixed texts" in card and "image" not in card
+    assert "It takes texts" in card and "9 fixed texts" in card and "image" not in card
 
 
 @pytest.mark.parametrize("to", ["timm", "torch"])

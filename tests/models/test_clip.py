@@ -113,8 +113,7 @@ def test_prompts_and_classes_come_from_files(folder, data, tmp_path):
         ("clip:local-dir:{folder}?colour=red", SpecError, "has the option 'colour'"),
     ],
 )
-def test_wrong_specs_are_one_line(folder, tmp_path, spec, error, says, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_wrong_specs_are_one_line(folder, tmp_path, spec, error, says):
     (tmp_path / "names.txt").write_text("ant\nbee\n")
     with pytest.raises(error, match=says) as raised:
         crossteach.load_model(spec.format(folder=folder, names=tmp_path / "names.txt"))

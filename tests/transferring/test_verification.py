@@ -143,19 +143,22 @@ def test_over_all_looks_together_a_worse_student_is_seldom_accepted(made):
     """Wins and losses that lose more than the gate may risk, looked at four times."""
     found = read_differences(made[1])
     rng, taken, times, every = np.random.default_rng(0), 0, 300, len(found.order)
-    losses = min(every, round(every / 2 + 0.006 * len(found.ids)))
+    losses, seen = min(every, round(every / 2 + 0.006 * len(found.ids))), [every * part // 5 for part in (1, 2, 3, 4)]
 
     @functools.cache  # in which order the answers came decides nothing
-    def accepts(part: int, old_right: int) -> bool:
-        answered = every * part // 5
+    def accepts(part: int, old_right: int, answered: int) -> bool:
         right = np.arange(answered) < old_right
         says = np.where(right, found.old[found.order[:answered]], found.new[found.order[:answered]])
         said = Answers(tuple(found.classes[label] for label in says))
         return conclude(found, said, part, GATE)["verdict"] == "accepted"
 
+    mixed = np.where(rng.permutation(every) < losses, found.old[found.order], found.new[found.order])
+    said = Answers(tuple(found.classes[label] for label in mixed))
+    assert (conclude(found, said, 1, GATE)["verdict"] == "accepted") == accepts(1, losses, every)
+
     for _ in range(times):
         right = rng.permutation(np.arange(every) < losses)  # the old one is right
-        taken += any(accepts(part, int(right[: every * part // 5].sum())) for part in (1, 2, 3, 4))
+        taken += any(accepts(part, int(right[:n].sum()), n) for part, n in enumerate(seen, 1))
     assert taken / times <= 0.1 + 2.6 * (0.09 / times) ** 0.5
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data import load_data
 from ..data.pixels import prepare
+from ..data.texts import FIXED, to_batch
 from ..errors import DataError, ExportError
 from ..models.asking import evaluation_mode, fixed_inputs
 from ..models.torch_classifier import TorchClassifier
@@ -84,6 +85,12 @@ def largest_difference(student: TorchClassifier, ask: Ask, images: Float[Tensor,
                 )
             worst = max(worst, difference)
     return worst
+
+
+def texts_of(student: TorchClassifier) -> Float[Tensor, "n 1 1 L"]:
+    """Return the texts that every model is asked; of one that cuts them at a length also one that is cut."""
+    longest = student.architecture.get("arguments", {}).get("max_length")
+    return student.fixed_inputs() if longest is None else to_batch((*FIXED, b"text " * longest))
 
 
 def fixed_images(shape: tuple[int, int, int]) -> Float[Tensor, "8 c h w"]:

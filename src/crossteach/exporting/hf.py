@@ -10,7 +10,7 @@ from ..files import write_json
 from ..models.hf import RESAMPLING, quiet_transformers
 from . import timm
 from .target import Ask, Exportable, Target, quietly
-from .tokens import asking_line, open_tokenizer, tokenizer_of
+from .tokens import asking_arguments, open_tokenizer, tokenizer_of
 
 
 def write_wrapped(what: Exportable, folder: Path) -> None:
@@ -109,7 +109,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")  # on the hub: "ORG/NAME"
 model = AutoModelForSequenceClassification.from_pretrained("FOLDER").eval()
-tokens = tokenizer(["a text"], {asking_line(what, "pt")})
+tokens = tokenizer(["a text"], {asking_arguments(what, "pt")})
 with torch.inference_mode():
     probs = model(**tokens).logits.softmax(1)[0]
 print(model.config.id2label[probs.argmax().item()], probs.max().item())"""

@@ -17,7 +17,7 @@ from ..runs import first_difference, read_json
 from ..types import Progress, Split, no_progress
 from . import hf, onnx, timm, torch
 from .card import require_card_maker, verdict_in_words, write_card
-from .checking import fixed_images, images_of, largest_difference, test_split
+from .checking import fixed_images, images_of, largest_difference, test_split, texts_of
 from .hub import push, require_way
 from .licences import Licences, licence_of_all, licences_of, warnings_of
 from .reading import Story, read_story, without_folders
@@ -213,7 +213,7 @@ def _shape(student: TorchClassifier, split: Split | None, story: Story) -> tuple
 def _check(what: Exportable, target: Target, folder: Path, split: Split | None) -> dict[str, Any]:
     """Open what was written, and compare it with the student."""
     ask = target.open(what, folder)
-    on_fixed = what.student.fixed_inputs() if what.reads_text else fixed_images(what.shape)
+    on_fixed = texts_of(what.student) if what.reads_text else fixed_images(what.shape)
     checked: dict[str, Any] = {
         "fixed_inputs": len(on_fixed),
         "largest_difference": largest_difference(what.student, ask, on_fixed, target.exact),

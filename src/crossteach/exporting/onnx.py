@@ -22,7 +22,7 @@ from ..files import write_bytes
 from ..models.asking import evaluation_mode, read_logits
 from ..models.torch_classifier import TorchClassifier
 from .target import Ask, Exportable, Normalised, Target, example, quietly, takes_images
-from .tokens import asking_line, open_tokenizer, tokenizer_of
+from .tokens import asking_arguments, open_tokenizer, tokenizer_of
 
 FILE = "model.onnx"
 OPSET = 18
@@ -68,7 +68,8 @@ def write(what: Exportable, folder: Path) -> None:
             )
         except Exception as error:  # tracing runs the model's own code, which may raise anything
             raise ExportError(
-                f"torch cannot write {what.student.name!r} as ONNX ({first_line(error)}); try --to torch"
+                f"torch cannot write {what.student.name!r} as ONNX ({first_line(error)}); try --to "
+                f"{'hf' if what.reads_text else 'torch'}"
             ) from error
     _add_metadata(folder / FILE, what)
     if what.reads_text:
@@ -106,7 +107,14 @@ def _add_metadata(path: Path, what: Exportable) -> None:
 
     onnx.checker.check_model(str(path), full_check=True)
     model = onnx.load(path)
-    described: dict[str, Any] = {"classes": what.classes, "preprocess": asdict(what.student.preprocess)}
+    described: dict[str, Any] = {
+        "classes": what.classes,
+        **(
+            {"tokenizer": tokenizer_of(what).settings}
+            if what.reads_text
+            else {"preprocess": asdict(what.student.preprocess)}
+        ),
+    }
     for key, value in described.items():
         model.metadata_props.add(key=key, value=json.dumps(value))
     write_bytes(path, model.SerializeToString())
@@ -135,7 +143,7 @@ from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(".")
 session = onnxruntime.InferenceSession("{FILE}")
-tokens = tokenizer(["a text", "another"], {asking_line(what, "np")})
+tokens = tokenizer(["a text", "another"], {asking_arguments(what, "np")})
 (logits,) = session.run(["logits"], dict(tokens))
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 print(classes[logits[0].argmax()])"""

@@ -14,7 +14,7 @@ from ..models.asking import read_logits
 from ..models.torch_classifier import TorchClassifier
 
 Ask = Callable[[Tensor], Tensor]
-"""Images [N, C, H, W] in [0, 1], of the size that the model takes, to logits [N, classes]."""
+"""Images [N, C, H, W] in [0, 1], of the size that the model takes, or texts [N, 1, 1, L], to logits [N, classes]."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Target:
     open: Callable[[Exportable, Path], Ask]
     """The export as its library opens it; normalisation is added where the export does not hold it."""
     usage: Callable[[Exportable], str]
-    """Python that opens the folder and scores images."""
+    """Python that opens the folder and scores images, or texts."""
     exact: bool
     """Whether its logits are the student's bit for bit; else they agree to rounding."""
     holds: str

@@ -23,16 +23,12 @@ def open_tokenizer(what: Exportable, folder: Path) -> Callable[[Tensor], Mapping
     from transformers import AutoTokenizer
 
     with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    how = _tokens_of(what, "pt")
-    return lambda texts: dict(tokenizer([text.decode("utf-8", "replace") for text in from_batch(texts)], **how))
+        opened = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = TextTokenizer(opened, tokenizer_of(what).settings["max_length"])
+    return lambda texts: tokenizer(from_batch(texts))
 
 
-def asking_line(what: Exportable, tensors: str) -> str:
+def asking_arguments(what: Exportable, tensors: str) -> str:
     """Write how that tokenizer is asked, for lines of Python; tensors are those of torch, `pt`, or of NumPy, `np`."""
-    return ", ".join(f"{key}={value!r}" for key, value in _tokens_of(what, tensors).items())
-
-
-def _tokens_of(what: Exportable, tensors: str) -> dict[str, Any]:
-    longest = what.student.architecture["arguments"]["max_length"]
-    return {"padding": True, "truncation": True, "max_length": longest, "return_tensors": tensors}
+    settings = {**tokenizer_of(what).settings, "return_tensors": tensors}
+    return ", ".join(f"{key}={value!r}" for key, value in settings.items())

@@ -54,10 +54,12 @@ class TextTokenizer:
     def __call__(self, texts: Sequence[bytes]) -> Mapping[str, Tensor]:
         """Tokenize texts, padded to the longest of them and cut at the model's length."""
         strings = [text.decode("utf-8", "replace") for text in texts]
-        tokens = self._tokenizer(
-            strings, padding=True, truncation=True, max_length=self._max_length, return_tensors="pt"
-        )
-        return dict(tokens)
+        return dict(self._tokenizer(strings, return_tensors="pt", **self.settings))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the tokenizer is asked."""
+        return {"padding": True, "truncation": True, "max_length": self._max_length}
 
     def save(self, folder: Path) -> None:
         """Write the files that open it again."""
@@ -66,7 +68,7 @@ class TextTokenizer:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Load without progress bars and advice, and leave the caller's settings as they were."""
+    """Load or save without progress bars and advice, and leave the caller's settings as they were."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

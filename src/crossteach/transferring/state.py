@@ -47,9 +47,8 @@ class TrainingState:
 
 
 FLOOR = 1e-6
-"""Of AdamW's denominator (`eps`). AdamW moves a weight by the rate however small its gradient is. What no sample shows,
-as the output of a class that only the old student knows, has gradients that are next to nothing: at torch's 1e-8 they
-move it all the same, and the student forgets (docs/published_models.md)."""
+"""Of AdamW's denominator (`eps`). AdamW moves a weight by the rate however small its gradient is: at torch's 1e-8 what
+hardly a sample shows moves as far as what all of them show, and the student forgets it (docs/published_models.md)."""
 
 
 class Optimisation:
