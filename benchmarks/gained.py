@@ -34,7 +34,8 @@ from crossteach.functional import fit_judge, fit_temperature
 from crossteach.runs import read_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
-from pool_study import DATA, MODELS
+from pool_study import MODELS
+from pool_study_data import DATA
 
 
 def on_the_line(

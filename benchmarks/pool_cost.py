@@ -22,7 +22,8 @@ import numpy as np
 from crossteach.runs import read_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
-from pool_study import DATA, MODELS
+from pool_study import MODELS
+from pool_study_data import DATA
 
 
 def transfer(pool: Path, size: int, steps: int) -> tuple[float, dict]:
