@@ -107,14 +107,11 @@ def _add_metadata(path: Path, what: Exportable) -> None:
 
     onnx.checker.check_model(str(path), full_check=True)
     model = onnx.load(path)
-    described: dict[str, Any] = {
-        "classes": what.classes,
-        **(
-            {"tokenizer": tokenizer_of(what).settings}
-            if what.reads_text
-            else {"preprocess": asdict(what.student.preprocess)}
-        ),
-    }
+    described: dict[str, Any] = {"classes": what.classes}
+    if what.reads_text:
+        described["tokenizer"] = tokenizer_of(what).settings
+    else:
+        described["preprocess"] = asdict(what.student.preprocess)
     for key, value in described.items():
         model.metadata_props.add(key=key, value=json.dumps(value))
     write_bytes(path, model.SerializeToString())
