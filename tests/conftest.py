@@ -1,12 +1,25 @@
 """What every test gets. The run-time checks of shapes are installed by conftest.py in the root, for doctests too."""
 
+import random
+
 import hypothesis
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 
-hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes is no property
+# How long an example takes is no property, and what passed once passes again: new examples are looked for by hand, with
+# --hypothesis-profile=default.
+hypothesis.settings.register_profile("any machine", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def _same_draws():
+    """Let a test that draws weights or images without a seed draw the same ones each time."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - what libraries draw from
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from .errors import ConfigError
 PARTS = ("all", "norm", "last", "head", "lora")
 ADAPTER_RANK = 8
 """Of adapters, where none is given."""
+ScoringPrecision = Literal["float32", "bfloat16", "float16"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -278,8 +279,12 @@ class ScoringConfig:
     batch: int | None = None
     """Images at once: 1, 2, 4, 8, 16, 32, 64 or 128; None takes as many as a model's cost allows on a CPU, else 128.
     The last batch is padded, so that a sample's answer does not depend on what stands beside it."""
+    precision: ScoringPrecision = "float32"
+    """In which models of torch are asked, student and tutors alike: bfloat16 and float16 (by autocast) are faster on
+    GPUs, and answers that are nearly equal may change places. What is stored, taught and reported are these answers."""
 
     def __post_init__(self) -> None:
+        require_one_of(get_args(ScoringPrecision), "scoring.precision", self.precision)
         sizes = [1 << power for power in range(8)]
         fits = self.batch is None or self.batch in sizes
         _require(fits, f"scoring.batch must be one of {', '.join(map(str, sizes))}, or none", self.batch)

@@ -13,10 +13,11 @@ from commands import call
 import crossteach
 from crossteach import Preprocess, from_callable, load_data, load_model, scout, transfer, with_settings
 from crossteach.answers.check import require_channels
+from crossteach.config import ScoringConfig
 from crossteach.data.texts import to_batch
 from crossteach.errors import ConfigError, DataError, ModelError, SpecError
 from crossteach.models import BlackBox, random_copy
-from crossteach.models.scoring import ask_in_batches, batch_rows, score
+from crossteach.models.scoring import ask_as, batch_rows, score
 from crossteach.scouting.checking import check_model
 from crossteach.types import Classifier, TrainableClassifier
 
@@ -153,7 +154,7 @@ def test_methods_that_need_more_than_answers_are_refused(task, data, spec, tmp_p
 def test_batches_fit_what_a_box_takes_and_what_it_costs(spec):
     three, images = load_model(spec), torch.rand(7, 1, 8, 8)
     assert batch_rows(three, images) == 3
-    ask_in_batches([three], 4)
+    ask_as([three], ScoringConfig(4))
     expected = score(load_model(spec), images)
     torch.testing.assert_close(score(three, images), expected)
     sizes = []

@@ -8,9 +8,10 @@ from crossteach import from_module, load_data, load_model, predict
 from crossteach.answers.check import steadiness_problem
 from crossteach.answers.mapping import describe_mapping, mapping_notes
 from crossteach.answers.store import Store
+from crossteach.config import ScoringConfig
 from crossteach.models import MappedClassifier, random_copy
 from crossteach.models.mapped import known_by, partial_knowledge
-from crossteach.models.scoring import ask_in_batches, set_batch
+from crossteach.models.scoring import ask_as, set_batch
 from crossteach.types import TrainableClassifier
 
 
@@ -100,9 +101,10 @@ def test_it_is_the_same_model_in_all_but_its_classes(model):
     assert (mapped.spec, mapped.name, mapped.family) == (model.spec, model.name, model.family)
     assert mapped.n_parameters == model.n_parameters and mapped.device == model.device
     assert not isinstance(mapped, TrainableClassifier)
-    ask_in_batches([mapped], 7)
-    assert set_batch(mapped) == set_batch(model) == 7
-    ask_in_batches([mapped], None)
+    ask_as([mapped], ScoringConfig(8, "bfloat16"))
+    assert set_batch(mapped) == set_batch(model) == 8 and model.scoring_precision == "bfloat16"
+    ask_as([mapped], ScoringConfig())
+    assert model.scoring_precision == mapped.scoring_precision == "float32"
     mapped.notes = (*mapped.notes, "memory ran out")
     assert model.notes[-1] == "memory ran out" and mapped.notes[-2:] == ("memory ran out", mapped._own_note)
     copy = random_copy(mapped)

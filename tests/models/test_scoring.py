@@ -4,10 +4,11 @@ import torch
 from torch import nn
 
 from crossteach import Store, from_module, load_data, load_model, predict
+from crossteach.config import ScoringConfig
 from crossteach.data.views import plain_images
 from crossteach.errors import ModelError
 from crossteach.models.cost import ELEMENT, count_cost
-from crossteach.models.scoring import CHUNK, ask_in_batches, batch_rows, score
+from crossteach.models.scoring import CHUNK, ask_as, batch_rows, score
 from crossteach.types import Preprocess
 
 
@@ -148,15 +149,31 @@ def test_a_batch_that_was_set_is_used_and_its_answers_have_a_table_of_their_own(
     model, data, store = load_model("demo:convnet"), load_data("glyphs"), Store(tmp_path)
     part = data.test.take(np.arange(150))
     before = predict(model, part, store)
-    ask_in_batches([model], 16)
+    ask_as([model], ScoringConfig(16))
     assert asked_rows(model, plain_images(part, np.arange(40), model.preprocess)) == [16, 16, 16]
     after = predict(model, part, store)
     assert torch.allclose(before.logits, after.logits, atol=1e-3)
     assert len(list(tmp_path.rglob("*.rows"))) == 2
-    ask_in_batches([model], None)
+    ask_as([model], ScoringConfig())
     assert torch.equal(predict(model, part, store).logits, before.logits)
     with pytest.raises(ModelError, match=r"does not let its batch be set; drop scoring\.batch=8"):
-        ask_in_batches([Answers(nn.Flatten())], 8)
+        ask_as([Answers(nn.Flatten())], ScoringConfig(8))
+
+
+def test_half_precision_is_asked_for_and_its_answers_have_a_table_of_their_own(tmp_path):
+    model, data, store = load_model("demo:convnet"), load_data("glyphs"), Store(tmp_path)
+    part = data.test.take(np.arange(150))
+    before = predict(model, part, store)
+    ask_as([model, Answers(nn.Flatten())], ScoringConfig(precision="bfloat16"))
+    after = predict(model, part, store)
+    assert after.logits.dtype == torch.float32 and not torch.equal(before.logits, after.logits)
+    assert (before.logits - after.logits).abs().max() < 0.02 * before.logits.abs().max()
+    assert (before.preds == after.preds).float().mean() > 0.97
+    images = plain_images(part, np.arange(40), model.preprocess)
+    assert torch.equal(score(model, images[:3]), score(model, images)[:3]), "whatever stands beside a sample"
+    assert model.logits(images).dtype == torch.float32, "a training step has a precision of its own"
+    ask_as([model], ScoringConfig())
+    assert torch.equal(predict(model, part, store).logits, before.logits)
 
 
 class Hungry(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..config import ScoringPrecision
 from ..functional.label_spaces import known_classes, known_together, map_logits, probability_outside
 from ..functional.unanswered import answered
 from ..types import Classifier, Family, Split
@@ -87,6 +88,16 @@ class MappedClassifier:
     @scoring_batch.setter
     def scoring_batch(self, rows: int | None) -> None:
         self.inner.scoring_batch = rows  # type: ignore[attr-defined]
+
+    @property
+    def scoring_precision(self) -> ScoringPrecision:
+        """In which the model is asked; black boxes do not let it be set."""
+        precision: ScoringPrecision = self.inner.scoring_precision  # type: ignore[attr-defined]
+        return precision
+
+    @scoring_precision.setter
+    def scoring_precision(self, precision: ScoringPrecision) -> None:
+        self.inner.scoring_precision = precision  # type: ignore[attr-defined]
 
     @property
     def n_parameters(self) -> int:

@@ -1,6 +1,7 @@
 """Ask a model for its logits: no gradient, evaluation mode, batches of one shape."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..config import SCORING
+from ..config import SCORING, ScoringConfig, ScoringPrecision
 from ..data.pixels import pixel_code
 from ..data.prefetch import prefetch
 from ..errors import ModelError, first_line
@@ -23,6 +24,9 @@ BUDGET = 1 << 34
 """Multiply-adds that a batch may cost on a CPU, about a third of a second on two cores."""
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """What torch says where memory runs out and no class of errors tells."""
+
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Of `scoring.precision`."""
 
 Images = Callable[[Preprocess], Float[Tensor, "n c h w"]]
 """Pixels or texts of some samples, as a model wants them; drawn once for all models that want the same."""
@@ -155,17 +159,25 @@ def set_batch(classifier: Classifier) -> int | None:
     return given
 
 
-def ask_in_batches(classifiers: Sequence[Classifier], rows: int | None) -> None:
-    """Set how many images each model is asked at once, in place; None chooses by what an image costs.
+def ask_as(classifiers: Sequence[Classifier], scoring: ScoringConfig) -> None:
+    """Set how models are asked, in place: how many images at once, and in which precision those of torch.
 
     Raises:
         ModelError: If a model does not let its batch be set.
     """
     for classifier in classifiers:
         if hasattr(classifier, "scoring_batch"):
-            classifier.scoring_batch = rows
-        elif rows is not None:
-            raise ModelError(f"{classifier.spec!r} does not let its batch be set; drop scoring.batch={rows}")
+            classifier.scoring_batch = scoring.batch
+        elif scoring.batch is not None:
+            raise ModelError(f"{classifier.spec!r} does not let its batch be set; drop scoring.batch={scoring.batch}")
+        if hasattr(classifier, "scoring_precision"):
+            classifier.scoring_precision = scoring.precision
+
+
+def _precision(classifier: Classifier) -> ScoringPrecision:
+    """Return in which precision a model is asked: a black box computes as it likes."""
+    precision: ScoringPrecision = getattr(classifier, "scoring_precision", "float32")
+    return precision
 
 
 def _is_elsewhere(module: nn.Module) -> bool:
@@ -196,12 +208,17 @@ def _halve(classifier: Classifier, images: Float[Tensor, "N c h w"], rows: int) 
     return rows // 2
 
 
+def _autocast(classifier: Classifier) -> AbstractContextManager[object]:
+    precision = _precision(classifier)
+    return nullcontext() if precision == "float32" else torch.autocast(classifier.device.type, HALF[precision])
+
+
 def provenance(classifier: Classifier, data_fingerprint: str) -> dict[str, str]:
     """Return what a model's answers on some data depend on: part of every key under which the store keeps them.
 
     How many images are asked at once follows from model and data, unless it was set or memory ran out.
     """
-    batch = set_batch(classifier)
+    batch, precision = set_batch(classifier), _precision(classifier)
     return {
         "model": classifier.fingerprint,
         "data": data_fingerprint,
@@ -210,13 +227,15 @@ def provenance(classifier: Classifier, data_fingerprint: str) -> dict[str, str]:
         "scoring": str(SCORING),
         "pixels": pixel_code(),
         **({} if batch is None else {"batch": str(batch)}),
+        **({} if precision == "float32" else {"precision": precision}),
     }
 
 
 def _ask(classifier: Classifier, images: Float[Tensor, "N c h w"]) -> Float[Tensor, "N C"]:
     """Let a model answer, and say it in one line if it cannot."""
     try:
-        return classifier.logits(images)
+        with _autocast(classifier):
+            return classifier.logits(images)
     except ModelError:
         raise
     except Exception as error:  # a user's module may raise anything

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..config import ScoringPrecision
 from ..data.texts import fixed_texts
 from ..errors import ModelError
 from ..types import Family, Preprocess
@@ -51,6 +52,8 @@ class TorchClassifier:
     """Channels, height and width of an image that the module is known to answer, whatever data it is opened for."""
     scoring_batch: int | None = None
     """Images it is asked at once; None chooses by what one costs. See `scoring.batch_rows`."""
+    scoring_precision: ScoringPrecision = "float32"
+    """In which it is asked, where its answers are wanted and not its gradients."""
 
     def __post_init__(self) -> None:
         if not self.n_parameters:

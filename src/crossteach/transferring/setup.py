@@ -27,7 +27,7 @@ from ..errors import ConfigError, CrossteachError, ModelError, first_line
 from ..models import random_copy
 from ..models.features import FeaturePair, Layer, count_features, find_layer
 from ..models.mapped import MappedClassifier, file_of_map, known_by
-from ..models.scoring import answers_by_sample, ask_in_batches
+from ..models.scoring import answers_by_sample, ask_as
 from ..models.table import leaves_unanswered
 from ..scouting.matching import Given, share_classes
 from ..scouting.quick import quick_problem
@@ -136,7 +136,7 @@ def open_setup(
     """
     started = time.perf_counter()
     student = _require_arguments(student, teachers, data)
-    ask_in_batches((student, *teachers), config.scoring.batch)
+    ask_as((student, *teachers), config.scoring)
     require_something_taught(data)
     data = _over_the_students_classes(student, teachers, data, store if ask else None)
     teachers = share_classes(teachers, data.classes, label_map)
