@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeGuard
 
@@ -33,11 +33,16 @@ def set_mode(module: nn.Module, training: bool) -> None:
     """
     if training:
         module.train()
-        return
-    for part in module.modules():
+    else:
+        _stop_training(list(module.modules()))
+
+
+def _stop_training(parts: Sequence[nn.Module]) -> None:
+    """Put all parts of a module into evaluation mode."""
+    for part in parts:
         if type(part).train is not nn.Module.train:
             part.train()
-    for part in module.modules():
+    for part in parts:
         part.training = False
 
 
@@ -70,10 +75,12 @@ def evaluation_mode(asked: object) -> Iterator[None]:
     if not isinstance(module, nn.Module):  # a black box
         yield
         return
-    modes = [(part, part.training) for part in module.modules()]
-    kept = _Buffers(module)
-    versions = [(p, _version(p)) for p in module.parameters() if not nn.parameter.is_lazy(p)]
-    set_mode(module, training=False)
+    parts = list(module.modules())  # this runs for each batch, and a walk through a module is slow
+    modes = [(part, part.training) for part in parts]
+    kept = _Buffers(parts)
+    weights = (p for part in parts for p in part._parameters.values() if p is not None)
+    versions = [(p, _version(p)) for p in weights if not nn.parameter.is_lazy(p)]
+    _stop_training(parts)
     try:
         yield
     finally:
@@ -131,16 +138,16 @@ def _bytes(value: Tensor) -> Tensor:
 
 
 class _Buffers:
-    """The buffers of a module as they are now."""
+    """The buffers of all parts of a module as they are now."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
         self._kept = [
             (part, name, buffer, buffer.data_ptr(), buffer.detach().clone())
-            for part in module.modules()
+            for part in parts
             for name, buffer in part._buffers.items()
             if buffer is not None and not nn.parameter.is_lazy(buffer)
         ]
-        self._names = [(part, set(part._buffers)) for part in module.modules()]
+        self._names = [(part, set(part._buffers)) for part in parts]
 
     @torch.no_grad()
     def restore(self) -> None:
