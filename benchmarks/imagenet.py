@@ -8,8 +8,7 @@ anybody writes: floats of the pictures, forward, cross-entropy, backward, SGD; o
 is a step of `xe`, a step of `kl+dp-unsupervised` whose tutors' answers stand in the store, and `predict`. Steps are
 measured a second time with channels last in memory, the plain loop's and ours (`compute.channels_last`). Each case runs
 alone in a process of its own, in turn; times are of the processor, which others on the machine lengthen less than those
-of a clock. Printed are medians, their ratio, and peaks of memory. IMAGENET_CPU_2026-11-27.md has the results of the
-first layout; steps with channels last have not been measured yet.
+of a clock. Printed are medians, their ratio, and peaks of memory. IMAGENET_CPU_2026-11-27.md has results.
 """
 
 import argparse

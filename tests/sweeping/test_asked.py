@@ -136,6 +136,31 @@ def test_jobs_that_keep_answers_in_other_ways_find_theirs_stored(task, tmp_path,
     assert sweep(path, tmp_path / "out", store, executor=Here(forbid))["failed"] == []
 
 
+def test_jobs_that_ask_in_other_ways_find_theirs_stored(task, tmp_path, monkeypatch):
+    """How many at once, and in which precision: answers are kept under that."""
+    methods = [
+        {"method": "kl+dp", "name": "as it is", "settings": {"optim.epochs": 2}},
+        {"method": "kl+dp", "name": "few", "settings": {"scoring.batch": 16}},
+        {"method": "kl+dp", "name": "half", "settings": {"scoring.precision": "bfloat16"}},
+    ]
+    path, store = plan(tmp_path / "plan.yaml", task, methods, [task.teacher]), Store(tmp_path / "store")
+    asked = tutor_views(read_plan(path).jobs(), load_data(task.data))[task.teacher]
+    assert [(views.scoring.batch, views.scoring.precision, views.numbers) for views in asked] == [
+        (None, "float32", (0, 1)),
+        (16, "float32", (0,)),
+        (None, "bfloat16", (0,)),
+    ]
+    assert plan_cost(path, tmp_path / "out", store)["cost"]["views"] == 2 * 4 * N
+
+    def forbid(started: Task) -> None:
+        if started.name.startswith("kl+dp-"):
+            monkeypatch.setattr("crossteach.answers.tutors.ask", None)
+
+    assert sweep(path, tmp_path / "out", store, executor=Here(forbid))["failed"] == []
+    monkeypatch.undo()
+    assert plan_cost(path, tmp_path / "more", store)["cost"]["views"] == 0
+
+
 def test_teachers_in_an_order_that_is_found_later_answer_nothing_that_is_not_shown(task, tmp_path):
     teachers, store = [task.teacher, task.model("linear")], Store(tmp_path / "store")
     settings = {"optim.epochs": 2, "curriculum.order": "sequential", "curriculum.sequence": "ascending"}

@@ -1,15 +1,18 @@
 """Which views the tutors of a sweep answer before its students learn: those that the jobs will show, and no others."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from ..config import TransferConfig, ViewsConfig
+from ..config import ScoringConfig, TransferConfig, ViewsConfig
 from ..data.views import Views, views_of
 from ..transferring.curriculum import lesson_config, lesson_epochs
 from ..transferring.methods import Method, choose_method
 from ..transferring.sources import planned_steps, sources_of
 from ..types import Splits
 from .plan import Job
+
+ViewsKey = tuple[ViewsConfig, int, str, ScoringConfig]
+"""Config, source, keep and scoring of `AskedViews`."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,13 @@ class AskedViews:
     """Of which split of `Splits.taught`."""
     keep: str = "auto"
     """How the answers are kept: the setting `store.keep`."""
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    """How the tutor is asked: the settings `scoring.*`, under which its answers are kept."""
+
+    @property
+    def key(self) -> ViewsKey:
+        """What the views of a tutor differ in, but for their numbers."""
+        return self.config, self.source, self.keep, self.scoring
 
     def views(self, data: Splits) -> Views:
         """Return the views of this data, as many as the numbers need."""
@@ -37,17 +47,18 @@ def tutor_views(jobs: Sequence[Job], data: Splits) -> dict[str, list[AskedViews]
     accuracy is found when the job runs, and so is whether the original student is the frozen one of a second lesson.
     Such a job asks for what it still needs.
     """
-    asked: dict[str, dict[tuple[ViewsConfig, int, str], set[int]]] = {}
+    asked: dict[str, dict[ViewsKey, set[int]]] = {}
     for job in jobs:
         shared = replace(job.config.views, count=1, first=0, live=False)
         for tutor, shown in _shown_to(job, data).items():
             of_tutor = asked.setdefault(tutor, {})
             for source, number in shown:
-                of_tutor.setdefault((shared, source, job.config.store.keep), set()).add(number)
+                key = (shared, source, job.config.store.keep, job.config.scoring)
+                of_tutor.setdefault(key, set()).add(number)
     return {
         spec: [
-            AskedViews(config, tuple(sorted(numbers)), source, keep)
-            for (config, source, keep), numbers in of_tutor.items()
+            AskedViews(config, tuple(sorted(numbers)), source, keep, scoring)
+            for (config, source, keep, scoring), numbers in of_tutor.items()
         ]
         for spec, of_tutor in asked.items()
     }

@@ -39,11 +39,7 @@ def estimate(jobs: Sequence[Job], surveyed: Survey, workers: int) -> Cost:
     asked = tutor_views(jobs, data)
     involved = {spec for job in jobs for spec in (job.student, *job.teachers)}
     plain = len(data.test) + 2 * len(data.selection)
-    views = [
-        (models[spec], models[spec].views[v.config, v.source, v.keep], v.numbers)
-        for spec, shown in asked.items()
-        for v in shown
-    ]
+    views = [(models[spec], models[spec].views[v.key], v.numbers) for spec, shown in asked.items() for v in shown]
     wanted = [(model, sum(stored.missing[n] for n in numbers), stored.row_bytes) for model, stored, numbers in views]
     answers = sum(rows * model.answer_seconds for model, rows, _ in wanted)
     answers += sum(plain * models[spec].answer_seconds for spec in involved)

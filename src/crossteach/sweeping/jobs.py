@@ -8,13 +8,13 @@ from pathlib import Path
 from ..answers.prediction import keep_answers
 from ..answers.store import Store
 from ..answers.tutors import fill_store
-from ..config import TransferConfig
+from ..config import ScoringConfig, TransferConfig
 from ..data import load_data
 from ..data.label_map import LabelMap
 from ..data.label_space import fit_label_space
 from ..errors import FolderInUseError, RunFolderError
 from ..models import MappedClassifier, Opened, TorchClassifier, load_model
-from ..models.scoring import CHUNK
+from ..models.scoring import CHUNK, ask_as
 from ..scouting.matching import map_model
 from ..settings import changed
 from ..transferring.curriculum import transfer
@@ -82,11 +82,14 @@ def fill_answers(asked: TutorPass) -> int:
     def tell(what: str, done: int, total: int) -> None:
         told[-1] = done
 
-    for split in (data.selection, data.test):
-        if rows := _part(asked, split):
-            told.append(0)
-            keep_answers(model, split, store, tell, rows)
+    for scoring in {views.scoring: None for views in asked.views} or (ScoringConfig(),):
+        ask_as([model], scoring)
+        for split in (data.selection, data.test):
+            if rows := _part(asked, split):
+                told.append(0)
+                keep_answers(model, split, store, tell, rows)
     for views in asked.views:
+        ask_as([model], views.scoring)
         split = data.taught[views.source]
         if rows := _part(asked, split):
             told.append(0)

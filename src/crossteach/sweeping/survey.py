@@ -18,12 +18,13 @@ from ..data.label_space import fit_label_space
 from ..data.views import views_of
 from ..errors import ConfigError, LabelSpaceError
 from ..models import MappedClassifier, Opened, load_model
+from ..models.scoring import ask_as
 from ..scouting.matching import map_model
 from ..settings import changed
 from ..transferring.methods import Method, choose_method
 from ..transferring.setup import find_side, open_setup, require_features, try_views, with_random_weights
 from ..types import Classifier, Progress, Splits, TrainableClassifier, no_progress
-from .asked import AskedViews, tutor_views
+from .asked import AskedViews, ViewsKey, tutor_views
 from .checked import CheckedModels
 from .jobs import state_bytes
 from .plan import Job, Plan
@@ -54,8 +55,7 @@ class ModelFacts:
     params: int
     state_bytes: int
     """Of its saved weights."""
-    views: dict[tuple[ViewsConfig, int, str], StoredViews]
-    """By config, source, keep of `AskedViews`."""
+    views: dict[ViewsKey, StoredViews]
     answer_seconds: float
     """A sample, view or plain."""
     step_seconds: float
@@ -174,7 +174,7 @@ def _open(
         family=model.family,
         params=model.n_parameters,
         state_bytes=state_bytes(model),
-        views={(v.config, v.source, v.keep): _stored_views(model, v, data, store) for v in asked},
+        views={v.key: _stored_views(model, v, data, store) for v in asked},
         answer_seconds=timed.answer,
         step_seconds=timed.step,
         memory=timed.memory,
@@ -183,6 +183,7 @@ def _open(
 
 def _stored_views(model: Classifier, asked: AskedViews, data: Splits, store: Store) -> StoredViews:
     split, views = data.taught[asked.source], asked.views(data)
+    ask_as([model], asked.scoring)
     missing = count_missing(model, split, views, store)
     return StoredViews({n: missing[n] for n in asked.numbers}, layout_for(model, split, views, store).row_bytes)
 
