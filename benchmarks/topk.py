@@ -22,7 +22,7 @@ from crossteach.settings import with_settings
 
 KEPT = ("dense", "20", "10", "5")
 MID = "py:recipes/mid_zoo.py:{0}@recipes/mid_zoo/{0}.safetensors"
-OF_PAIRS = "py:recipes/mid_zoo.py:{0}@runs/glyph_pairs/{0}.safetensors"
+OF_PAIRS = "py:recipes/mid_zoo.py:{0}@runs/glyph_pairs/{0}.safetensors?num_classes=1024"
 DRAWN = [
     (OF_PAIRS.format(s), OF_PAIRS.format(t)) for s, t in (("mix_a", "res_a"), ("res_a", "cnn_a"), ("cnn_a", "mix_a"))
 ]
