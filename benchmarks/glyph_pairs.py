@@ -60,12 +60,13 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     names = np.array([left + right for left in CHARACTERS for right in CHARACTERS])
+    pairs: Drawn = {}
     with np.load(DEMO / "glyphs.npz") as glyphs, np.load(DEMO / "pool.npz") as pool:
-        parts = [draw_pairs(dict(glyphs), part, samples, rng) for part, samples in SAMPLES.items()]
+        for part, samples in SAMPLES.items():
+            pairs |= draw_pairs(dict(glyphs), part, samples, rng)
         fresh = draw_pairs(dict(pool), "train", POOL_SAMPLES, rng)
-    np.savez(out / "pairs.npz", class_names=names, **{key: value for part in parts for key, value in part.items()})
-    np.savez(out / "pool.npz", class_names=names, **fresh)
-    for name, found in (("pairs.npz", {k: v for part in parts for k, v in part.items()}), ("pool.npz", fresh)):
+    for name, found in (("pairs.npz", pairs), ("pool.npz", fresh)):
+        np.savez(out / name, class_names=names, **found)
         print(name, ", ".join(f"{key} {value.shape}" for key, value in found.items() if key.startswith("x")))
 
 

@@ -11,7 +11,7 @@ PARTS = ("all", "norm", "last", "head", "lora")
 ADAPTER_RANK = 8
 """Of adapters, where none is given."""
 ScoringPrecision = Literal["float32", "bfloat16", "float16"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Precision = Literal["auto", ScoringPrecision]
 
 
 def _require(condition: bool, what: str, value: object) -> None:

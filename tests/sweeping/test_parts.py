@@ -50,6 +50,34 @@ def test_parts_in_any_order_give_the_bits_of_one_pass_and_answer_nothing_twice(t
     assert tables(tmp_path / "parts") == tables(tmp_path / "whole")
 
 
+HUNGRY = """
+import torch
+from torch import nn
+
+class Hungry(nn.Sequential):
+    def forward(self, images):
+        if len(images) > 8:
+            torch.empty(1 << 60)
+        return super().forward(images)
+
+def hungry():
+    torch.manual_seed(0)
+    return Hungry(nn.Flatten(), nn.Linear(64, 10))
+"""
+
+
+def test_a_batch_that_memory_has_halved_stays_so_for_all_views(task, tmp_path):
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    spec, place = (
+        f"py:{tmp_path / 'hungry.py'}:hungry?pretrained=false&channels=1&size=8",
+        Place(task.data, tmp_path / "store", "cpu"),
+    )
+    views = tuple(AskedViews(ViewsConfig(strength=strength), (0,)) for strength in (0.25, 0.5))
+    fill_answers(TutorPass(place, spec, views, load_data(task.data).classes))
+    (model,) = jobs._models((spec,), place)
+    assert len([note for note in model.notes if "memory ran out" in note]) == 4, "128, 64, 32 and 16 at once"
+
+
 def test_a_short_pass_stays_whole_and_a_long_one_is_shared(task, tmp_path, monkeypatch):
     data, asked = load_data(task.data), a_pass(task, tmp_path)
     assert len(parts_of(asked, data, 8)) == 1

@@ -25,8 +25,8 @@ BUDGET = 1 << 34
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """What torch says where memory runs out and no class of errors tells."""
 
-HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Of `scoring.precision`."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Of `scoring.precision` and `optim.precision`."""
 
 Images = Callable[[Preprocess], Float[Tensor, "n c h w"]]
 """Pixels or texts of some samples, as a model wants them; drawn once for all models that want the same."""
@@ -210,7 +210,7 @@ def _halve(classifier: Classifier, images: Float[Tensor, "N c h w"], rows: int) 
 
 def _autocast(classifier: Classifier) -> AbstractContextManager[object]:
     precision = _precision(classifier)
-    return nullcontext() if precision == "float32" else torch.autocast(classifier.device.type, HALF[precision])
+    return nullcontext() if precision == "float32" else torch.autocast(classifier.device.type, DTYPES[precision])
 
 
 def provenance(classifier: Classifier, data_fingerprint: str) -> dict[str, str]:

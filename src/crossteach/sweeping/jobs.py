@@ -83,17 +83,16 @@ def fill_answers(asked: TutorPass) -> int:
         told[-1] = done
 
     for scoring in {views.scoring: None for views in asked.views} or (ScoringConfig(),):
-        ask_as([model], scoring)
+        ask_as([model], scoring)  # once: a batch that is halved where memory runs out stays so
         for split in (data.selection, data.test):
             if rows := _part(asked, split):
                 told.append(0)
                 keep_answers(model, split, store, tell, rows)
-    for views in asked.views:
-        ask_as([model], views.scoring)
-        split = data.taught[views.source]
-        if rows := _part(asked, split):
-            told.append(0)
-            fill_store([model], split, views.views(data), store, tell, views.numbers, rows=rows)
+        for views in (views for views in asked.views if views.scoring == scoring):
+            split = data.taught[views.source]
+            if rows := _part(asked, split):
+                told.append(0)
+                fill_store([model], split, views.views(data), store, tell, views.numbers, rows=rows)
     return sum(told)
 
 

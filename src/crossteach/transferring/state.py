@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..config import TransferConfig
 from ..functional.averaging import SlowWeights, State, snapshot
+from ..models.scoring import DTYPES
 from ..types import TrainableClassifier
 from .optimisers import SGD, AdamW
 from .plan import TrainingPlan
@@ -179,7 +180,7 @@ def _precision(config: TransferConfig, device: torch.device) -> torch.dtype:
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
+    return DTYPES[wanted]
 
 
 def _slow_weights(module: nn.Module, plan: TrainingPlan) -> SlowWeights | None:
